@@ -1,0 +1,116 @@
+//! The closed list of words with which the operator says what it does, waits for and refuses.
+//! The same word is the reason of a condition, the reason of an Event, the field of a log line, the
+//! label of a metric and a heading of `docs/codes.md`, which is generated from this table.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a code asks of the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// Something was done, or is true. Nobody needs to act.
+    News,
+    /// Expected to pass by itself: `Reconciling`, and `Stalled` once its deadline has passed.
+    Wait,
+    /// Needs a person: `Stalled` at once.
+    Refusal,
+}
+
+macro_rules! codes {
+    ($( $severity:ident $name:ident: $meaning:literal, $remedy:literal; )+) => {
+        /// A stable word of the operator. See [`Severity`] for what it asks of the reader.
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+        )]
+        pub enum Code {
+            $( #[doc = $meaning] $name, )+
+        }
+
+        impl Code {
+            /// Every code, in the order of the table.
+            pub const ALL: &[Code] = &[$( Code::$name, )+];
+
+            /// The word itself.
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Code::$name => stringify!($name), )+ }
+            }
+
+            /// Whether a person must act.
+            pub const fn severity(self) -> Severity {
+                match self { $( Code::$name => Severity::$severity, )+ }
+            }
+
+            /// One sentence: what it means.
+            pub const fn meaning(self) -> &'static str {
+                match self { $( Code::$name => $meaning, )+ }
+            }
+
+            /// One sentence: what to do, in general. Messages carry the remedy for the case at hand.
+            pub const fn remedy(self) -> &'static str {
+                match self { $( Code::$name => $remedy, )+ }
+            }
+        }
+    };
+}
+
+codes! {
+    News Converged: "The cluster is what its spec says, and every member is healthy.", "Nothing to do.";
+    News Serving: "A linearizable read answers and writes are accepted.", "Nothing to do.";
+    News Paused: "spec.paused is true: the operator reports and touches nothing.", "Set spec.paused to false to go on.";
+    News ClusterFormed: "All members of a new cluster found each other; its id is recorded.", "Nothing to do.";
+    News ClusterAdopted: "Volumes of an earlier EtcdCluster of this name were taken over, with their data.", "Nothing to do.";
+    News MemberCreated: "A member's Pod was created.", "Nothing to do.";
+    News MemberStopped: "A member's Pod was evicted so that it can be replaced.", "Nothing to do.";
+    News LeaderMoved: "Leadership was handed to another voter before its holder is stopped.", "Nothing to do.";
+    News MemberUpdated: "A replaced member passed every gate after its start.", "Nothing to do.";
+    News MemberPutBack: "A member did not come up with its new revision; its last good one runs again.", "Read status.lastFailure, mend the spec.";
+    News RolloutStarted: "A change that needs restarts has begun.", "Watch status.progress.";
+    News RolloutCompleted: "Every member runs what the spec says.", "Nothing to do.";
+    News VolumesDeleted: "The cluster's volumes were deleted with it, as retentionPolicy.whenDeleted says.", "Nothing to do.";
+
+    Wait Bootstrapping: "The first members are starting together.", "Wait; status.progress says for which member.";
+    Wait MemberStarting: "A member's Pod is being made or is starting.", "Wait; if it stays, look at the Pod named in the message.";
+    Wait MemberDown: "A member does not answer.", "Look at the Pod and its log; no other member is touched meanwhile.";
+    Wait MemberStopping: "A member's Pod is going away.", "Wait; if it stays, look at its node.";
+    Wait MemberBehind: "A member has not yet applied what the leader has committed.", "Wait; a slow disk or network shows here.";
+    Wait ImageProbing: "The target image is tried out on each node before a member is touched.", "Wait; if it stays, check the image name and the registry.";
+    Wait PodRefused: "The API server refuses a Pod: quota, Pod Security or an admission policy.", "Do what the API server's message says.";
+    Wait PodUnschedulable: "No node can take a Pod.", "Free resources, or mend the scheduling fields under spec.pod.";
+    Wait LeaderMoving: "Leadership is being handed to another voter.", "Wait.";
+    Wait NoLeader: "The voters do not agree on one leader and one term.", "Wait; look at the network between members.";
+    Wait QuorumUnproven: "A linearizable read or a proposal did not succeed just now.", "Wait; nothing is touched until quorum is proven.";
+    Wait QuorumLost: "Fewer than a quorum of the voters answer.", "Bring the missing members' nodes or volumes back.";
+    Wait MembershipUnexpected: "The member list is not what it should be: a name is missing, or there is a learner.", "Compare with `etcdctl member list`; finish or undo the change that left it.";
+    Wait AnotherDisturbance: "Another member is away or going away, by whomever's hand.", "Wait until it is back.";
+    Wait DisruptionBudget: "The PodDisruptionBudget allows no eviction just now.", "Wait; look at `kubectl get pdb`.";
+    Wait Soaking: "The first member of a minor hop is watched for a moment.", "Wait.";
+    Wait ClusterVersionPending: "All members run the new version; etcd has not raised the cluster version yet.", "Wait a few seconds.";
+    Wait PreviousClusterTerminating: "Pods of an earlier EtcdCluster of this name are still going away.", "Wait.";
+    Wait VolumesDeleting: "The cluster's volumes are being deleted.", "Wait.";
+    Wait AlarmActive: "An etcd alarm is set; no version change begins under it.", "See the alarm with `etcdctl alarm list`, cure it, then `etcdctl alarm disarm`.";
+
+    Refusal InvalidSpec: "A field of the spec has a value that can never work.", "Correct the field that the message names.";
+    Refusal VersionUnsupported: "The table of versions does not know, or forbids, this version.", "Choose a version that the message names.";
+    Refusal MinorSkipped: "The change would skip a minor version, which etcd does not support.", "Go through each minor in turn.";
+    Refusal DowngradeUnsupported: "The cluster version has moved on; an older minor can no longer be started on this data.", "Set spec.version back to the minor that runs.";
+    Refusal FloorNotMet: "A member runs a patch that is too old to begin this hop.", "Go to the patch that the message names first.";
+    Refusal HopUnsupported: "This hop is known to be dangerous and this release cannot make it safe.", "Stay on the minor that runs.";
+    Refusal DowntimeNotAllowed: "A single member cannot change its minor without downtime and without a canary.", "Set spec.rollout.allowDowntime to true.";
+    Refusal ReplicasChangeUnsupported: "This release does not change the number of members of a running cluster.", "Set spec.replicas back.";
+    Refusal StorageChangeUnsupported: "This release does not change the storage of a running cluster.", "Set spec.storage back.";
+    Refusal ElectionTimeoutConflict: "The new heartbeat is not below an election timeout in force; the roll would never settle.", "Raise electionTimeout first, in a roll of its own.";
+    Refusal ForeignObject: "An object of a name that the cluster needs belongs to somebody else.", "Rename the cluster, or remove the object.";
+    Refusal NoStorageClass: "No default StorageClass exists, and the spec names none.", "Set spec.storage.storageClassName, or mark a StorageClass as default.";
+    Refusal MemberFailed: "A member did not come up with the new revision in time; its last good one was put back.", "Read status.lastFailure and change the spec.";
+    Refusal ImageVersionMismatch: "The image runs another etcd version than the spec says.", "Correct spec.version or spec.image.";
+    Refusal MemberDataLost: "A member's volume is missing or empty. Starting it would break raft, so it is not started.", "Bring the volume back.";
+    Refusal AllMembersLost: "Every member's data is gone. No empty cluster is made in its place.", "Restore a backup into a new EtcdCluster.";
+    Refusal VolumesIncomplete: "Fewer than a quorum of the earlier cluster's volumes are there.", "Bring the missing volumes back, or choose another name.";
+    Refusal VolumesDisagree: "The volumes of this name come from different clusters.", "Move the volumes that do not belong away, or choose another name.";
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

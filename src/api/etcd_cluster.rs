@@ -1,0 +1,396 @@
+//! `EtcdCluster`: what users say.
+//!
+//! Defaults live in code, so that the spec is never written by us; the one exception is `replicas`,
+//! without whose default in the schema the `/scale` subresource answers 500.
+//! Rules that can never be right for any cluster are CEL rules here; what depends on the running
+//! cluster is refused by the planner.
+
+use super::{Duration, EtcdClusterStatus, Quantity};
+use k8s_openapi::api::core::v1::{
+    Affinity, EnvVar, LocalObjectReference, PodSecurityContext, Toleration, TopologySpreadConstraint,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// An etcd cluster. Change `spec.version` and every member is replaced, one at a time, each verified
+/// through etcd's own API before the next.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "quorate.dev",
+    version = "v1alpha1",
+    kind = "EtcdCluster",
+    plural = "etcdclusters",
+    shortname = "etcd",
+    category = "quorate",
+    namespaced,
+    status = "EtcdClusterStatus",
+    derive = "PartialEq",
+    doc = "An etcd cluster. Change spec.version and every member is replaced, one at a time, each verified through etcd's own API before the next.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Available", type_ = "string", json_path = r#".status.conditions[?(@.type=="Available")].status"#),
+    printcolumn(name = "Members", type_ = "string", json_path = ".status.membersReady"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".status.targetVersion"),
+    printcolumn(name = "Leader", type_ = "string", json_path = ".status.leader"),
+    printcolumn(name = "Status", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 45 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name becomes part of DNS names: at most 45 lower-case letters, digits and dashes, beginning with a letter")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(oldSelf.storage) || !has(oldSelf.storage.size) || (has(self.storage) && has(self.storage.size))")
+    .message("spec.storage.size cannot be removed once it is set; set it back"))]
+pub struct EtcdClusterSpec {
+    /// The etcd version to run, e.g. `3.6.16`; a leading `v` is fine. Changing it replaces every
+    /// member, one at a time. `status.plan` shows the way before it is gone.
+    #[schemars(length(max = 32), regex(pattern = r"^v?[0-9]+\.[0-9]+\.[0-9]+$"))]
+    pub version: String,
+
+    /// How many members: 1, 3, 5 or 7. An even number tolerates no more failures than one less.
+    #[serde(default = "three")]
+    #[x_kube(validation = Rule::new("self in [1, 3, 5, 7]")
+        .message("spec.replicas must be 1, 3, 5 or 7: an even number of members tolerates no more failures than one less"))]
+    pub replicas: i32,
+
+    /// Touch nothing and only report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+
+    /// Where the etcd image comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageSpec>,
+
+    /// The volume of each member. Absent means 8Gi of the default StorageClass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+
+    /// Settings of etcd itself. Changing any replaces every member, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdSpec>,
+
+    /// Fields of the members' Pods. Changing any replaces every member, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodSpec>,
+
+    /// Fields of the cluster's Services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<ServicesSpec>,
+
+    /// How changes are rolled out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSpec>,
+}
+
+const fn three() -> i32 {
+    3
+}
+
+/// Where the etcd image comes from.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageSpec {
+    /// The repository without a tag; a registry with a port is fine. Default
+    /// `gcr.io/etcd-development/etcd`. The tag is `v` and the version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("!self.contains('@') && !self.contains('://') && self.matches('^[a-zA-Z0-9]([-a-zA-Z0-9.]*(:[0-9]+/|/))?[-a-z0-9._/]*$')")
+        .message("spec.image.repository is a repository without scheme, tag or digest, e.g. registry.example:5000/etcd; tags and digests go to spec.image.overrides"))]
+    pub repository: Option<String>,
+
+    /// When the kubelet pulls the image. Default `IfNotPresent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_policy: Option<PullPolicy>,
+
+    /// Secrets with registry credentials, in the cluster's namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub pull_secrets: Vec<LocalObjectReference>,
+
+    /// Tag or digest for single versions, where they are not `v` and the version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub overrides: Vec<ImageOverride>,
+}
+
+/// When the kubelet pulls an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    /// At every start of a container.
+    Always,
+    /// When the node does not have it.
+    IfNotPresent,
+    /// Never: the node must have it.
+    Never,
+}
+
+/// Tag or digest of the image of one version.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.tag) || has(self.digest)").message("an override names a tag, a digest or both"))]
+pub struct ImageOverride {
+    /// The version that this is about, e.g. `3.6.16`.
+    #[schemars(length(max = 32), regex(pattern = r"^v?[0-9]+\.[0-9]+\.[0-9]+$"))]
+    pub version: String,
+    /// The tag, instead of `v` and the version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"))]
+    pub tag: Option<String>,
+    /// The digest, e.g. `sha256:…`. It wins over the tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128), regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
+    pub digest: Option<String>,
+}
+
+/// The volume of each member.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageSpec {
+    /// Size of each member's volume. Default `8Gi`. It should be twice the quota at least: a
+    /// defragmentation writes a second copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity(oldSelf)) >= 0")
+        .message("spec.storage.size cannot shrink: volumes cannot be made smaller"))]
+    pub size: Option<Quantity>,
+    /// The StorageClass. Absent means the cluster's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+    /// What becomes of the volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_policy: Option<RetentionPolicy>,
+}
+
+/// What becomes of the volumes.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionPolicy {
+    /// When the `EtcdCluster` is deleted. Default `Retain`: a new one of the same name gets the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_deleted: Option<Retention>,
+}
+
+/// Whether volumes are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Retention {
+    /// They are kept.
+    Retain,
+    /// They are deleted, and the data with them.
+    Delete,
+}
+
+/// Settings of etcd itself.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdSpec {
+    /// The size at which the database refuses writes. Default `8Gi`, or less where the volume is small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_backend_bytes: Option<Quantity>,
+    /// Raft entries between two snapshots on disk. Default: etcd's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub snapshot_count: Option<i64>,
+    /// How often the leader says that it lives. Default `100ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_interval: Option<Duration>,
+    /// How long a follower waits for the leader before it asks for votes: at least five heartbeats.
+    /// Default `1s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub election_timeout: Option<Duration>,
+    /// Automatic compaction of old revisions. Off by default: kube-apiserver compacts by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_compaction: Option<AutoCompaction>,
+    /// Other flags of etcd without their dashes, e.g. `max-txn-ops: "256"`. Flags that the operator
+    /// itself sets are refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.all(f, f.matches('^[a-z][a-z0-9-]*$') && self[f].size() <= 1024)")
+        .message("spec.etcd.extraArgs takes flag names without dashes in front, e.g. max-txn-ops: \"256\""))]
+    pub extra_args: BTreeMap<String, String>,
+}
+
+/// Automatic compaction of old revisions.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.mode == 'Revision' ? self.retention.matches('^[1-9][0-9]*$') : self.retention.matches('^([0-9]+(ms|s|m|h))+$')")
+    .message("spec.etcd.autoCompaction.retention is a duration such as 1h for mode Periodic, a number of revisions for mode Revision"))]
+pub struct AutoCompaction {
+    /// By age or by number of revisions.
+    pub mode: AutoCompactionMode,
+    /// `1h` keeps an hour (`Periodic`); `1000` keeps a thousand revisions (`Revision`).
+    #[schemars(length(min = 1, max = 24))]
+    pub retention: String,
+}
+
+/// By what old revisions are compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AutoCompactionMode {
+    /// By age.
+    Periodic,
+    /// By number.
+    Revision,
+}
+
+/// Fields of the members' Pods.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSpec {
+    /// Labels besides the operator's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('quorate.dev/') && !k.startsWith('app.kubernetes.io/'))")
+        .message("spec.pod.labels may not set quorate.dev/ or app.kubernetes.io/ labels: the operator and its Services select by them"))]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations besides the operator's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('quorate.dev/'))")
+        .message("spec.pod.annotations may not set quorate.dev/ annotations: the operator keeps its own there"))]
+    pub annotations: BTreeMap<String, String>,
+    /// CPU and memory of the etcd container. Default: requests of 100m and 256Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Nodes by label.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 32))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Affinity. Default: members prefer different nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// Taints that members tolerate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+    /// How members spread. Default: over zones and nodes, as far as there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// The PriorityClass; control planes want `system-cluster-critical`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub priority_class_name: Option<String>,
+    /// The ServiceAccount. No token is ever mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub service_account_name: Option<String>,
+    /// The scheduler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub scheduler_name: Option<String>,
+    /// The RuntimeClass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub runtime_class_name: Option<String>,
+    /// Instead of the default security context of the Pod (user 65532, fsGroup 65532).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<PodSecurityContext>,
+    /// Environment of the etcd container. `ETCD_` variables are refused: use `spec.etcd`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.all(e, !e.name.startsWith('ETCD_') && !e.name.startsWith('QUORATE_'))")
+        .message("spec.pod.env may not set ETCD_ or QUORATE_ variables: etcd refuses a flag that stands in both places; use spec.etcd"))]
+    pub env: Vec<EnvVar>,
+    /// Seconds that etcd gets to stop: at least 30, so that it can hand over. Default 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30, max = 3600))]
+    pub termination_grace_period_seconds: Option<i64>,
+}
+
+/// CPU and memory of the etcd container, as Kubernetes writes them.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// What the scheduler keeps free, e.g. `{cpu: 500m, memory: 1Gi}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 8))]
+    pub requests: BTreeMap<String, ResourceAmount>,
+    /// What the kubelet enforces. A CPU limit makes etcd slow when it matters; leave it away.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 8))]
+    pub limits: BTreeMap<String, ResourceAmount>,
+}
+
+/// An amount of a resource, e.g. `500m` or `1Gi`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct ResourceAmount(
+    #[schemars(length(max = 24), regex(pattern = r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$"))] pub String,
+);
+
+/// Fields of the cluster's Services.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicesSpec {
+    /// The Service for clients, `<cluster>-client`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientServiceSpec>,
+    /// IP families of both Services. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_family_policy: Option<IpFamilyPolicy>,
+}
+
+/// The Service for clients.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientServiceSpec {
+    /// Default `ClusterIP`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_: Option<ServiceType>,
+    /// Annotations, e.g. for a load balancer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 64))]
+    pub annotations: BTreeMap<String, String>,
+    /// Labels besides the operator's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('quorate.dev/') && !k.startsWith('app.kubernetes.io/'))")
+        .message("spec.services.client.labels may not set quorate.dev/ or app.kubernetes.io/ labels"))]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How a Service is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ServiceType {
+    /// From inside the cluster.
+    ClusterIP,
+    /// Through a port of every node.
+    NodePort,
+    /// Through a load balancer.
+    LoadBalancer,
+}
+
+/// IP families of a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IpFamilyPolicy {
+    /// One.
+    SingleStack,
+    /// Two where the cluster has them.
+    PreferDualStack,
+    /// Two, or an error.
+    RequireDualStack,
+}
+
+/// How changes are rolled out.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutSpec {
+    /// How long a member may make no progress, while the operator watches, before it counts as
+    /// failed and its last good revision is put back. Default `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_deadline: Option<Duration>,
+    /// A new value restarts every member, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<Time>,
+    /// Whether a cluster of one member may change its minor version, which is downtime and has no
+    /// canary. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_downtime: Option<bool>,
+}

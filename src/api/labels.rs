@@ -1,0 +1,70 @@
+//! Label and annotation keys on the objects of a cluster. They are API: dashboards, `NetworkPolicy`
+//! selectors and people's scripts rely on them.
+//!
+//! `app.kubernetes.io/instance` is not among them on purpose: Argo CD tracks objects by it and may
+//! prune what carries it.
+
+use std::collections::BTreeMap;
+
+/// `etcd` on everything that belongs to a cluster.
+pub const NAME: &str = "app.kubernetes.io/name";
+/// What the object is: `member`, `image-probe`.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Always `quorate`.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The name of the `EtcdCluster`.
+pub const CLUSTER: &str = "quorate.dev/cluster";
+/// The name of the member.
+pub const MEMBER: &str = "quorate.dev/member";
+/// `voter` or `learner`; the disruption budget counts voters.
+pub const ROLE: &str = "quorate.dev/role";
+
+/// Value of [`COMPONENT`] on members' Pods and volumes.
+pub const COMPONENT_MEMBER: &str = "member";
+/// Value of [`COMPONENT`] on Pods that try an image out before a member is touched.
+pub const COMPONENT_PROBE: &str = "image-probe";
+/// Value of [`ROLE`] on members that count for quorum.
+pub const ROLE_VOTER: &str = "voter";
+
+/// On a Pod: the `ControllerRevision` that it was rendered from.
+pub const REVISION: &str = "quorate.dev/revision";
+/// On a Pod: `--initial-cluster`, read by the kubelet at each start of the container.
+pub const INITIAL_CLUSTER: &str = "quorate.dev/initial-cluster";
+/// On a Pod: `--initial-cluster-state`.
+pub const INITIAL_CLUSTER_STATE: &str = "quorate.dev/initial-cluster-state";
+/// On a Pod: `--initial-cluster-token`.
+pub const INITIAL_CLUSTER_TOKEN: &str = "quorate.dev/initial-cluster-token";
+
+/// On a volume claim: the bootstrap that it was made for, as JSON, until the cluster has formed.
+pub const BOOTSTRAP: &str = "quorate.dev/bootstrap";
+/// On a volume claim: the id of the etcd cluster whose data it holds, in hexadecimal.
+pub const CLUSTER_ID: &str = "quorate.dev/cluster-id";
+/// On a volume claim: the id of the member whose data it holds, in hexadecimal.
+pub const MEMBER_ID: &str = "quorate.dev/member-id";
+/// On a volume claim: all voters by name, as last seen. A new `EtcdCluster` adopts by it.
+pub const VOTERS: &str = "quorate.dev/voters";
+/// On a volume claim: the revision that the member's next Pod is made from. Written before the Pod.
+pub const ASSIGNED: &str = "quorate.dev/assigned";
+/// On a volume claim: the last revision with which the member passed its gate; what is put back.
+pub const GOOD: &str = "quorate.dev/good";
+/// On a volume claim: the newest etcd version that was seen to serve this data.
+pub const OPENED: &str = "quorate.dev/opened";
+
+/// On a probe Pod: the image that it tries out, and the version that the image must say.
+pub const PROBE_VERSION: &str = "quorate.dev/probe-version";
+
+/// On an `EtcdCluster`: removes the volumes before the object goes (`whenDeleted: Delete`).
+pub const FINALIZER: &str = "quorate.dev/delete-volumes";
+
+/// The labels that every object of the cluster carries.
+pub fn of_cluster(cluster: &str) -> BTreeMap<String, String> {
+    [(NAME, "etcd"), (MANAGED_BY, "quorate"), (CLUSTER, cluster)]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// The selector that finds every object of the cluster.
+pub fn selector_of_cluster(cluster: &str) -> String {
+    format!("{MANAGED_BY}=quorate,{CLUSTER}={cluster}")
+}

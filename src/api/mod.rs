@@ -1,0 +1,24 @@
+//! What users write and read: the kinds of `quorate.dev`, their conditions, codes and labels.
+//!
+//! Pure data: nothing here talks to anybody.
+
+mod codes;
+mod conditions;
+mod duration;
+mod etcd_cluster;
+pub mod labels;
+mod quantity;
+mod status;
+
+pub use codes::{Code, Severity};
+pub use conditions::{ConditionType, condition, find_condition};
+pub use duration::Duration;
+pub use etcd_cluster::*;
+pub use quantity::Quantity;
+pub use status::*;
+
+/// The API group of every kind of Quorate.
+pub const GROUP: &str = "quorate.dev";
+
+/// The field manager of every server-side apply, so that a field we stop writing is removed.
+pub const FIELD_MANAGER: &str = "quorate";

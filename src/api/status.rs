@@ -1,0 +1,288 @@
+//! What users are told: the status of an `EtcdCluster`. Sizes and lags are quantised, so that
+//! nothing is written while nothing changes.
+
+use super::Code;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The observed state of an etcd cluster.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdClusterStatus {
+    /// The generation of the spec that this status is about; -1 until the operator has seen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Members in etcd's member list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// The label selector of the members' Pods, for `/scale`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// etcd's cluster id, in hexadecimal. Set once the cluster has formed.
+    #[serde(default, rename = "clusterID", skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// The lowest version that a member runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The version that the spec asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_version: Option<String>,
+    /// etcd's cluster version: the lowest minor of all members, which etcd raises by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_version: Option<String>,
+    /// The version of the data on disk, known from 3.6 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_version: Option<String>,
+    /// The name of the leader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// Members that are ready out of those wanted, e.g. `3/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members_ready: Option<String>,
+    /// The highest member number that was ever used; numbers are never used twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_member_number: Option<i32>,
+    /// The client URL of each member.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<String>,
+    /// The members, as `etcdctl member list` and each member's own status show them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<MemberStatus>,
+    /// The bootstrap in progress, pinned before its first Pod. Gone once the cluster has formed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<BootstrapStatus>,
+    /// The way from here to the spec. Absent when there is nothing to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
+    /// The step in progress. While a member is claimed here no other is touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<ProgressStatus>,
+    /// What the operator refuses to do, why, and the remedy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<RefusalStatus>,
+    /// What is allowed but unwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<WarningStatus>,
+    /// The last member that did not come up with a new revision, and the evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<FailureStatus>,
+    /// The values in force where the spec leaves them to defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<EffectiveStatus>,
+    /// `Available`, `Ready`, and while they are true `Reconciling`, `Stalled`, `Paused`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberStatus {
+    /// Its name, which is its Pod's name too.
+    pub name: String,
+    /// etcd's member id, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `Voter` or `Learner`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<MemberRole>,
+    /// Whether it answers a linearizable read.
+    pub ready: bool,
+    /// The etcd version that it says it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The image of its Pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The revision that its Pod was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The node that its Pod runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Its peer URLs in the member list.
+    #[serde(default, rename = "peerURLs", skip_serializing_if = "Vec::is_empty")]
+    pub peer_urls: Vec<String>,
+    /// Its client URLs in the member list.
+    #[serde(default, rename = "clientURLs", skip_serializing_if = "Vec::is_empty")]
+    pub client_urls: Vec<String>,
+    /// Size of its database on disk, to two digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub db_size: Option<String>,
+    /// Size of the database that is in use, to two digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub db_size_in_use: Option<String>,
+    /// Raft entries that it is behind the leader; 0 below a thousand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raft_lag: Option<i64>,
+}
+
+/// Whether a member counts for quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MemberRole {
+    /// It counts.
+    Voter,
+    /// It does not yet.
+    Learner,
+}
+
+/// The bootstrap in progress. It stands on each volume claim too, so that a lost status is no loss.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BootstrapStatus {
+    /// How many members form the cluster.
+    pub members: i32,
+    /// The version that they start on.
+    pub version: String,
+    /// `--initial-cluster-token`.
+    pub token: String,
+}
+
+/// The way from here to the spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStatus {
+    /// The versions on the way, e.g. `["3.5.9", "3.5.10"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<String>,
+    /// What is done, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepStatus>,
+}
+
+/// One step of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    /// What is done.
+    pub action: Action,
+    /// To whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// What it becomes: a version, or the revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Action {
+    /// Start the first members together.
+    Bootstrap,
+    /// Take the volumes of an earlier cluster over.
+    Adopt,
+    /// Make the Pod of a member again.
+    StartMember,
+    /// Try the image out on every node that holds a member.
+    ProbeImage,
+    /// Stop the member and start it with its new revision.
+    ReplaceMember,
+    /// Hand leadership over, then replace the member.
+    ReplaceLeader,
+    /// Stop the member and start it with its last good revision.
+    PutBack,
+    /// Wait until etcd has raised the cluster version.
+    AwaitClusterVersion,
+    /// Delete the cluster's volumes.
+    DeleteVolumes,
+}
+
+/// The step in progress, and the claim on the one member that may be away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgressStatus {
+    /// Which step of the roll this is, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<i32>,
+    /// How many steps the roll has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<i32>,
+    /// What is being done.
+    pub action: Action,
+    /// The member that is claimed.
+    pub member: String,
+    /// The revision that it gets.
+    pub revision: String,
+    /// The UID of the Pod that is replaced. Once it is gone, the member has been stopped.
+    #[serde(default, rename = "podUID", skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// The leader's committed raft index when the member was stopped; the member is back once it has
+    /// applied that much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<i64>,
+    /// What is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    /// Since when the member is claimed.
+    pub since: Time,
+    /// How long it may make no progress while the operator watches, e.g. `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+}
+
+/// A refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusalStatus {
+    /// Its stable word.
+    pub code: Code,
+    /// The evidence, with numbers.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// A warning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WarningStatus {
+    /// Its stable word.
+    pub code: String,
+    /// What is unwise, and what would be better.
+    pub message: String,
+}
+
+/// A member that did not come up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureStatus {
+    /// The member.
+    pub member: String,
+    /// The revision that failed. It is not tried again; another one is.
+    pub revision: String,
+    /// The version that it should have run.
+    pub version: String,
+    /// What the kubelet says of the container, e.g. `CrashLoopBackOff`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The exit code of the container's last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The last lines of the container's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// When it was given up.
+    pub time: Time,
+}
+
+/// The values in force where the spec leaves them to defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveStatus {
+    /// The image of new members.
+    pub image: String,
+    /// The quota of the database, in bytes.
+    pub quota_backend_bytes: i64,
+    /// The size of new volumes.
+    pub storage_size: String,
+    /// The class of new volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class_name: Option<String>,
+    /// The deadline of a member without progress.
+    pub member_deadline: String,
+}

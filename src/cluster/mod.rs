@@ -1,0 +1,1 @@
+//! The loop of one cluster: observe (I/O) → plan (pure) → act (I/O) → report (pure).

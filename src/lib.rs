@@ -1,0 +1,13 @@
+//! Quorate: a Kubernetes operator that runs etcd clusters.
+//!
+//! The modules tell the story, and imports point one way (each may use those above it):
+//!
+//! - [`api`]: what users say, and what they are told: the `EtcdCluster` kind, conditions, codes.
+//! - [`etcd`]: etcd as seen from outside: its types, what is known of its versions, a client.
+//! - [`cluster`]: the loop of one cluster: observe → plan → act → report.
+//! - [`process`]: what surrounds the loop: lease, health and metrics, telemetry, shutdown.
+
+pub mod api;
+pub mod cluster;
+pub mod etcd;
+pub mod process;

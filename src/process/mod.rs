@@ -1,0 +1,1 @@
+//! What surrounds the loop: lease, health and metrics server, telemetry, shutdown.
