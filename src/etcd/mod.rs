@@ -1,9 +1,12 @@
 //! etcd as seen from outside: its types, what is known of its versions, and a client.
 //!
-//! [`types`] and [`versions`] are pure and used by the planner; [`client`] is I/O.
+//! [`types`], [`answers`] and [`versions`] are pure and used by the planner; [`client`] is I/O.
 
+pub mod answers;
 pub mod client;
 pub mod types;
 pub mod versions;
 
+pub use answers::{ErrorKind, Identity, Versions};
+pub use client::{Call, Channels, Endpoint, EtcdError, MemberClient};
 pub use types::{Alarm, ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor};

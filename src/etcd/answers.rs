@@ -1,0 +1,169 @@
+//! What members answer beyond their status, and what a failed call means. Pure data: the planner may use it.
+
+use super::types::{ClusterId, EtcdVersion, MemberId, Minor};
+use serde::Deserialize;
+use std::fmt;
+
+/// Who a member is. Asked for on a channel before a mutating call is made on it: IPs are re-used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Its cluster's id.
+    pub cluster_id: ClusterId,
+    /// Its own id.
+    pub member_id: MemberId,
+}
+
+/// What a member's `/version` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The version of its binary.
+    pub server: EtcdVersion,
+    /// The cluster version that it knows: `3.0` until all members of a new cluster have come, nothing
+    /// until it knows one (`not_decided`).
+    pub cluster: Option<Minor>,
+    /// The version of its database's schema; nothing before 3.6, and while it is `unknown`.
+    pub storage: Option<Minor>,
+}
+
+/// Why a text is no answer of `/version`.
+#[derive(Debug, thiserror::Error)]
+pub enum VersionsError {
+    /// No JSON object of the known form.
+    #[error("not the JSON that etcd writes")]
+    Json(#[from] serde_json::Error),
+    /// `etcdserver` is no version.
+    #[error("etcdserver {0:?} is no version")]
+    Server(String),
+}
+
+impl Versions {
+    /// Reads the body of `GET /version`, e.g.
+    /// `{"etcdserver":"3.6.16","etcdcluster":"3.6.0","storage":"3.6.0"}`.
+    ///
+    /// # Errors
+    /// When it is not JSON of that form, or the server's version cannot be read. A cluster or storage version
+    /// that cannot be read is one that etcd does not know yet.
+    pub fn in_body(body: &[u8]) -> Result<Self, VersionsError> {
+        #[derive(Deserialize)]
+        struct Body {
+            etcdserver: String,
+            #[serde(default)]
+            etcdcluster: String,
+            #[serde(default)]
+            storage: String,
+        }
+        let body: Body = serde_json::from_slice(body)?;
+        let minor = |text: &str| EtcdVersion::reported(text).map(|version| version.minor);
+        Ok(Self {
+            server: EtcdVersion::reported(&body.etcdserver).ok_or(VersionsError::Server(body.etcdserver))?,
+            cluster: minor(&body.etcdcluster),
+            storage: minor(&body.storage),
+        })
+    }
+}
+
+/// What a failed call means for the next decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// There is no connection, or it broke off. A call that changes something may have taken effect.
+    Unreachable,
+    /// No answer within the limit, or etcd gave up itself. A call that changes something may have taken effect.
+    TimedOut,
+    /// The member knows no leader.
+    NoLeader,
+    /// The leader changed under the call; it may be made again.
+    LeaderChanged,
+    /// The call is for the leader, and this member is not it.
+    NotLeader,
+    /// The member who should lead is no voter.
+    BadTransferee,
+    /// The member is a learner and serves no such call.
+    Learner,
+    /// etcd finds the cluster unhealthy, or itself overloaded: it passes, or shows elsewhere.
+    Unhealthy,
+    /// Another member answers at this address.
+    WrongMember,
+    /// A write was refused because a database has reached its quota.
+    NoSpace,
+    /// A write was refused because a member's data differs from the others'.
+    Corrupt,
+    /// etcd said no for another reason, in its words, or answered what it never answers.
+    Refused(String),
+}
+
+impl ErrorKind {
+    /// Reads an error message of etcd, e.g. `etcdserver: not leader`; nothing when it is not etcd's.
+    ///
+    /// Source: <https://github.com/etcd-io/etcd/blob/v3.6.4/api/v3rpc/rpctypes/error.go>; the texts that are
+    /// told apart here read the same in 3.5.9.
+    pub fn in_message(message: &str) -> Option<Self> {
+        let text = message.strip_prefix("etcdserver: ")?;
+        Some(match text {
+            "no leader" => Self::NoLeader,
+            "leader changed" => Self::LeaderChanged,
+            "not leader" => Self::NotLeader,
+            "bad leader transferee" => Self::BadTransferee,
+            "rpc not supported for learner" => Self::Learner,
+            "unhealthy cluster" | "too many requests" | "not capable" => Self::Unhealthy,
+            "mvcc: database space exceeded" => Self::NoSpace,
+            "corrupt cluster" => Self::Corrupt,
+            "server stopped" | "request canceled" => Self::Unreachable,
+            "context deadline exceeded" => Self::TimedOut,
+            _ if text.starts_with("request timed out") => Self::TimedOut,
+            _ => Self::Refused(text.to_owned()),
+        })
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "member {} of cluster {}", self.member_id, self.cluster_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::three_five(r#"{"etcdserver":"3.5.9","etcdcluster":"3.5.0"}"#, Some(Minor::new(3, 5)), None)]
+    #[case::three_six(
+        r#"{"etcdserver":"3.5.9","etcdcluster":"3.6.0","storage":"3.6.0"}"#,
+        Some(Minor::new(3, 6)),
+        Some(Minor::new(3, 6))
+    )]
+    #[case::not_formed(
+        r#"{"etcdserver":"3.5.9","etcdcluster":"3.0.0","storage":"unknown"}"#,
+        Some(Minor::new(3, 0)),
+        None
+    )]
+    #[case::undecided(r#"{"etcdserver":"3.5.9","etcdcluster":"not_decided"}"#, None, None)]
+    fn reads_the_answer_of_version(
+        #[case] body: &str,
+        #[case] cluster: Option<Minor>,
+        #[case] storage: Option<Minor>,
+    ) {
+        let server = EtcdVersion::new(3, 5, 9);
+        assert_eq!(Versions::in_body(body.as_bytes()).unwrap(), Versions { server, cluster, storage });
+    }
+
+    #[rstest]
+    #[case("<html>")]
+    #[case("{}")]
+    #[case(r#"{"etcdserver":"three"}"#)]
+    fn another_servers_answer_is_an_error(#[case] body: &str) {
+        Versions::in_body(body.as_bytes()).unwrap_err();
+    }
+
+    #[rstest]
+    #[case("etcdserver: no leader", Some(ErrorKind::NoLeader))]
+    #[case("etcdserver: not leader", Some(ErrorKind::NotLeader))]
+    #[case("etcdserver: leader changed", Some(ErrorKind::LeaderChanged))]
+    #[case("etcdserver: request timed out, possibly due to connection lost", Some(ErrorKind::TimedOut))]
+    #[case("etcdserver: member not found", Some(ErrorKind::Refused("member not found".to_owned())))]
+    #[case("transport error", None)]
+    fn reads_etcds_error_messages(#[case] message: &str, #[case] kind: Option<ErrorKind>) {
+        assert_eq!(ErrorKind::in_message(message), kind);
+    }
+}

@@ -1,0 +1,129 @@
+//! The channels to members: one for each Pod, kept between observations and dropped with the Pod.
+
+use super::{Call, EtcdError, MemberClient, transport};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Where one member's Pod answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The Pod's UID. A channel belongs to one Pod: addresses are re-used.
+    pub pod_uid: String,
+    /// The Pod's address.
+    pub ip: IpAddr,
+    /// The member's DNS name: what HTTP asks for, and what TLS will verify. It is not looked up.
+    pub server_name: String,
+}
+
+type LinksByPod = HashMap<String, Arc<Link>>;
+
+/// The channels to all members of all clusters. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Channels {
+    /// By scope: one for each cluster.
+    links: Arc<Mutex<HashMap<String, LinksByPod>>>,
+    http: reqwest::Client,
+}
+
+impl Channels {
+    /// No channels yet. A rustls provider must have been installed.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be made.
+    pub fn new() -> Result<Self, EtcdError> {
+        let http = transport::http_client().map_err(|source| EtcdError::Http {
+            call: Call::Version,
+            member: "no member".to_owned(),
+            source,
+        })?;
+        Ok(Self { links: Arc::default(), http })
+    }
+
+    /// The client for the member at `endpoint`. It dials on its first call, so a member that cannot be reached is an
+    /// error of the call. `scope` is the cluster, e.g. its UID: see [`Channels::keep_only`].
+    pub fn member(&self, scope: &str, endpoint: &Endpoint) -> MemberClient {
+        let mut links = locked(&self.links);
+        let of_scope = links.entry(scope.to_owned()).or_default();
+        let link = match of_scope.get(&endpoint.pod_uid) {
+            // A Pod whose sandbox was made anew, as after a restart of its node, has another address.
+            Some(link) if link.endpoint == *endpoint => link.clone(),
+            _ => {
+                let link = Arc::new(Link { endpoint: endpoint.clone(), slot: Mutex::default() });
+                of_scope.insert(endpoint.pod_uid.clone(), link.clone());
+                link
+            }
+        };
+        MemberClient { link, http: self.http.clone() }
+    }
+
+    /// Drops the channels of this scope's Pods that are gone; all of them when `live_pod_uids` is empty.
+    /// Calls under way end on the channel that they have.
+    pub fn keep_only(&self, scope: &str, live_pod_uids: &[&str]) {
+        let mut links = locked(&self.links);
+        let Some(of_scope) = links.get_mut(scope) else { return };
+        of_scope.retain(|uid, _| live_pod_uids.contains(&uid.as_str()));
+        if of_scope.is_empty() {
+            links.remove(scope);
+        }
+    }
+}
+
+/// The channel to one Pod, dialled when it is needed.
+///
+/// A channel of tonic reconnects by itself, at the next call and without backing off, when its connection was
+/// closed: so a container that restarts in its Pod is reached again by the first call after its port is open
+/// (tonic's `Reconnect`). What it does not notice is a connection that died silently, or an attempt to connect that
+/// was given up by its caller: that attempt's failure answers the *next* call. Hence
+/// [`Link::hang_up`] after a failure that may be the channel's.
+#[derive(Debug)]
+pub(super) struct Link {
+    endpoint: Endpoint,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    dialled: u64,
+    client: Option<etcd_client::Client>,
+}
+
+impl Link {
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The channel and its number, a new one if there is none.
+    pub(super) async fn channel(&self) -> Result<(u64, etcd_client::Client), etcd_client::Error> {
+        {
+            let slot = locked(&self.slot);
+            if let Some(client) = &slot.client {
+                return Ok((slot.dialled, client.clone()));
+            }
+        }
+        let client = transport::channel(&self.endpoint).await?;
+        let mut slot = locked(&self.slot);
+        slot.dialled += 1;
+        slot.client = Some(client.clone());
+        Ok((slot.dialled, client))
+    }
+
+    /// Drops the channel of that number; a newer one stays.
+    pub(super) fn hang_up(&self, dialled: u64) {
+        let mut slot = locked(&self.slot);
+        if slot.dialled == dialled {
+            slot.client = None;
+        }
+    }
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot").field("dialled", &self.dialled).finish_non_exhaustive()
+    }
+}
+
+/// A map that another thread left while panicking is still a map of channels.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

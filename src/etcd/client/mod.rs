@@ -1,0 +1,236 @@
+//! Talks to members: one gRPC channel for each Pod, and `/version` over HTTP. The only files that import
+//! `etcd_client`. They report what a member says and decide nothing: no retries, no waiting.
+
+mod channels;
+mod error;
+mod transport;
+
+pub use channels::{Channels, Endpoint};
+pub use error::EtcdError;
+
+use super::answers::{Identity, Versions};
+use super::types::{Alarm, ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus};
+use channels::Link;
+use etcd_client::{AlarmAction, AlarmType, Client, GetOptions};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a call that reads may take. A healthy member answers in a few milliseconds; one that has
+/// no quorum keeps a linearizable read for 7 s, and an observation shall not wait for that.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+/// How long moving the leader may take. A transfer takes some 100 ms; etcd itself gives up on requests after
+/// 5 s + 2 election timeouts, 7 s with its defaults, and only after that a missing answer means anything.
+const MOVE_LEADER_LIMIT: Duration = Duration::from_secs(8);
+
+/// A call to a member, by etcd's name for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `Maintenance.Status`.
+    Status,
+    /// `GET /version`.
+    Version,
+    /// `KV.Range`, linearizable.
+    Range,
+    /// `Cluster.MemberList`, after a linearizable `KV.Range`.
+    MemberList,
+    /// `Maintenance.Alarm` with action GET.
+    AlarmList,
+    /// `Maintenance.MoveLeader`.
+    MoveLeader,
+}
+
+/// Talks to one member. Every call fails with an [`EtcdError`] within its limit.
+#[derive(Clone, Debug)]
+pub struct MemberClient {
+    link: Arc<Link>,
+    http: reqwest::Client,
+}
+
+/// Why a call failed, before it is known which call and whose.
+enum Failure {
+    Client(etcd_client::Error),
+    Incomplete(&'static str),
+}
+
+impl From<etcd_client::Error> for Failure {
+    fn from(error: etcd_client::Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl MemberClient {
+    /// What the member says of itself: local, answered without quorum and by learners too, no raft entry. Limit 2 s.
+    pub async fn status(&self) -> Result<MemberStatus, EtcdError> {
+        self.call(Call::Status, READ_LIMIT, status).await
+    }
+
+    /// The versions of binary, cluster and storage, by `GET /version`: local, no raft entry. Limit 2 s.
+    ///
+    /// Status has no cluster version; before 3.6 only this has.
+    pub async fn versions(&self) -> Result<Versions, EtcdError> {
+        let call = Call::Version;
+        let request = transport::version_request(&self.http, self.link.endpoint());
+        let body = timeout(READ_LIMIT, async { request.send().await?.error_for_status()?.bytes().await })
+            .await
+            .map_err(|_| EtcdError::TimedOut { call, member: self.name(), limit: READ_LIMIT })?
+            .map_err(|source| EtcdError::Http { call, member: self.name(), source })?;
+        Versions::in_body(&body).map_err(|source| EtcdError::Versions { call, member: self.name(), source })
+    }
+
+    /// Whether a linearizable read through this member answers: it has a leader that has a quorum. It reads one
+    /// key that need not exist; no raft entry. Limit 2 s.
+    pub async fn read(&self) -> Result<(), EtcdError> {
+        self.call(Call::Range, READ_LIMIT, linearizable_read).await
+    }
+
+    /// The member list as the quorum knows it, in the order of etcd; no raft entry. Limit 2 s.
+    pub async fn member_list(&self) -> Result<Vec<ListedMember>, EtcdError> {
+        self.call(Call::MemberList, READ_LIMIT, async |client: Client| {
+            // etcd-client asks for the list with `linearizable: false`, always, and a member that was cut off would
+            // answer an old one: https://github.com/etcdv3/etcd-client/blob/829fddd8c416630a0c962670afda5a559bf4b513/src/rpc/cluster.rs#L105
+            // After a linearizable read the member has applied all that was committed before it, and with
+            // that, its list is the quorum's.
+            linearizable_read(client.clone()).await?;
+            let answer = client.cluster_client().member_list().await?;
+            Ok(answer.members().iter().map(listed).collect())
+        })
+        .await
+    }
+
+    /// Whether a proposal commits through this member: one `AlarmList` is exactly one raft entry and touches
+    /// no key. Its answer is not used; alarms are in [`MemberStatus::alarms`]. Limit 2 s.
+    pub async fn commit_probe(&self) -> Result<(), EtcdError> {
+        self.call(Call::AlarmList, READ_LIMIT, async |client: Client| {
+            client.maintenance_client().alarm(AlarmAction::Get, AlarmType::None, None).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes `to` the leader. Only the leader does that, so this must be its client. Limit 8 s.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongMember`](super::ErrorKind::WrongMember) when somebody other than `expected` answers here:
+    /// nothing was done. `NotLeader` when this member does not lead, `BadTransferee` when `to` is no voter. After
+    /// `TimedOut` or `Unreachable` the leader may have moved: read it from the members' status.
+    pub async fn move_leader(&self, expected: Identity, to: MemberId) -> Result<(), EtcdError> {
+        let call = Call::MoveLeader;
+        let found = self
+            .call(call, MOVE_LEADER_LIMIT, async |client: Client| {
+                let now = status(client.clone()).await?;
+                let found = Identity { cluster_id: now.cluster_id, member_id: now.member_id };
+                if found == expected {
+                    client.maintenance_client().move_leader(to.0).await?;
+                }
+                Ok(found)
+            })
+            .await?;
+        if found == expected {
+            Ok(())
+        } else {
+            Err(EtcdError::WrongMember { call, member: self.name(), expected, found })
+        }
+    }
+
+    /// Makes one call on the Pod's channel, within `limit`.
+    async fn call<T, F>(
+        &self,
+        call: Call,
+        limit: Duration,
+        ask: impl FnOnce(Client) -> F,
+    ) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let member = || self.name();
+        let channel = self.link.channel().await;
+        let (dialled, client) = channel.map_err(|source| EtcdError::Client {
+            call,
+            member: member(),
+            source: Box::new(source),
+        })?;
+        // Boxed: the future holds copies of etcd-client's Client and is some 15 kB.
+        let error = match timeout(limit, Box::pin(ask(client))).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Err(_) => EtcdError::TimedOut { call, member: member(), limit },
+            Ok(Err(Failure::Incomplete(missing))) => {
+                EtcdError::Incomplete { call, member: member(), missing }
+            }
+            // The status is taken out: as etcd-client's source() says nothing of what is inside.
+            Ok(Err(Failure::Client(etcd_client::Error::GRpcStatus(status)))) => {
+                EtcdError::Grpc { call, member: member(), source: Box::new(status) }
+            }
+            Ok(Err(Failure::Client(source))) => {
+                EtcdError::Client { call, member: member(), source: Box::new(source) }
+            }
+        };
+        if error.doubts_the_channel() {
+            self.link.hang_up(dialled);
+        }
+        Err(error)
+    }
+
+    fn name(&self) -> String {
+        let Endpoint { server_name, ip, .. } = self.link.endpoint();
+        format!("{server_name} ({ip})")
+    }
+}
+
+async fn status(client: Client) -> Result<MemberStatus, Failure> {
+    let answer = client.maintenance_client().status().await?;
+    let header = answer.header().ok_or(Failure::Incomplete("header"))?;
+    Ok(MemberStatus {
+        cluster_id: ClusterId(header.cluster_id()),
+        member_id: MemberId(header.member_id()),
+        version: EtcdVersion::reported(answer.version()).ok_or(Failure::Incomplete("version"))?,
+        leader: Some(answer.leader()).filter(|id| *id != 0).map(MemberId),
+        raft_term: answer.raft_term(),
+        raft_index: answer.raft_index(),
+        raft_applied_index: answer.raft_applied_index(),
+        revision: header.revision(),
+        db_size: answer.db_size(),
+        db_size_in_use: answer.raft_used_db_size(),
+        is_learner: answer.is_learner(),
+        alarms: alarms(answer.errors()),
+    })
+}
+
+async fn linearizable_read(client: Client) -> Result<(), Failure> {
+    // Any key does. This one is etcdctl's for `endpoint health`.
+    let options = GetOptions::new().with_count_only().with_limit(1);
+    client.kv_client().get("health", Some(options)).await?;
+    Ok(())
+}
+
+/// The alarms among `Status.errors`, each once: etcd lists one for every member that raised it.
+fn alarms(errors: &[String]) -> Vec<Alarm> {
+    let mut alarms: Vec<Alarm> = errors.iter().filter_map(|text| Alarm::in_status_error(text)).collect();
+    alarms.sort_unstable();
+    alarms.dedup();
+    alarms
+}
+
+fn listed(member: &etcd_client::Member) -> ListedMember {
+    ListedMember {
+        id: MemberId(member.id()),
+        name: member.name().to_owned(),
+        peer_urls: member.peer_urls().to_vec(),
+        client_urls: member.client_urls().to_vec(),
+        is_learner: member.is_learner(),
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Status => "Status",
+            Self::Version => "GET /version",
+            Self::Range => "linearizable Range",
+            Self::MemberList => "MemberList",
+            Self::AlarmList => "AlarmList",
+            Self::MoveLeader => "MoveLeader",
+        })
+    }
+}
