@@ -10,9 +10,11 @@ use k8s_openapi::api::core::v1::{
     Affinity, EnvVar, LocalObjectReference, PodSecurityContext, Toleration, TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// An etcd cluster. Change `spec.version` and every member is replaced, one at a time, each verified
@@ -317,13 +319,26 @@ pub struct Resources {
     pub limits: BTreeMap<String, ResourceAmount>,
 }
 
-/// An amount of a resource, e.g. `500m` or `1Gi`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// An amount of a resource, e.g. `500m`, `1Gi` or `2`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-#[schemars(inline)]
-pub struct ResourceAmount(
-    #[schemars(length(max = 24), regex(pattern = r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$"))] pub String,
-);
+pub struct ResourceAmount(pub IntOrString);
+
+impl JsonSchema for ResourceAmount {
+    fn schema_name() -> Cow<'static, str> {
+        "ResourceAmount".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "maxLength": 24,
+            "pattern": r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$",
+        })
+    }
+}
 
 /// Fields of the cluster's Services.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 
 pub mod answers;
 pub mod client;
+pub mod logs;
 pub mod types;
 pub mod versions;
 

@@ -1,0 +1,89 @@
+//! Names of a cluster's objects. Pure; the one place that knows how they are built.
+
+use crate::api::BootstrapStatus;
+use std::fmt;
+
+/// A member's name, `<cluster>-<number>`: its name in etcd, and its Pod's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberName {
+    cluster: String,
+    number: u32,
+}
+
+impl MemberName {
+    /// The member of this number.
+    pub fn new(cluster: &str, number: u32) -> Self {
+        Self { cluster: cluster.to_owned(), number }
+    }
+
+    /// Reads a name of this cluster; nothing where it is none (`etcd-01`, `other-1`, `etcd-x`).
+    pub fn parse(cluster: &str, name: &str) -> Option<Self> {
+        let number: u32 = name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
+        Some(Self::new(cluster, number)).filter(|parsed| parsed.to_string() == name)
+    }
+
+    /// Its number. Numbers are never used twice.
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The name of its volume claim.
+    pub fn claim(&self) -> String {
+        format!("data-{self}")
+    }
+
+    /// Its DNS name: stable, resolved through the headless Service.
+    pub fn host(&self, namespace: &str) -> String {
+        format!("{self}.{}.{namespace}.svc", self.cluster)
+    }
+}
+
+impl fmt::Display for MemberName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.cluster, self.number)
+    }
+}
+
+/// The Service through which members find each other.
+pub fn headless_service(cluster: &str) -> String {
+    cluster.to_owned()
+}
+
+/// The Service for clients: ready members only.
+pub fn client_service(cluster: &str) -> String {
+    format!("{cluster}-client")
+}
+
+/// The PodDisruptionBudget.
+pub fn disruption_budget(cluster: &str) -> String {
+    cluster.to_owned()
+}
+
+/// The members of a bootstrap, in order.
+pub fn bootstrap_members(cluster: &str, bootstrap: &BootstrapStatus) -> Vec<MemberName> {
+    (0..u32::try_from(bootstrap.members).unwrap_or(0))
+        .map(|number| MemberName::new(cluster, number))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("db-2", Some(2))]
+    #[case("db-02", None)]
+    #[case("db-x", None)]
+    #[case("db2-2", None)]
+    #[case("db-client", None)]
+    #[case("db", None)]
+    fn reads_names_of_this_cluster_only(#[case] name: &str, #[case] number: Option<u32>) {
+        assert_eq!(MemberName::parse("db", name).map(|m| m.number()), number);
+    }
+
+    #[test]
+    fn hosts_are_names_of_the_headless_service() {
+        assert_eq!(MemberName::new("db", 1).host("prod"), "db-1.db.prod.svc");
+    }
+}

@@ -1,0 +1,185 @@
+//! What stands around the members: two Services and the PodDisruptionBudget.
+
+use super::pod::{CLIENT_PORT, METRICS_PORT, PEER_PORT};
+use crate::api::{EtcdClusterSpec, IpFamilyPolicy, ServiceType, labels};
+use crate::cluster::names::{client_service, disruption_budget, headless_service};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+fn member_selector(cluster: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (labels::CLUSTER.to_owned(), cluster.to_owned()),
+        (labels::COMPONENT.to_owned(), labels::COMPONENT_MEMBER.to_owned()),
+    ])
+}
+
+fn service_port(name: &str, number: i32) -> ServicePort {
+    ServicePort {
+        name: Some(name.to_owned()),
+        port: number,
+        target_port: Some(IntOrString::Int(number)),
+        protocol: Some("TCP".to_owned()),
+        ..ServicePort::default()
+    }
+}
+
+fn family_policy(spec: &EtcdClusterSpec) -> Option<String> {
+    let policy = spec.services.as_ref()?.ip_family_policy?;
+    Some(
+        match policy {
+            IpFamilyPolicy::SingleStack => "SingleStack",
+            IpFamilyPolicy::PreferDualStack => "PreferDualStack",
+            IpFamilyPolicy::RequireDualStack => "RequireDualStack",
+        }
+        .to_owned(),
+    )
+}
+
+/// The Service through which members find each other: not-ready addresses too, since a member must
+/// be found before it can become ready.
+pub fn headless(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, owner: OwnerReference) -> Service {
+    Service {
+        metadata: ObjectMeta {
+            name: Some(headless_service(cluster)),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(labels::of_cluster(cluster)),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            cluster_ip: Some("None".to_owned()),
+            publish_not_ready_addresses: Some(true),
+            selector: Some(member_selector(cluster)),
+            ip_family_policy: family_policy(spec),
+            ports: Some(vec![
+                service_port("client", CLIENT_PORT),
+                service_port("peer", PEER_PORT),
+                service_port("metrics", METRICS_PORT),
+            ]),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The Service for clients: ready members only.
+pub fn client(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, owner: OwnerReference) -> Service {
+    let wanted = spec.services.as_ref().and_then(|services| services.client.clone()).unwrap_or_default();
+    let mut service_labels = wanted.labels;
+    service_labels.extend(labels::of_cluster(cluster));
+    Service {
+        metadata: ObjectMeta {
+            name: Some(client_service(cluster)),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(service_labels),
+            annotations: Some(wanted.annotations).filter(|map| !map.is_empty()),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ServiceSpec {
+            type_: Some(
+                match wanted.type_ {
+                    Some(ServiceType::NodePort) => "NodePort",
+                    Some(ServiceType::LoadBalancer) => "LoadBalancer",
+                    Some(ServiceType::ClusterIP) | None => "ClusterIP",
+                }
+                .to_owned(),
+            ),
+            selector: Some(member_selector(cluster)),
+            ip_family_policy: family_policy(spec),
+            ports: Some(vec![service_port("client", CLIENT_PORT)]),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The budget that drains and the operator share. An integer `minAvailable`, never `maxUnavailable`:
+/// that counts from `spec.replicas` through `/scale`, so an edit 5 → 3 would allow three at once.
+pub fn budget(namespace: &str, cluster: &str, voters: usize, owner: OwnerReference) -> PodDisruptionBudget {
+    let mut selector = member_selector(cluster);
+    selector.insert(labels::ROLE.to_owned(), labels::ROLE_VOTER.to_owned());
+    PodDisruptionBudget {
+        metadata: ObjectMeta {
+            name: Some(disruption_budget(cluster)),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(labels::of_cluster(cluster)),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodDisruptionBudgetSpec {
+            min_available: Some(IntOrString::Int(
+                i32::try_from(voters.saturating_sub(1)).unwrap_or(i32::MAX),
+            )),
+            selector: Some(LabelSelector { match_labels: Some(selector), match_expressions: None }),
+            // A member that is not ready may be evicted: it is what the operator puts back.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// Whether a live object still says everything that we want it to say. The API server adds defaults,
+/// and others may add fields of their own: only what we set is compared.
+pub fn says<T: Serialize>(live: &T, wanted: &T) -> bool {
+    match (serde_json::to_value(live), serde_json::to_value(wanted)) {
+        (Ok(live), Ok(wanted)) => covers(&live, &wanted),
+        _ => false,
+    }
+}
+
+fn covers(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, value)| live.get(key).is_some_and(|live| covers(live, value)))
+        }
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| covers(live, wanted))
+        }
+        (live, wanted) => live == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(yaml: &str) -> EtcdClusterSpec {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn defaults_and_foreign_fields_are_no_drift() {
+        let wanted = client("prod", "db", &spec("version: 3.6.16"), OwnerReference::default());
+        let mut live = wanted.clone();
+        live.metadata.uid = Some("x".to_owned());
+        live.metadata.annotations = Some(BTreeMap::from([("theirs".to_owned(), "1".to_owned())]));
+        live.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".to_owned());
+        assert!(says(&live, &wanted));
+    }
+
+    #[test]
+    fn a_changed_selector_is_drift() {
+        let wanted = headless("prod", "db", &spec("version: 3.6.16"), OwnerReference::default());
+        let mut live = wanted.clone();
+        live.spec.as_mut().unwrap().selector = Some(BTreeMap::from([("app".to_owned(), "other".to_owned())]));
+        assert!(!says(&live, &wanted));
+    }
+
+    #[test]
+    fn the_budget_keeps_all_but_one_voter() {
+        let min = |voters| {
+            budget("prod", "db", voters, OwnerReference::default()).spec.unwrap().min_available.unwrap()
+        };
+        assert_eq!(min(1), IntOrString::Int(0));
+        assert_eq!(min(3), IntOrString::Int(2));
+        assert_eq!(min(5), IntOrString::Int(4));
+    }
+}

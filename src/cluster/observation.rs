@@ -1,0 +1,246 @@
+//! What Kubernetes and etcd said just now: facts only, plain data. A member that does not answer is
+//! a fact, not an error. Time is a field.
+
+use super::names::MemberName;
+use super::revision::Revision;
+use crate::api::labels;
+use crate::api::{BootstrapStatus, EtcdClusterSpec, EtcdClusterStatus};
+use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Everything that the planner may know.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// When it was made.
+    pub now: Timestamp,
+    /// The `EtcdCluster`.
+    pub cluster: ClusterFacts,
+    /// Pods of members, and whatever else stands under a member's name.
+    pub pods: BTreeMap<MemberName, PodFacts>,
+    /// Volume claims of members.
+    pub claims: BTreeMap<MemberName, ClaimFacts>,
+    /// Stored revisions by name.
+    pub revisions: BTreeMap<String, Revision>,
+    /// The headless Service.
+    pub headless: Option<Service>,
+    /// The Service for clients.
+    pub client: Option<Service>,
+    /// The disruption budget.
+    pub budget: Option<PodDisruptionBudget>,
+    /// Pods that try images out.
+    pub probes: Vec<ProbeFacts>,
+    /// What each member with an address answered.
+    pub answers: BTreeMap<MemberName, Answer>,
+    /// etcd's member list, read right after a linearizable read on the same channel; nothing where no
+    /// member could give one.
+    pub member_list: Option<Vec<ListedMember>>,
+    /// Whether a proposal committed just now. Asked only before a claimed member is stopped, since it
+    /// costs a raft entry.
+    pub proposal: Option<Result<(), String>>,
+    /// Whether a default StorageClass exists; nothing where that may not be read.
+    pub default_storage_class: Option<bool>,
+    /// How long this process has watched the same wait without progress.
+    pub patience: Patience,
+}
+
+/// The `EtcdCluster` as read live.
+#[derive(Clone, Debug)]
+pub struct ClusterFacts {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// The version at which it was read: every claim is a compare-and-swap against it.
+    pub resource_version: String,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether it carries our finalizer.
+    pub finalizer: bool,
+    /// Its spec.
+    pub spec: EtcdClusterSpec,
+    /// Its status, as last written.
+    pub status: EtcdClusterStatus,
+}
+
+/// To whom an object belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// To this `EtcdCluster`.
+    Ours,
+    /// To an `EtcdCluster` of this name with another UID, which is being deleted.
+    EarlierCluster,
+    /// To somebody else; who, as far as it can be told.
+    Foreign(String),
+}
+
+impl Ownership {
+    /// Whose an object is that has an owner.
+    pub fn of_owned(metadata: &ObjectMeta, uid: &str, cluster: &str) -> Self {
+        let controller =
+            metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        match controller {
+            Some(owner) if owner.uid == uid => Self::Ours,
+            Some(owner) if owner.kind == "EtcdCluster" && owner.name == cluster => Self::EarlierCluster,
+            Some(owner) => Self::Foreign(format!("{} {}", owner.kind, owner.name)),
+            None => Self::Foreign("nobody that is named in it".to_owned()),
+        }
+    }
+
+    /// Whose a volume claim is: it has no owner, only labels.
+    pub fn of_claim(metadata: &ObjectMeta, cluster: &str) -> Self {
+        let label = |key: &str| metadata.labels.as_ref()?.get(key).map(String::as_str);
+        if label(labels::MANAGED_BY) == Some("quorate") && label(labels::CLUSTER) == Some(cluster) {
+            Self::Ours
+        } else {
+            Self::Foreign("nobody that is named in it".to_owned())
+        }
+    }
+}
+
+/// A Pod under a member's name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodFacts {
+    /// Its UID.
+    pub uid: String,
+    /// To whom it belongs.
+    pub ownership: Ownership,
+    /// Whether it carries a deletionTimestamp: it counts as away even while it still answers.
+    pub deleting: bool,
+    /// The revision that it was made from.
+    pub revision: String,
+    /// Whether its annotations still say `new`.
+    pub bootstraps: bool,
+    /// Its address.
+    pub ip: Option<IpAddr>,
+    /// Its node.
+    pub node: Option<String>,
+    /// Its image, as it stands in the spec now (an admission webhook may have rewritten it).
+    pub image: String,
+    /// Whether its readiness probe passes.
+    pub ready: bool,
+    /// Whether it has ended (phase Failed or Succeeded) and the kubelet will not start it again.
+    pub ended: bool,
+    /// Why no node takes it, in the scheduler's words.
+    pub unschedulable: Option<String>,
+    /// Its etcd container.
+    pub container: ContainerFacts,
+}
+
+/// A container, as the kubelet describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ContainerFacts {
+    /// Why it waits, and the kubelet's message.
+    pub waiting: Option<(String, String)>,
+    /// Since when it runs.
+    pub running_since: Option<Timestamp>,
+    /// How often it was started again.
+    pub restarts: i32,
+    /// The exit code of its last run.
+    pub exit_code: Option<i32>,
+    /// The end of the log of its last failed run.
+    pub last_words: Option<String>,
+}
+
+impl ContainerFacts {
+    /// Whether it has ever run.
+    pub const fn has_run(&self) -> bool {
+        self.running_since.is_some() || self.exit_code.is_some() || self.restarts > 0
+    }
+}
+
+/// A volume claim of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimFacts {
+    /// Its UID.
+    pub uid: String,
+    /// Whether it carries our labels; a claim has no owner.
+    pub ownership: Ownership,
+    /// Whether it is being deleted. It stays while a Pod uses it.
+    pub deleting: bool,
+    /// The cluster whose data it holds.
+    pub cluster_id: Option<ClusterId>,
+    /// The member whose data it holds.
+    pub member_id: Option<MemberId>,
+    /// All voters, as last noted.
+    pub voters: Option<BTreeMap<MemberName, MemberId>>,
+    /// The bootstrap that it was made for.
+    pub bootstrap: Option<BootstrapStatus>,
+    /// The revision that the next Pod is made from.
+    pub assigned: Option<String>,
+    /// The last revision that passed its gate.
+    pub good: Option<String>,
+    /// The newest version that was seen to serve this data.
+    pub opened: Option<EtcdVersion>,
+    /// The size that it asks for, in bytes.
+    pub size: Option<u64>,
+    /// Its class.
+    pub class: Option<String>,
+}
+
+/// What a member answered on its own channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// `Maintenance.Status`, or why there is none.
+    pub status: Result<MemberStatus, String>,
+    /// etcd's cluster version as this member knows it; nothing while undecided or unreadable.
+    pub cluster_version: Option<Minor>,
+    /// The storage version; nothing before 3.6.
+    pub storage_version: Option<Minor>,
+    /// Whether a linearizable read through it answered, or why not.
+    pub read: Result<(), String>,
+}
+
+impl Answer {
+    /// Its status, where it answered.
+    pub fn status(&self) -> Option<&MemberStatus> {
+        self.status.as_ref().ok()
+    }
+}
+
+/// A Pod that tries an image out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeFacts {
+    /// Its name.
+    pub pod: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its node.
+    pub node: String,
+    /// The revision whose image it tries.
+    pub revision: String,
+    /// How far it is.
+    pub state: ProbeState,
+}
+
+/// How far a probe is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeState {
+    /// It has not ended; the kubelet's reason and message where it has one.
+    Running(Option<(String, String)>),
+    /// It ran to its end and said this version, or nothing readable.
+    Said(Option<EtcdVersion>),
+    /// It ended with an error; exit code and last words.
+    Failed(String),
+}
+
+/// How long this process has watched one wait without progress. Only the clock of a process that
+/// watched counts: after a restart it begins again, so a wall clock alone never puts anything back.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Patience {
+    /// What is waited for.
+    pub subject: String,
+    /// The best progress seen so far.
+    pub best: u64,
+    /// For how long there was no better.
+    pub without_progress: Duration,
+}

@@ -1,0 +1,219 @@
+//! The first members: all start together with a static list. What they are is pinned before the first
+//! Pod, in the status and on each claim, so that an edit in the middle changes nothing about who forms
+//! the cluster.
+
+use super::guard::unguarded;
+use super::step::{NewPod, Next, Record, Step};
+use super::view::View;
+use crate::api::{BootstrapStatus, Code};
+use crate::cluster::names::{MemberName, bootstrap_members};
+use crate::cluster::notice::Notice;
+use crate::cluster::objects::pod::Initial;
+use crate::cluster::observation::Answer;
+use crate::cluster::revision;
+use crate::cluster::spec::storage_class;
+use crate::etcd::versions::{SUPPORTED, is_supported};
+use crate::etcd::{EtcdVersion, Minor};
+use std::collections::BTreeMap;
+
+pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
+    if view.cluster_id().is_some() {
+        return None;
+    }
+    let Some(bootstrap) = view.bootstrap() else { return Some(begin(view)) };
+    let members = bootstrap_members(&view.world.cluster.name, &bootstrap);
+
+    if view.world.cluster.status.bootstrap.is_none() {
+        return Some(Next::Do(Step::Record(Record::Bootstrap(bootstrap))));
+    }
+    let unclaimed: Vec<MemberName> =
+        members.iter().filter(|member| view.claim_of(member).is_none()).cloned().collect();
+    if !unclaimed.is_empty() {
+        return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::CreateClaims {
+            members: unclaimed,
+            revision,
+        }));
+    }
+    if let Some(step) = another_attempt(view, &bootstrap, &members) {
+        return Some(step);
+    }
+    let new: Vec<NewPod> =
+        members.iter().filter_map(|member| first_pod(view, member, &members, &bootstrap)).collect();
+    if !new.is_empty() {
+        return Some(Next::Do(Step::CreatePods(new)));
+    }
+    let open = unguarded(view);
+    if !open.is_empty() {
+        return Some(Next::Do(Step::Guard(open)));
+    }
+    Some(formed(view, &members).unwrap_or_else(|| await_members(view, &members)))
+}
+
+/// What keeps a new cluster from being begun.
+pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
+    if view.cluster_id().is_some() || view.bootstrap().is_some() {
+        return Vec::new();
+    }
+    let Ok(desired) = &view.desired else { return Vec::new() };
+    let mut refusals = Vec::new();
+    if !is_supported(desired.version.minor) {
+        let newest: Vec<String> =
+            SUPPORTED.iter().map(|line| line.minor.patch(line.newest_patch).to_string()).collect();
+        refusals.push(Notice::new(
+            Code::VersionUnsupported,
+            format!("spec.version {} is not of a minor that this release knows", desired.version),
+            format!("set spec.version to one of {} or a patch beside them", newest.join(", ")),
+        ));
+    }
+    if storage_class(&view.world.cluster.spec).is_none() && view.world.default_storage_class == Some(false) {
+        refusals.push(Notice::of(
+            Code::NoStorageClass,
+            "the Kubernetes cluster has no default StorageClass and spec.storage.storageClassName is not set",
+        ));
+    }
+    refusals
+}
+
+fn begin(view: &View<'_>) -> Next {
+    let Ok(desired) = &view.desired else { return Next::Refused };
+    if !refusals(view).is_empty() {
+        return Next::Refused;
+    }
+    Next::Do(Step::Record(Record::Bootstrap(BootstrapStatus {
+        members: i32::try_from(desired.replicas).unwrap_or_default(),
+        version: desired.version.to_string(),
+        // Else a cluster made again under this name would have the same cluster and member ids.
+        token: view.world.cluster.uid.clone(),
+    })))
+}
+
+/// The version that members start on: the pinned one, unless nobody has served yet, when a mistake in
+/// the spec may still be corrected.
+fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<EtcdVersion> {
+    let pinned: Option<EtcdVersion> = bootstrap.version.parse().ok();
+    let wanted = view.desired.as_ref().ok().map(|desired| desired.version);
+    let begun = view.world.claims.values().any(|claim| claim.opened.is_some())
+        || view.world.answers.values().any(|answer| answer.status.is_ok());
+    if begun { pinned } else { wanted.filter(|wanted| is_supported(wanted.minor)).or(pinned) }
+}
+
+fn on_the_starting_revision(
+    view: &View<'_>,
+    bootstrap: &BootstrapStatus,
+    step: impl FnOnce(String) -> Step,
+) -> Next {
+    let (Ok(desired), Some(version)) = (&view.desired, starting_version(view, bootstrap)) else {
+        return Next::Refused;
+    };
+    let cluster = &view.world.cluster;
+    let revision = revision::render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version);
+    if view.world.revisions.contains_key(&revision.name) {
+        Next::Do(step(revision.name))
+    } else {
+        Next::Do(Step::StoreRevision(Box::new(revision)))
+    }
+}
+
+/// A member that does not come up may be tried again from a corrected spec: nobody relies on it yet,
+/// and its data, if it has any, stays.
+fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[MemberName]) -> Option<Next> {
+    let desired = view.desired.as_ref().ok()?;
+    let version = starting_version(view, bootstrap)?;
+    let cluster = &view.world.cluster;
+    let wanted = revision::render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version).name;
+    for member in members {
+        let silent = view.answer(member).and_then(Answer::status).is_none();
+        if !silent {
+            continue;
+        }
+        let assigned = view.claim_of(member)?.assigned.as_deref();
+        if assigned != Some(wanted.as_str()) {
+            return Some(on_the_starting_revision(view, bootstrap, |revision| Step::Assign {
+                member: member.clone(),
+                revision,
+            }));
+        }
+        let stale = view.pod(member).filter(|pod| !pod.deleting && pod.revision != wanted);
+        if let Some(pod) = stale {
+            return Some(Next::Do(Step::RemovePod {
+                member: member.clone(),
+                uid: pod.uid.clone(),
+                reason: "it never served, and the spec was changed".to_owned(),
+            }));
+        }
+    }
+    None
+}
+
+fn first_pod(
+    view: &View<'_>,
+    member: &MemberName,
+    members: &[MemberName],
+    bootstrap: &BootstrapStatus,
+) -> Option<NewPod> {
+    let claim = view.claim_of(member)?;
+    if view.pod(member).is_some() || claim.deleting {
+        return None;
+    }
+    let initial = if claim.opened.is_some() {
+        Initial::Guard
+    } else {
+        Initial::New { members: members.to_vec(), token: bootstrap.token.clone() }
+    };
+    Some(NewPod { member: member.clone(), revision: claim.assigned.clone()?, initial })
+}
+
+/// Formed: every member is listed with its name and its client URLs, and the cluster version is not
+/// 3.0.0 any more, which it is until all have published theirs.
+fn formed(view: &View<'_>, members: &[MemberName]) -> Option<Next> {
+    const UNDECIDED: Minor = Minor::new(3, 0);
+    let list = view.world.member_list.as_ref()?;
+    let voters: BTreeMap<_, _> = list
+        .iter()
+        .filter(|listed| !listed.client_urls.is_empty() && !listed.is_learner)
+        .filter_map(|listed| Some((view.parse_member(&listed.name)?, listed.id)))
+        .collect();
+    let complete = list.len() == members.len() && members.iter().all(|member| voters.contains_key(member));
+    let statuses: BTreeMap<&MemberName, _> =
+        members.iter().filter_map(|member| Some((member, view.up(member)?.status))).collect();
+    let decided = view.cluster_version().is_some_and(|version| version != UNDECIDED);
+    if !complete || !decided || statuses.len() < members.len() {
+        return None;
+    }
+    let cluster_id = statuses.values().next()?.cluster_id;
+    if statuses.values().any(|status| status.cluster_id != cluster_id) {
+        return None;
+    }
+    let noted = members.iter().all(|member| {
+        view.claim_of(member)
+            .is_some_and(|claim| claim.cluster_id == Some(cluster_id) && claim.bootstrap.is_none())
+    });
+    if noted {
+        return Some(Next::Do(Step::Record(Record::Formed(cluster_id))));
+    }
+    Some(Next::Do(Step::NoteMembers {
+        cluster_id,
+        voters,
+        opened: statuses.iter().map(|(member, status)| ((*member).clone(), status.version)).collect(),
+        good: members
+            .iter()
+            .filter_map(|member| Some((member.clone(), view.pod(member)?.revision.clone())))
+            .collect(),
+    }))
+}
+
+fn await_members(view: &View<'_>, members: &[MemberName]) -> Next {
+    let progress = members.iter().map(|member| view.start_progress(member) >> 48).sum();
+    let waiting: Vec<(&MemberName, Notice)> =
+        members.iter().filter_map(|member| Some((member, view.why_not_up(member).err()?))).collect();
+    let (notice, member) = match waiting.first() {
+        None => (Notice::of(Code::Bootstrapping, "waiting for etcd to decide its cluster version"), None),
+        Some((member, first)) if first.code == Code::PodUnschedulable => (first.clone(), Some(*member)),
+        Some((member, first)) => {
+            let up = members.len() - waiting.len();
+            let message = format!("{up} of {} members are up; {}", members.len(), first.message);
+            (Notice::of(Code::Bootstrapping, message), Some(*member))
+        }
+    };
+    Next::Wait(view.wait(notice, member, "bootstrap".to_owned(), progress))
+}

@@ -1,0 +1,242 @@
+//! The one member that may be away: its claim is finished, by whoever runs, before anything else is
+//! disturbed.
+//!
+//! ```text
+//! claimed, Pod as claimed   gate before → (MoveLeader) → stop     or: withdraw, nothing was touched
+//! Pod gone                  assign → create
+//! another Pod               gate after → release
+//!                           no progress for too long → claim again, to put the last good revision back
+//! ```
+
+use super::gates;
+use super::records;
+use super::request;
+use super::roll::{is_canary, may_mend};
+use super::step::{Claim, NewPod, Next, Record, Step};
+use super::view::{View, quorum};
+use crate::api::{Action, Code, FailureStatus, ProgressStatus};
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::cluster::objects::pod::Initial;
+use crate::cluster::observation::PodFacts;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// How long the first member of a minor hop is watched.
+const SOAK_SECONDS: i64 = 10;
+
+pub(super) fn the_member_that_may_be_away(view: &View<'_>) -> Option<Next> {
+    view.cluster_id()?;
+    let (progress, member) = view.claimed()?;
+    if !view.members().contains(&member) {
+        return Some(Next::Do(Step::Record(Record::Withdraw { member })));
+    }
+    Some(match view.pod(&member) {
+        None => start(view, progress, &member),
+        Some(pod) if pod.deleting => stopping(view, &member),
+        Some(pod) if progress.pod_uid.as_deref() == Some(&pod.uid) => stop(view, progress, &member, pod),
+        Some(pod) => back(view, progress, &member, pod),
+    })
+}
+
+fn stopping(view: &View<'_>, member: &MemberName) -> Next {
+    let notice = Notice::of(Code::MemberStopping, format!("{member}'s Pod is going away"));
+    Next::Wait(view.wait(notice, Some(member), format!("stopping/{member}"), 0))
+}
+
+fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
+    let withdraw = || Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    let down = gates::stop_of_a_down_member(view, member, &pod.uid);
+    if progress.action != Action::PutBack {
+        let wanted = view.target.as_ref().is_some_and(|target| target.name == progress.revision)
+            && request::refusals(view).is_empty();
+        if !wanted || (down.is_some() && !may_mend(view)) {
+            return withdraw();
+        }
+    }
+    if let Some(stop) = down {
+        return Next::Do(Step::Stop(stop));
+    }
+    if gates::before(view, member).is_err() && progress.action != Action::PutBack {
+        // Nothing was touched yet, and another member may need the claim to be mended.
+        return withdraw();
+    }
+    if let Some(step) = move_leader_off(view, progress, member) {
+        return step;
+    }
+    match gates::stop(view, member, &pod.uid) {
+        Ok(stop) => Next::Do(Step::Stop(stop)),
+        Err(notice) => Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0)),
+    }
+}
+
+/// A leader is not stopped: leadership is handed to the voter that is furthest, one that runs the
+/// target already if there is any, so that it need not move again.
+fn move_leader_off(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Option<Next> {
+    if view.members().len() < 2 || view.leader().as_ref() != Some(member) {
+        return None;
+    }
+    let leader = view.up(member)?.status;
+    let (to, heir) =
+        view.up_members().into_iter().filter(|(other, _)| other != member).max_by_key(|(other, up)| {
+            let on_target = view.revision_of(other) == Some(progress.revision.as_str());
+            (on_target, up.status.raft_applied_index, std::cmp::Reverse(other.clone()))
+        })?;
+    Some(Next::Do(Step::MoveLeader {
+        from: member.clone(),
+        from_id: leader.member_id,
+        cluster_id: leader.cluster_id,
+        to,
+        to_id: heir.status.member_id,
+    }))
+}
+
+fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
+    let Some(claim) = view.claim_of(member).filter(|claim| !claim.deleting) else {
+        let notice =
+            Notice::of(Code::MemberDataLost, format!("{member}'s volume claim is gone; it is not started"));
+        return Next::Wait(view.wait(notice, Some(member), format!("start/{member}"), 0));
+    };
+    let revision = revision_to_start(view, progress, member);
+    if revision != progress.revision {
+        return Next::Do(Step::Record(Record::Claim(Claim {
+            action: progress.action,
+            member: member.clone(),
+            revision,
+            pod_uid: progress.pod_uid.clone().unwrap_or_default(),
+            since: progress.since.0,
+            failure: None,
+        })));
+    }
+    if let Some(target) = view.target.as_ref().filter(|target| target.name == revision)
+        && !view.world.revisions.contains_key(&revision)
+    {
+        return Next::Do(Step::StoreRevision(Box::new(target.clone())));
+    }
+    if claim.assigned.as_deref() != Some(revision.as_str()) {
+        return Next::Do(Step::Assign { member: member.clone(), revision });
+    }
+    Next::Do(Step::CreatePods(vec![NewPod { member: member.clone(), revision, initial: Initial::Guard }]))
+}
+
+/// The binary is chosen when the Pod is made, from what is true after the old one is gone: the spec's
+/// if it was edited meanwhile, and never one below the cluster version, which etcd would not start.
+fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> String {
+    let floor = view.known_cluster_version();
+    let starts = |name: &String| match (view.revision(name), floor) {
+        (Some(revision), Some(floor)) => revision.version.minor >= floor,
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    let failed = view.world.cluster.status.last_failure.as_ref().map(|failure| failure.revision.clone());
+    let target = view
+        .target
+        .as_ref()
+        .filter(|target| request::refusals(view).is_empty() && Some(&target.name) != failed.as_ref())
+        .map(|target| target.name.clone());
+    let own = Some(progress.revision.clone());
+    let good = view.claim_of(member).and_then(|claim| claim.good.clone());
+    let order = if progress.action == Action::PutBack { [own, good, target] } else { [target, own, good] };
+    order.into_iter().flatten().find(starts).unwrap_or_else(|| progress.revision.clone())
+}
+
+fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
+    let notice = match gates::after(view, member, &pod.revision) {
+        Ok(()) => return passed(view, progress, member, pod),
+        Err(notice) => notice,
+    };
+    if pod.ended {
+        return Next::Do(Step::RemovePod {
+            member: member.clone(),
+            uid: pod.uid.clone(),
+            reason: "it has ended and the kubelet does not start it again".to_owned(),
+        });
+    }
+    if let Some(next) = corrected(view, member, pod) {
+        return next;
+    }
+    let subject = format!("back/{member}/{}", pod.revision);
+    let wait = view.wait(notice, Some(member), subject, view.start_progress(member));
+    if wait.overdue && progress.action != Action::PutBack {
+        if let Some(next) = put_back(view, member, pod, &wait.notice) {
+            return next;
+        }
+    }
+    Next::Wait(wait)
+}
+
+fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
+    if is_canary(view, member) {
+        let since = pod.container.running_since.unwrap_or(view.world.now);
+        let age = view.world.now.duration_since(since).as_secs();
+        if age < SOAK_SECONDS {
+            let notice = Notice::of(
+                Code::Soaking,
+                format!("{member} is the first on its new minor; it is watched for {SOAK_SECONDS} s"),
+            );
+            // Each restart of the container begins the watch anew, so that restarts are no progress.
+            return Next::Wait(view.wait(notice, Some(member), format!("soak/{member}"), 0));
+        }
+    }
+    records::note(view, |other| other == member).unwrap_or_else(|| {
+        Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }))
+    })
+}
+
+/// The spec was edited while the member is away: it gets what the spec says now, at once.
+fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Next> {
+    let target = view.target.as_ref()?;
+    let failed = view.world.cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());
+    let another = target.name != pod.revision && failed != Some(target.name.as_str());
+    let allowed = view.known_cluster_version().is_none_or(|floor| target.version.minor >= floor);
+    if !another || !allowed || !request::refusals(view).is_empty() {
+        return None;
+    }
+    gates::stop_of_a_down_member(view, member, &pod.uid)?;
+    Some(Next::Do(Step::Record(Record::Claim(Claim {
+        action: Action::ReplaceMember,
+        member: member.clone(),
+        revision: target.name.clone(),
+        pod_uid: pod.uid.clone(),
+        since: view.world.now,
+        failure: None,
+    }))))
+}
+
+/// The last good revision, where the member itself is what is wrong and that one still starts.
+fn put_back(view: &View<'_>, member: &MemberName, pod: &PodFacts, why: &Notice) -> Option<Next> {
+    if matches!(why.code, Code::MembershipUnexpected | Code::QuorumUnproven | Code::NoLeader) {
+        return None;
+    }
+    let voters = view.members();
+    let others = voters.iter().filter(|other| *other != member && view.up(other).is_some()).count();
+    if voters.len() > 1 && others < quorum(voters.len()) {
+        return None;
+    }
+    let good = view.claim_of(member)?.good.clone().filter(|good| *good != pod.revision)?;
+    let version = view.world.revisions.get(&good)?.version;
+    if view.known_cluster_version().is_some_and(|floor| version.minor < floor) {
+        return None;
+    }
+    let failed = view.revision(&pod.revision);
+    let container = &pod.container;
+    Some(Next::Do(Step::Record(Record::Claim(Claim {
+        action: Action::PutBack,
+        member: member.clone(),
+        revision: good,
+        pod_uid: pod.uid.clone(),
+        since: view.world.now,
+        failure: Some(FailureStatus {
+            member: member.to_string(),
+            revision: pod.revision.clone(),
+            version: failed.map(|revision| revision.version.to_string()).unwrap_or_default(),
+            reason: container
+                .waiting
+                .as_ref()
+                .map(|(reason, _)| reason.clone())
+                .or_else(|| Some(why.code.to_string())),
+            exit_code: container.exit_code,
+            log: container.last_words.clone(),
+            time: Time(view.world.now),
+        }),
+    }))))
+}

@@ -1,0 +1,54 @@
+//! `storage.retentionPolicy.whenDeleted: Delete`: the volumes go with the cluster, by a finalizer that
+//! waits for no etcd.
+
+use super::step::{Next, Step};
+use super::view::View;
+use crate::api::Code;
+use crate::cluster::notice::Notice;
+use crate::cluster::observation::Ownership;
+use crate::cluster::spec::deletes_volumes;
+
+pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
+    let cluster = &view.world.cluster;
+    let wanted = deletes_volumes(&cluster.spec);
+    if !cluster.deleting {
+        return (wanted != cluster.finalizer).then_some(Next::Do(Step::SetFinalizer(wanted)));
+    }
+    if !cluster.finalizer {
+        // The object is going and nothing of ours holds it: Kubernetes removes what it owns.
+        return Some(Next::Settled);
+    }
+    let ours = |ownership: &Ownership| *ownership == Ownership::Ours;
+    let claims: Vec<_> = view
+        .world
+        .claims
+        .iter()
+        .filter(|(_, claim)| ours(&claim.ownership))
+        .map(|(member, _)| member.clone())
+        .collect();
+    if claims.is_empty() || !wanted {
+        return Some(Next::Do(Step::SetFinalizer(false)));
+    }
+    // A claim that is in use stays until its Pod is gone; the Pods go with their owner, which waits for us.
+    if let Some((member, pod)) =
+        view.world.pods.iter().find(|(_, pod)| pod.ownership == Ownership::Ours && !pod.deleting)
+    {
+        return Some(Next::Do(Step::RemovePod {
+            member: member.clone(),
+            uid: pod.uid.clone(),
+            reason: "the cluster is being deleted".to_owned(),
+        }));
+    }
+    let open: Vec<_> = claims
+        .iter()
+        .filter(|member| view.claim_of(member).is_some_and(|claim| !claim.deleting))
+        .cloned()
+        .collect();
+    if !open.is_empty() {
+        return Some(Next::Do(Step::DeleteClaims(open)));
+    }
+    Some(view.wait_for(
+        Notice::of(Code::VolumesDeleting, format!("{} volume claims are going away", claims.len())),
+        None,
+    ))
+}

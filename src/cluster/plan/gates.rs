@@ -1,0 +1,169 @@
+//! What must be true, read live from etcd, before a member is stopped and after it came back. Facts,
+//! not pauses.
+
+use super::view::{Up, View, quorum};
+use crate::api::Code;
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use std::collections::BTreeSet;
+
+/// A follower further behind than this is not "close": the leader would be alone with its log. etcd
+/// itself refuses writes at a distance of 5,000.
+const CLOSE: u64 = 1_000;
+
+/// The stop of a member. It can be built in this file only, from the proof that the cluster holds
+/// quorum without it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    member: MemberName,
+    uid: String,
+}
+
+impl Stop {
+    /// Who.
+    pub const fn member(&self) -> &MemberName {
+        &self.member
+    }
+
+    /// Its Pod: the precondition of the eviction.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+}
+
+/// What every disturbance needs, as far as it can be read without costing anything: before a claim,
+/// and again, live, after it.
+///
+/// # Errors
+/// The first thing that is not as it must be.
+pub(super) fn before(view: &View<'_>, member: &MemberName) -> Result<(), Notice> {
+    let voters = view.voters();
+    for (other, _) in voters.iter().filter(|(other, _)| *other != member) {
+        if let Err(notice) = view.why_not_up(other) {
+            let code = match notice.code {
+                Code::MemberStopping => Code::AnotherDisturbance,
+                code => code,
+            };
+            return Err(Notice::of(code, format!("{member} must wait: {}", notice.message)));
+        }
+    }
+    if let Some(deleting) = view.claim_of(member).filter(|claim| claim.deleting) {
+        return Err(Notice::new(
+            Code::MemberDataLost,
+            format!(
+                "{member}'s volume claim {} is being deleted; it goes as soon as the Pod stops",
+                deleting.uid
+            ),
+            "keep the Pod running and copy the data away, or restore the claim",
+        ));
+    }
+    let ups: Vec<Up<'_>> = voters.keys().filter_map(|voter| view.up(voter)).collect();
+    let others = voters.keys().filter(|voter| *voter != member && view.up(voter).is_some()).count();
+    if voters.len() > 1 && others < quorum(voters.len()) {
+        return Err(Notice::of(
+            Code::QuorumUnproven,
+            format!("without {member} only {others} of {} voters would be left", voters.len()),
+        ));
+    }
+    agree_on_a_leader(&ups)?;
+    close_to_the_leader(view, member)?;
+    list_is_as_wanted(view)
+}
+
+/// The gate before a stop, in full: [`before`], and a proposal that committed just now.
+///
+/// # Errors
+/// The first thing that is not as it must be.
+pub(super) fn stop(view: &View<'_>, member: &MemberName, uid: &str) -> Result<Stop, Notice> {
+    before(view, member)?;
+    match &view.world.proposal {
+        Some(Ok(())) => Ok(Stop { member: member.clone(), uid: uid.to_owned() }),
+        Some(Err(error)) => {
+            Err(Notice::of(Code::QuorumUnproven, format!("a proposal did not commit: {error}")))
+        }
+        None => Err(Notice::of(Code::QuorumUnproven, "no proposal was tried yet")),
+    }
+}
+
+/// The stop of a member that is down already: its Pod is replaced to bring it up, which takes nothing
+/// away from quorum, so that it needs no gate. It must really be down.
+pub(super) fn stop_of_a_down_member(view: &View<'_>, member: &MemberName, uid: &str) -> Option<Stop> {
+    let answers = view.answer(member).is_some_and(|answer| answer.status.is_ok());
+    (!answers).then(|| Stop { member: member.clone(), uid: uid.to_owned() })
+}
+
+fn agree_on_a_leader(ups: &[Up<'_>]) -> Result<(), Notice> {
+    let leaders: BTreeSet<_> = ups.iter().map(|up| up.status.leader).collect();
+    let terms: BTreeSet<_> = ups.iter().map(|up| up.status.raft_term).collect();
+    if leaders.len() == 1 && terms.len() == 1 && leaders.iter().all(Option::is_some) {
+        return Ok(());
+    }
+    Err(Notice::of(Code::NoLeader, "the members do not agree on one leader in one term"))
+}
+
+fn close_to_the_leader(view: &View<'_>, member: &MemberName) -> Result<(), Notice> {
+    let committed = view.up_members().iter().map(|(_, up)| up.status.raft_index).max().unwrap_or_default();
+    for (other, up) in view.up_members() {
+        let lag = committed.saturating_sub(up.status.raft_applied_index);
+        if other != *member && lag >= CLOSE {
+            return Err(Notice::of(
+                Code::MemberBehind,
+                format!("{member} must wait: {other} is {CLOSE} or more entries behind"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The member list is exactly the voters that we know, all of them started, no learner.
+pub(super) fn list_is_as_wanted(view: &View<'_>) -> Result<(), Notice> {
+    let Some(list) = &view.world.member_list else {
+        return Err(Notice::of(Code::QuorumUnproven, "no member could give a linearizable member list"));
+    };
+    let voters = view.voters();
+    for listed in list {
+        let id = listed.id;
+        if listed.is_learner {
+            return Err(Notice::new(
+                Code::MembershipUnexpected,
+                format!("member {id} ({:?}) is a learner that nobody here added", listed.name),
+                format!("promote it, or remove it with `etcdctl member remove {id}`"),
+            ));
+        }
+        if listed.name.is_empty() {
+            return Err(Notice::of(Code::MembershipUnexpected, format!("member {id} has not started yet")));
+        }
+        let known = view.parse_member(&listed.name).and_then(|name| voters.get(&name).copied());
+        if known != Some(id) {
+            return Err(Notice::of(
+                Code::MembershipUnexpected,
+                format!("member {id} ({:?}) is not one of this cluster's members", listed.name),
+            ));
+        }
+    }
+    if list.len() != voters.len() {
+        return Err(Notice::of(
+            Code::MembershipUnexpected,
+            format!("etcd lists {} members, {} are expected", list.len(), voters.len()),
+        ));
+    }
+    Ok(())
+}
+
+/// What a member must show after it was started with `revision`: the wanted version under its own id
+/// in its own cluster, a vote, and a linearizable read through it.
+///
+/// # Errors
+/// The first thing that is not as it must be.
+pub(super) fn after(view: &View<'_>, member: &MemberName, revision: &str) -> Result<(), Notice> {
+    let up = view.why_not_up(member)?;
+    let wanted = view.revision(revision).map(|revision| revision.version);
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != up.status.version) {
+        return Err(Notice::new(
+            Code::ImageVersionMismatch,
+            format!("{member} runs etcd {}, its image should hold {wanted}", up.status.version),
+            "correct spec.version or spec.image.overrides",
+        ));
+    }
+    list_is_as_wanted(view)
+}

@@ -1,0 +1,78 @@
+//! Data that is gone. Starting a member on an empty volume under its old id would break raft, and a
+//! new cluster under the old name would hide the loss: neither is ever done.
+
+use super::step::Next;
+use super::view::View;
+use crate::api::Code;
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::etcd::logs::says_data_dir_is_empty;
+
+pub(super) fn all_members(view: &View<'_>) -> Option<Next> {
+    (!refusals(view).is_empty()).then_some(Next::Refused)
+}
+
+/// Every member's data is gone.
+pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
+    let Some(id) = view.cluster_id() else { return Vec::new() };
+    let voters = view.voters();
+    let namespace = &view.world.cluster.namespace;
+    if voters.is_empty() {
+        return vec![Notice::new(
+            Code::AllMembersLost,
+            format!("cluster {id} has no volume claim left in namespace {namespace}"),
+            "bring the volume claims back, or restore a backup into a new EtcdCluster of another name",
+        )];
+    }
+    let lost = lost(view);
+    if lost.len() < voters.len() {
+        return Vec::new();
+    }
+    let names: Vec<String> = lost.iter().map(|(member, how)| format!("{member} ({how})")).collect();
+    vec![Notice::new(
+        Code::AllMembersLost,
+        format!("the data of every member of cluster {id} is gone: {}", names.join(", ")),
+        "bring the volumes back, or delete this EtcdCluster and its claims and restore a backup into a new one",
+    )]
+}
+
+/// Some members' data is gone, and others still have theirs.
+pub(super) fn single_members(view: &View<'_>) -> Vec<Notice> {
+    if !refusals(view).is_empty() {
+        return Vec::new();
+    }
+    lost(view)
+        .into_iter()
+        .map(|(member, how)| {
+            let id = view.voters().get(&member).map(ToString::to_string).unwrap_or_default();
+            Notice::new(
+                Code::MemberDataLost,
+                format!("{member}'s data is gone ({how}); it is not started empty under its old id {id}"),
+                "bring the volume back; the other members go on meanwhile",
+            )
+        })
+        .collect()
+}
+
+/// Voters without data, and how it shows.
+fn lost(view: &View<'_>) -> Vec<(MemberName, &'static str)> {
+    if view.cluster_id().is_none() {
+        return Vec::new();
+    }
+    view.voters()
+        .into_keys()
+        .filter_map(|member| {
+            if view.claim_of(&member).is_none() {
+                return Some((member, "no volume claim"));
+            }
+            let words = view.pod(&member)?.container.last_words.as_deref()?;
+            let silent = view.answer(&member).is_none_or(|answer| answer.status.is_err());
+            (silent && says_data_dir_is_empty(words)).then_some((member, "empty volume"))
+        })
+        .collect()
+}
+
+/// Whether a member's data is known to be gone.
+pub(super) fn is_lost(view: &View<'_>, member: &MemberName) -> bool {
+    lost(view).iter().any(|(lost, _)| lost == member)
+}

@@ -1,0 +1,79 @@
+//! The planner: a pure function from what the spec wants and what was observed to the whole way
+//! between them, of which only the first step is ever carried out.
+//!
+//! No client, no clock, no async, no randomness. Each concern is a file with one question; the order
+//! of precedence is [`CONCERNS`], and nowhere else.
+
+mod adopt;
+mod bootstrap;
+mod claimed;
+mod delete;
+mod gates;
+mod guard;
+mod loss;
+mod ownership;
+mod presence;
+mod probe;
+mod records;
+mod request;
+mod roll;
+mod step;
+mod support;
+mod tidy;
+mod view;
+
+pub use gates::Stop;
+pub use step::{Claim, Guarded, NewPod, Next, Plan, Record, Step, Wait};
+
+use super::observation::Observation;
+use view::View;
+
+/// A question about the cluster: what to do now, or nothing to say.
+type Concern = fn(&View<'_>) -> Option<Next>;
+
+/// The order of precedence. The first concern that has something to say decides; the rest is looked at
+/// again once that is done.
+const CONCERNS: &[Concern] = &[
+    delete::volumes_with_the_cluster,
+    paused,
+    ownership::nothing_belongs_to_others,
+    adopt::volumes_of_an_earlier_cluster,
+    support::services_and_budget,
+    bootstrap::the_first_members,
+    guard::members_with_a_wal,
+    loss::all_members,
+    presence::every_member_has_a_pod,
+    claimed::the_member_that_may_be_away,
+    records::what_etcd_says_of_members,
+    request::what_cannot_be_done,
+    roll::the_next_outdated_member,
+    tidy::what_is_left_behind,
+    presence::every_member_is_up,
+    roll::the_cluster_version_has_moved,
+];
+
+/// What to do about a cluster, and the whole way.
+pub fn plan(world: &Observation) -> Plan {
+    let view = View::new(world);
+    let next = CONCERNS.iter().find_map(|concern| concern(&view)).unwrap_or(Next::Settled);
+    let mut refusals = request::refusals(&view);
+    refusals.extend(loss::single_members(&view));
+    Plan {
+        next,
+        hops: roll::hops(&view),
+        steps: roll::outline(&view),
+        refusals: ownership::refusals(&view)
+            .into_iter()
+            .chain(adopt::refusals(&view))
+            .chain(bootstrap::refusals(&view))
+            .chain(loss::refusals(&view))
+            .chain(refusals)
+            .collect(),
+        warnings: request::warnings(&view),
+    }
+}
+
+/// `spec.paused`: touch nothing, whatever it is.
+fn paused(view: &View<'_>) -> Option<Next> {
+    view.world.cluster.spec.paused.unwrap_or(false).then_some(Next::Paused)
+}

@@ -1,0 +1,85 @@
+//! Every member has a Pod, made from its own revision, and is up. Bringing a member up disturbs nobody.
+
+use super::gates;
+use super::loss::is_lost;
+use super::step::{NewPod, Next, Step};
+use super::view::View;
+use crate::api::Code;
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::cluster::objects::pod::Initial;
+use crate::cluster::revision;
+
+pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
+    view.cluster_id()?;
+    let claimed = view.claimed().map(|(_, member)| member);
+    let mut new = Vec::new();
+    for member in view.members().into_iter().filter(|member| Some(member) != claimed.as_ref()) {
+        if let Some(pod) = view.pod(&member) {
+            if pod.ended && !pod.deleting {
+                return Some(Next::Do(Step::RemovePod {
+                    member,
+                    uid: pod.uid.clone(),
+                    reason: "it has ended and the kubelet does not start it again".to_owned(),
+                }));
+            }
+            continue;
+        }
+        if is_lost(view, &member) || view.claim_of(&member).is_none_or(|claim| claim.deleting) {
+            continue;
+        }
+        match own_revision(view, &member)? {
+            Ok(revision) => new.push(NewPod { member, revision, initial: Initial::Guard }),
+            Err(step) => return Some(Next::Do(step)),
+        }
+    }
+    (!new.is_empty()).then_some(Next::Do(Step::CreatePods(new)))
+}
+
+/// The revision that a member comes back with: the one assigned to it, never what the spec has come to
+/// say meanwhile. Where that is not stored any more (the EtcdCluster was deleted, and its revisions
+/// with it), its settings at the version that its data is on.
+fn own_revision(view: &View<'_>, member: &MemberName) -> Option<Result<String, Step>> {
+    let claim = view.claim_of(member)?;
+    let stored = |name: &String| view.world.revisions.contains_key(name);
+    if let Some(assigned) = claim.assigned.clone().filter(stored) {
+        return Some(Ok(assigned));
+    }
+    let cluster = &view.world.cluster;
+    let desired = view.desired.as_ref().ok()?;
+    let version = claim.opened?;
+    let rendered = revision::render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version);
+    Some(Err(if stored(&rendered.name) {
+        Step::Assign { member: member.clone(), revision: rendered.name }
+    } else {
+        Step::StoreRevision(Box::new(rendered))
+    }))
+}
+
+pub(super) fn every_member_is_up(view: &View<'_>) -> Option<Next> {
+    let id = view.cluster_id()?;
+    let members = view.members();
+    let down: Vec<(&MemberName, Notice)> =
+        members.iter().filter_map(|member| Some((member, view.why_not_up(member).err()?))).collect();
+    if let Some((member, first)) = down.first() {
+        let up = members.len() - down.len();
+        if up == 0 && members.len() > 1 && view.world.member_list.is_none() {
+            return Some(view.wait_for(
+                Notice::of(
+                    Code::QuorumLost,
+                    format!("no member of cluster {id} serves a linearizable read; {}", first.message),
+                ),
+                None,
+            ));
+        }
+        return Some(view.wait_for(first.clone(), Some(member)));
+    }
+    if let Err(notice) = gates::list_is_as_wanted(view) {
+        return Some(view.wait_for(notice, None));
+    }
+    let alarm = view.alarms().first().copied()?;
+    Some(view.wait_for(
+        Notice::of(Code::AlarmActive, format!("etcd has the alarm {alarm} set; it refuses writes")),
+        None,
+    ))
+}

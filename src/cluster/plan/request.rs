@@ -1,0 +1,195 @@
+//! Whether what the spec asks for can be done to this cluster. What cannot is refused as a whole, and
+//! nothing is touched.
+
+use super::step::Next;
+use super::view::View;
+use crate::api::Code;
+use crate::cluster::notice::Notice;
+use crate::cluster::spec::storage_class;
+use crate::etcd::EtcdVersion;
+use crate::etcd::versions::{Hop, HopError, check_hop};
+
+pub(super) fn what_cannot_be_done(view: &View<'_>) -> Option<Next> {
+    (!refusals(view).is_empty()).then_some(Next::Refused)
+}
+
+pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
+    let desired = match &view.desired {
+        Ok(desired) => desired,
+        Err(refusals) => return refusals.clone(),
+    };
+    if view.cluster_id().is_none() {
+        return Vec::new();
+    }
+    let mut refusals = Vec::new();
+    let members = view.members().len();
+    if members > 0 && desired.replicas as usize != members {
+        refusals.push(Notice::new(
+            Code::ReplicasChangeUnsupported,
+            format!("spec.replicas is {}, the cluster has {members} members", desired.replicas),
+            format!("set spec.replicas back to {members}"),
+        ));
+    }
+    refusals.extend(storage(view));
+    match hop(view) {
+        Some(Err(error)) => refusals.push(refused_hop(view, &error)),
+        Some(Ok(Hop::MinorUp)) if members == 1 && !desired.allow_downtime => refusals.push(Notice::new(
+            Code::DowntimeNotAllowed,
+            format!(
+                "one member alone cannot go to {} without downtime, and there is no second one to try it on first",
+                desired.version
+            ),
+            "set spec.rollout.allowDowntime to true, or stay on this minor",
+        )),
+        _ => {}
+    }
+    refusals.extend(conflicting_timeouts(view));
+    refusals.extend(failed_before(view));
+    refusals
+}
+
+/// What is allowed but may surprise.
+pub(super) fn warnings(view: &View<'_>) -> Vec<Notice> {
+    let Ok(desired) = &view.desired else { return Vec::new() };
+    let wanted = desired.storage_size.bytes().unwrap_or_default();
+    view.world
+        .claims
+        .iter()
+        .filter(|(_, claim)| claim.size.is_some_and(|size| size > wanted))
+        .take(1)
+        .map(|(member, _)| {
+            Notice::new(
+                Code::StorageChangeUnsupported,
+                format!(
+                    "spec.storage.size is {}, the volume of {member} is larger; volumes never shrink",
+                    desired.storage_size.as_str()
+                ),
+                "set spec.storage.size to what the volumes have",
+            )
+        })
+        .collect()
+}
+
+/// The move from what runs to what the spec wants; nothing while it cannot be known what runs.
+pub(super) fn hop(view: &View<'_>) -> Option<Result<Hop, HopError>> {
+    let desired = view.desired.as_ref().ok()?;
+    let versions = member_versions(view);
+    if versions.is_empty() {
+        return None;
+    }
+    Some(check_hop(view.known_cluster_version()?, &versions, desired.version))
+}
+
+/// The version of each member: as it says, or as its data was last seen to be on.
+fn member_versions(view: &View<'_>) -> Vec<EtcdVersion> {
+    view.members()
+        .iter()
+        .filter_map(|member| {
+            view.answer(member)
+                .and_then(|answer| answer.status())
+                .map(|status| status.version)
+                .or_else(|| view.claim_of(member)?.opened)
+        })
+        .collect()
+}
+
+fn refused_hop(view: &View<'_>, error: &HopError) -> Notice {
+    let running =
+        member_versions(view).into_iter().min().map(|version| version.to_string()).unwrap_or_default();
+    let stay = format!("set spec.version back to {running}");
+    match error {
+        HopError::Unsupported { known, .. } => Notice::new(
+            Code::VersionUnsupported,
+            error.to_string(),
+            format!("choose a version of the minors {known}; {stay} to change nothing"),
+        ),
+        HopError::Skip { next, .. } => Notice::new(
+            Code::MinorSkipped,
+            error.to_string(),
+            format!("set spec.version to a {next} release first; {stay} to change nothing"),
+        ),
+        HopError::Downgrade { .. } => Notice::new(Code::DowngradeUnsupported, error.to_string(), stay),
+        HopError::BelowFloor { floor, .. } => Notice::new(
+            Code::FloorNotMet,
+            error.to_string(),
+            format!("set spec.version to {floor} or a later patch of {} first", floor.minor),
+        ),
+        HopError::Dangerous { .. } => Notice::new(Code::HopUnsupported, error.to_string(), stay),
+    }
+}
+
+fn storage(view: &View<'_>) -> Option<Notice> {
+    let desired = view.desired.as_ref().ok()?;
+    let wanted = desired.storage_size.bytes()?;
+    let wanted_class = storage_class(&view.world.cluster.spec);
+    view.world.claims.iter().find_map(|(member, claim)| {
+        if claim.size.is_some_and(|size| size < wanted) {
+            return Some(Notice::new(
+                Code::StorageChangeUnsupported,
+                format!(
+                    "spec.storage.size is {}, the volume of {member} is smaller",
+                    desired.storage_size.as_str()
+                ),
+                "set spec.storage.size back; growing volumes is not in this release",
+            ));
+        }
+        let class = claim.class.as_deref()?;
+        wanted_class.filter(|wanted| *wanted != class).map(|wanted| {
+            Notice::new(
+                Code::StorageChangeUnsupported,
+                format!(
+                    "spec.storage.storageClassName is {wanted:?}, the volume of {member} is of {class:?}"
+                ),
+                format!("set spec.storage.storageClassName back to {class:?}"),
+            )
+        })
+    })
+}
+
+/// While a roll is under way members with old and new timeouts vote together. A follower that waits
+/// for less than the leader's heartbeat never stops asking for votes.
+fn conflicting_timeouts(view: &View<'_>) -> Option<Notice> {
+    let target = view.target.as_ref()?;
+    view.outdated().iter().find_map(|member| {
+        let running = view.revision(view.revision_of(member)?)?;
+        let (heartbeat, timeout, whose) = if target.heartbeat_ms >= running.election_timeout_ms {
+            (target.heartbeat_ms, running.election_timeout_ms, "in force")
+        } else if running.heartbeat_ms >= target.election_timeout_ms {
+            (running.heartbeat_ms, target.election_timeout_ms, "asked for")
+        } else {
+            return None;
+        };
+        Some(Notice::new(
+            Code::ElectionTimeoutConflict,
+            format!(
+                "members with a heartbeat of {heartbeat}ms and others with an election timeout of {timeout}ms ({whose}) \
+                 would vote together during the roll, and elections would never settle"
+            ),
+            "change spec.etcd.electionTimeout first, let it roll, then spec.etcd.heartbeatInterval \
+             (the other way round to lower both)",
+        ))
+    })
+}
+
+/// A revision that failed is not tried again: another one is.
+fn failed_before(view: &View<'_>) -> Option<Notice> {
+    let failure = view.world.cluster.status.last_failure.as_ref()?;
+    let target = view.target.as_ref()?;
+    if failure.revision != target.name || view.outdated().is_empty() {
+        return None;
+    }
+    let how = match (&failure.reason, failure.exit_code) {
+        (Some(reason), Some(code)) => format!(" ({reason}, exit code {code})"),
+        (Some(reason), None) => format!(" ({reason})"),
+        (None, Some(code)) => format!(" (exit code {code})"),
+        (None, None) => String::new(),
+    };
+    Some(Notice::new(
+        Code::MemberFailed,
+        format!(
+            "{} did not come up with {}{how}; its last good revision was put back, the other members were not touched",
+            failure.member, failure.version
+        ),
+        "read status.lastFailure.log and mend the spec; set spec.rollout.restartedAt to try the same once more",
+    ))
+}

@@ -1,0 +1,163 @@
+//! The roll: which outdated member is next, and whether the cluster may lose it for a moment now.
+
+use super::gates;
+use super::probe::target_image_on_every_node;
+use super::request;
+use super::step::{Claim, Next, Record, Step};
+use super::view::View;
+use crate::api::{Action, Code, StepStatus};
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::cluster::revision::Revision;
+use crate::etcd::EtcdVersion;
+use crate::etcd::versions::Hop;
+
+pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
+    view.cluster_id()?;
+    let target = view.target.as_ref()?;
+    let outdated = order(view, view.outdated());
+    let leader = view.leader();
+    let first = outdated.first()?;
+    if !view.world.revisions.contains_key(&target.name) {
+        return Some(Next::Do(Step::StoreRevision(Box::new(target.clone()))));
+    }
+    // What is down already and may be mended by the change goes first: bringing it up needs no gate.
+    if let Some(down) = outdated.iter().find(|member| view.up(member).is_none() && may_mend(view)) {
+        let pod = view.pod(down).filter(|pod| !pod.deleting)?;
+        return Some(claim(view, down, target, &pod.uid, Action::ReplaceMember));
+    }
+    if let Some((member, notice)) =
+        view.members().into_iter().find_map(|member| Some((member.clone(), view.why_not_up(&member).err()?)))
+    {
+        return Some(view.wait_for(notice, Some(&member)));
+    }
+    if let Some(alarm) = view.alarms().first().filter(|_| changes_version(view, target)) {
+        return Some(view.wait_for(
+            Notice::of(Code::AlarmActive, format!("no version change begins while the alarm {alarm} is set")),
+            None,
+        ));
+    }
+    if let Some(probe) = target_image_on_every_node(view, &outdated, target) {
+        return Some(probe);
+    }
+    if let Err(notice) = gates::before(view, first) {
+        return Some(view.wait_for(notice, Some(first)));
+    }
+    let action = if leader.as_ref() == Some(first) { Action::ReplaceLeader } else { Action::ReplaceMember };
+    Some(claim(view, first, target, &view.pod(first)?.uid, action))
+}
+
+/// After the last member of a minor hop etcd raises the cluster version by itself, on every member.
+pub(super) fn the_cluster_version_has_moved(view: &View<'_>) -> Option<Next> {
+    view.cluster_id()?;
+    let wanted = view.desired.as_ref().ok()?.version.minor;
+    let behind = view.world.answers.iter().find(|(_, answer)| {
+        answer.cluster_version.is_some_and(|version| version < wanted)
+            || answer.storage_version.is_some_and(|version| version < wanted)
+    });
+    let (member, answer) = behind?;
+    let (what, version) = match answer.cluster_version.filter(|version| *version < wanted) {
+        Some(version) => ("cluster", version),
+        None => ("storage", answer.storage_version?),
+    };
+    Some(Next::Wait(view.wait(
+        Notice::of(Code::ClusterVersionPending, format!("{member} still has the {what} version {version}")),
+        Some(member),
+        "cluster-version".to_owned(),
+        0,
+    )))
+}
+
+fn claim(view: &View<'_>, member: &MemberName, target: &Revision, pod_uid: &str, action: Action) -> Next {
+    Next::Do(Step::Record(Record::Claim(Claim {
+        action,
+        member: member.clone(),
+        revision: target.name.clone(),
+        pod_uid: pod_uid.to_owned(),
+        since: view.world.now,
+        failure: None,
+    })))
+}
+
+/// Followers first, the leader last: so a roll moves leadership once.
+fn order(view: &View<'_>, mut members: Vec<MemberName>) -> Vec<MemberName> {
+    let leader = view.leader();
+    members.sort_by_key(|member| (Some(member) == leader.as_ref(), member.clone()));
+    members
+}
+
+/// Whether the change may be what brings a down member up. A hop to a new minor may not: it begins with
+/// all members up.
+pub(super) fn may_mend(view: &View<'_>) -> bool {
+    matches!(request::hop(view), Some(Ok(Hop::Stay | Hop::Patch | Hop::Revert)))
+}
+
+/// Whether this member is the first one of a minor hop, on which the new version shows what it is worth.
+pub(super) fn is_canary(view: &View<'_>, member: &MemberName) -> bool {
+    let Some(target) = &view.target else { return false };
+    matches!(request::hop(view), Some(Ok(Hop::MinorUp)))
+        && view.members().iter().all(|other| other == member || view.revision_of(other) != Some(&target.name))
+}
+
+fn changes_version(view: &View<'_>, target: &Revision) -> bool {
+    !matches!(request::hop(view), Some(Ok(Hop::Revert)))
+        && view.running_versions().iter().any(|version| *version != target.version)
+}
+
+/// The versions on the way.
+pub(super) fn hops(view: &View<'_>) -> Vec<EtcdVersion> {
+    let (Some(target), Some(lowest)) = (&view.target, view.running_versions().into_iter().min()) else {
+        return Vec::new();
+    };
+    if lowest == target.version || view.cluster_id().is_none() || !request::refusals(view).is_empty() {
+        return Vec::new();
+    }
+    vec![lowest, target.version]
+}
+
+/// What is left, in order, each with why.
+pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
+    let Some(target) = view.target.as_ref().filter(|_| view.cluster_id().is_some()) else {
+        return Vec::new();
+    };
+    if !request::refusals(view).is_empty() {
+        return Vec::new();
+    }
+    let leader = view.leader();
+    let mut steps = Vec::new();
+    let outdated = order(view, view.outdated());
+    if super::probe::needed(view, &outdated, target) {
+        steps.push(StepStatus {
+            action: Action::ProbeImage,
+            member: None,
+            to: Some(target.image.clone()),
+            reason: "an image that is missing or does not run must cost nothing".to_owned(),
+        });
+    }
+    for member in outdated {
+        let runs = view.answer(&member).and_then(|answer| answer.status()).map(|status| status.version);
+        let why = match runs {
+            Some(version) if version != target.version => format!("it runs {version}"),
+            Some(_) => "its settings changed".to_owned(),
+            None => "it is down, and the change may mend it".to_owned(),
+        };
+        let leads = leader.as_ref() == Some(&member) && view.members().len() > 1;
+        steps.push(StepStatus {
+            action: if leads { Action::ReplaceLeader } else { Action::ReplaceMember },
+            member: Some(member.to_string()),
+            to: Some(target.version.to_string()),
+            reason: if leads { format!("{why}; it leads, so it goes last, after MoveLeader") } else { why },
+        });
+    }
+    let minor_up = view.known_cluster_version().is_some_and(|version| version < target.version.minor);
+    if minor_up {
+        steps.push(StepStatus {
+            action: Action::AwaitClusterVersion,
+            member: None,
+            to: Some(target.version.minor.to_string()),
+            reason: "etcd raises it by itself once all members run the new minor; from then on there is no way back"
+                .to_owned(),
+        });
+    }
+    steps
+}

@@ -1,0 +1,223 @@
+//! What the planner says: the plan, its one next step, and why it waits. Plain data.
+
+use super::gates::Stop;
+use crate::api::{Action, FailureStatus, StepStatus};
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::cluster::objects::pod::Initial;
+use crate::cluster::revision::Revision;
+use crate::etcd::{ClusterId, EtcdVersion, MemberId};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The whole way from here to the spec. Only `next` is ever carried out.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What to do now.
+    pub next: Next,
+    /// The versions on the way, from the one that runs.
+    pub hops: Vec<EtcdVersion>,
+    /// What is left of the roll, in order.
+    pub steps: Vec<StepStatus>,
+    /// What the spec asks for and does not get.
+    pub refusals: Vec<Notice>,
+    /// What is allowed but unwise.
+    pub warnings: Vec<Notice>,
+}
+
+/// What to do now.
+#[derive(Clone, Debug)]
+pub enum Next {
+    /// Carry out this step, then observe again.
+    Do(Step),
+    /// Do nothing until something changes.
+    Wait(Wait),
+    /// A refusal stands in the way; see [`Plan::refusals`].
+    Refused,
+    /// The spec asks to be left alone.
+    Paused,
+    /// There is nothing to do.
+    Settled,
+}
+
+/// Why nothing is done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Code, evidence, remedy.
+    pub notice: Notice,
+    /// The member that is waited for.
+    pub member: Option<MemberName>,
+    /// What patience is counted on: the same subject without a higher `progress` runs out of it.
+    pub subject: String,
+    /// Grows while things move. A member that replays a long WAL or receives a snapshot makes progress.
+    pub progress: u64,
+    /// How long it may last without progress.
+    pub deadline: Duration,
+    /// Whether it has lasted longer than that: a person should look.
+    pub overdue: bool,
+    /// Whether somebody else's move is expected within moments, so that a close look pays.
+    pub close: bool,
+}
+
+/// One step. Each is idempotent or carries a precondition, and killing the process after any of them
+/// leaves a state from which the next observation goes on.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Write a fact into the status, by compare-and-swap, before the act that depends on it.
+    Record(Record),
+    /// Add or remove the finalizer that deletes the volumes.
+    SetFinalizer(bool),
+    /// Delete these volumes; then the finalizer goes.
+    DeleteClaims(Vec<MemberName>),
+    /// Make or correct Services and the disruption budget, which must keep all but one of so many voters.
+    ApplySupport {
+        /// Voters that the budget counts.
+        voters: usize,
+    },
+    /// Store a revision.
+    StoreRevision(Box<Revision>),
+    /// Make the volume claims of a bootstrap.
+    CreateClaims {
+        /// Whose.
+        members: Vec<MemberName>,
+        /// The revision that they start on.
+        revision: String,
+    },
+    /// Write on a member's claim which revision its next Pod is made from.
+    Assign {
+        /// Whose claim.
+        member: MemberName,
+        /// The revision.
+        revision: String,
+    },
+    /// Make the Pods of members that have none.
+    CreatePods(Vec<NewPod>),
+    /// Set the guard on members that have their WAL now.
+    Guard(Vec<Guarded>),
+    /// Write on the claims what etcd says of their members.
+    NoteMembers {
+        /// The cluster's id.
+        cluster_id: ClusterId,
+        /// All voters.
+        voters: BTreeMap<MemberName, MemberId>,
+        /// The version seen on each.
+        opened: BTreeMap<MemberName, EtcdVersion>,
+        /// The revision that each passed its gate with.
+        good: BTreeMap<MemberName, String>,
+    },
+    /// Remove a Pod that has ended, or one that never served during bootstrap.
+    RemovePod {
+        /// Whose.
+        member: MemberName,
+        /// The Pod that is meant.
+        uid: String,
+        /// Why.
+        reason: String,
+    },
+    /// Hand leadership over.
+    MoveLeader {
+        /// The leader.
+        from: MemberName,
+        /// Its member id: checked on the channel before the call.
+        from_id: MemberId,
+        /// Its cluster id: checked too.
+        cluster_id: ClusterId,
+        /// The voter that takes over.
+        to: MemberName,
+        /// Its member id.
+        to_id: MemberId,
+    },
+    /// Stop a claimed member through the Eviction API. It can only be built from a proof.
+    Stop(Stop),
+    /// Try an image out on nodes.
+    CreateProbes {
+        /// Where.
+        nodes: Vec<String>,
+        /// What.
+        revision: String,
+    },
+    /// Remove probes that are of no use any more.
+    DeleteProbes(Vec<(String, String)>),
+    /// Forget revisions that nothing refers to any more.
+    DeleteRevisions(Vec<String>),
+}
+
+/// A Pod to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPod {
+    /// Whose.
+    pub member: MemberName,
+    /// From which revision.
+    pub revision: String,
+    /// What etcd is told about membership.
+    pub initial: Initial,
+}
+
+/// A member that has its WAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// Who.
+    pub member: MemberName,
+    /// Its Pod.
+    pub uid: String,
+    /// The version that opened the data.
+    pub version: EtcdVersion,
+}
+
+/// A fact for the status.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// The members, version and token of the bootstrap.
+    Bootstrap(crate::api::BootstrapStatus),
+    /// The cluster has formed.
+    Formed(ClusterId),
+    /// Volumes of an earlier cluster were taken over.
+    Adopted {
+        /// Their cluster.
+        cluster_id: ClusterId,
+        /// The highest number among them.
+        last_member_number: u32,
+    },
+    /// A member is claimed: no other is touched until the claim is released.
+    Claim(Claim),
+    /// The claimed member is back.
+    Release {
+        /// Who.
+        member: MemberName,
+        /// What was done.
+        action: Action,
+    },
+    /// Nothing was touched under this claim, and it is of no use any more.
+    Withdraw {
+        /// Who.
+        member: MemberName,
+    },
+}
+
+/// A claim on the one member that may be away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// What is done.
+    pub action: Action,
+    /// To whom.
+    pub member: MemberName,
+    /// The revision that it gets.
+    pub revision: String,
+    /// The Pod that is replaced.
+    pub pod_uid: String,
+    /// When.
+    pub since: Timestamp,
+    /// Why the last revision is given up, when it is.
+    pub failure: Option<FailureStatus>,
+}
+
+impl Next {
+    /// The step, if there is one to carry out.
+    pub const fn step(&self) -> Option<&Step> {
+        match self {
+            Self::Do(step) => Some(step),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What the concerns of the planner ask of an observation. Pure answers, nothing stored twice.
+
+use super::step::{Next, Wait};
+use crate::api::{Action, BootstrapStatus, Code, ProgressStatus};
+use crate::cluster::names::{MemberName, bootstrap_members};
+use crate::cluster::notice::Notice;
+use crate::cluster::observation::{Answer, ClaimFacts, Observation, PodFacts};
+use crate::cluster::revision::{self, Revision};
+use crate::cluster::spec::{self, Desired};
+use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A wait that the operator's own hand caused has this deadline where the spec cannot be read.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// An observation, and what follows from it at once.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    pub world: &'a Observation,
+    /// The spec, parsed.
+    pub desired: Result<Desired, Vec<Notice>>,
+    /// The revision that the spec asks for.
+    pub target: Option<Revision>,
+}
+
+/// A voter that is there in every sense: it answers under its own id in its own cluster, votes, and a
+/// linearizable read through it succeeds (which proves that it has applied what the leader had
+/// committed when the read began).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Up<'a> {
+    pub status: &'a MemberStatus,
+}
+
+impl<'a> View<'a> {
+    pub fn new(world: &'a Observation) -> Self {
+        let desired = spec::parse(&world.cluster.spec);
+        let target = desired.as_ref().ok().map(|desired| {
+            let rendered = revision::render(
+                &world.cluster.namespace,
+                &world.cluster.name,
+                &world.cluster.spec,
+                desired,
+                desired.version,
+            );
+            // The stored rendering wins: a newer operator changes no running member.
+            world.revisions.get(&rendered.name).cloned().unwrap_or(rendered)
+        });
+        Self { world, desired, target }
+    }
+
+    pub fn parse_member(&self, name: &str) -> Option<MemberName> {
+        MemberName::parse(&self.world.cluster.name, name)
+    }
+
+    /// The cluster's id, once it has formed.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.world.cluster.status.cluster_id.as_ref()?.parse().ok()
+    }
+
+    /// The bootstrap, from the status or, where that was lost, from the claims.
+    pub fn bootstrap(&self) -> Option<BootstrapStatus> {
+        self.world
+            .cluster
+            .status
+            .bootstrap
+            .clone()
+            .or_else(|| self.world.claims.values().find_map(|claim| claim.bootstrap.clone()))
+    }
+
+    /// Every voter with its id, as noted when the cluster formed. The claims say it, whatever becomes
+    /// of the status.
+    pub fn voters(&self) -> BTreeMap<MemberName, MemberId> {
+        let id = self.cluster_id();
+        self.world
+            .claims
+            .values()
+            .filter(|claim| claim.cluster_id == id)
+            .find_map(|claim| claim.voters.clone())
+            .unwrap_or_default()
+    }
+
+    /// The members that should have Pods: voters, or those of the bootstrap.
+    pub fn members(&self) -> BTreeSet<MemberName> {
+        if self.cluster_id().is_some() {
+            return self.voters().into_keys().collect();
+        }
+        self.bootstrap()
+            .map(|bootstrap| bootstrap_members(&self.world.cluster.name, &bootstrap).into_iter().collect())
+            .unwrap_or_default()
+    }
+
+    pub fn pod(&self, member: &MemberName) -> Option<&'a PodFacts> {
+        self.world.pods.get(member)
+    }
+
+    pub fn claim_of(&self, member: &MemberName) -> Option<&'a ClaimFacts> {
+        self.world.claims.get(member)
+    }
+
+    pub fn answer(&self, member: &MemberName) -> Option<&'a Answer> {
+        self.world.answers.get(member)
+    }
+
+    /// The claim on the one member that may be away.
+    pub fn claimed(&self) -> Option<(&'a ProgressStatus, MemberName)> {
+        let progress = self.world.cluster.status.progress.as_ref()?;
+        if !matches!(progress.action, Action::ReplaceMember | Action::ReplaceLeader | Action::PutBack) {
+            return None;
+        }
+        Some((progress, self.parse_member(&progress.member)?))
+    }
+
+    /// Whether a member is there in every sense.
+    pub fn up(&self, member: &MemberName) -> Option<Up<'a>> {
+        self.why_not_up(member).ok()
+    }
+
+    /// Whether a member is there in every sense, or else why not.
+    pub fn why_not_up(&self, member: &MemberName) -> Result<Up<'a>, Notice> {
+        let starting = |message: String| Err(Notice::of(Code::MemberStarting, message));
+        let Some(pod) = self.pod(member) else {
+            return starting(format!("{member} has no Pod"));
+        };
+        if pod.deleting {
+            return Err(Notice::of(Code::MemberStopping, format!("{member}'s Pod is going away")));
+        }
+        if let Some(words) = &pod.unschedulable {
+            return Err(Notice::of(Code::PodUnschedulable, format!("no node takes {member}: {words}")));
+        }
+        let Some(answer) = self.answer(member) else {
+            return starting(format!("{member} {}", self.container_words(pod)));
+        };
+        let status = match &answer.status {
+            Ok(status) => status,
+            Err(error) if pod.container.has_run() && pod.container.restarts == 0 => {
+                return starting(format!("{member} does not answer yet: {error}"));
+            }
+            Err(_) => {
+                return Err(Notice::of(Code::MemberDown, format!("{member} {}", self.container_words(pod))));
+            }
+        };
+        if let Some(expected) = self.cluster_id().filter(|id| *id != status.cluster_id) {
+            return Err(Notice::of(
+                Code::MembershipUnexpected,
+                format!("{member} answers for cluster {}, not {expected}", status.cluster_id),
+            ));
+        }
+        if let Some(expected) = self.voters().get(member).filter(|id| **id != status.member_id) {
+            return Err(Notice::of(
+                Code::MembershipUnexpected,
+                format!("{member} answers as member {}, not {expected}", status.member_id),
+            ));
+        }
+        if status.is_learner {
+            return Err(Notice::of(Code::MembershipUnexpected, format!("{member} is a learner")));
+        }
+        if let Err(error) = &answer.read {
+            return Err(Notice::of(
+                Code::MemberBehind,
+                format!("a linearizable read through {member} does not answer: {error}"),
+            ));
+        }
+        Ok(Up { status })
+    }
+
+    fn container_words(&self, pod: &PodFacts) -> String {
+        let container = &pod.container;
+        match (&container.waiting, container.running_since, container.exit_code) {
+            (Some((reason, message)), _, Some(code)) if message.is_empty() => {
+                format!("does not run ({reason}, last exit code {code})")
+            }
+            (Some((reason, _)), _, Some(code)) => format!("does not run ({reason}, last exit code {code})"),
+            (Some((reason, message)), _, None) if message.is_empty() => {
+                format!("is not running yet ({reason})")
+            }
+            (Some((reason, message)), _, None) => format!("is not running yet ({reason}: {message})"),
+            (None, Some(_), _) => "runs and does not answer yet".to_owned(),
+            (None, None, Some(code)) => format!("has ended with exit code {code}"),
+            (None, None, None) => "is not running yet".to_owned(),
+        }
+    }
+
+    /// Members that are up.
+    pub fn up_members(&self) -> Vec<(MemberName, Up<'a>)> {
+        self.members().into_iter().filter_map(|member| Some((member.clone(), self.up(&member)?))).collect()
+    }
+
+    /// The leader, if the members that are up agree on one that is a member.
+    pub fn leader(&self) -> Option<MemberName> {
+        let ids: BTreeSet<_> = self.up_members().iter().map(|(_, up)| up.status.leader).collect();
+        let [Some(id)] = ids.into_iter().collect::<Vec<_>>()[..] else { return None };
+        self.voters().into_iter().find(|(_, voter)| *voter == id).map(|(member, _)| member)
+    }
+
+    /// etcd's cluster version: the highest that any member knows, since it only rises.
+    pub fn cluster_version(&self) -> Option<Minor> {
+        self.world.answers.values().filter_map(|answer| answer.cluster_version).max()
+    }
+
+    /// The cluster version as read now, or as it was last known: it never falls by itself.
+    pub fn known_cluster_version(&self) -> Option<Minor> {
+        let noted = self.world.cluster.status.cluster_version.as_deref();
+        let noted = noted.and_then(EtcdVersion::reported).map(|version| version.minor);
+        self.cluster_version().max(noted)
+    }
+
+    /// Alarms that are set, as any member reports them.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        let all: BTreeSet<Alarm> = self
+            .world
+            .answers
+            .values()
+            .filter_map(Answer::status)
+            .flat_map(|status| status.alarms.iter().copied())
+            .collect();
+        all.into_iter().collect()
+    }
+
+    /// The version that each answering voter's binary says.
+    pub fn running_versions(&self) -> Vec<EtcdVersion> {
+        self.members()
+            .iter()
+            .filter_map(|member| self.answer(member)?.status().map(|status| status.version))
+            .collect()
+    }
+
+    /// The revision of a member's Pod, where it has one, else the one assigned to its next.
+    pub fn revision_of(&self, member: &MemberName) -> Option<&str> {
+        self.pod(member)
+            .map(|pod| pod.revision.as_str())
+            .or_else(|| self.claim_of(member)?.assigned.as_deref())
+    }
+
+    /// Whether a member's Pod comes from another revision than the spec asks for.
+    pub fn is_outdated(&self, member: &MemberName) -> bool {
+        self.target.as_ref().is_some_and(|target| self.revision_of(member) != Some(target.name.as_str()))
+    }
+
+    /// Members that the spec wants to look different.
+    pub fn outdated(&self) -> Vec<MemberName> {
+        self.members().into_iter().filter(|member| self.is_outdated(member)).collect()
+    }
+
+    /// A stored revision, or the one that the spec asks for.
+    pub fn revision(&self, name: &str) -> Option<&Revision> {
+        self.world.revisions.get(name).or_else(|| self.target.as_ref().filter(|target| target.name == name))
+    }
+
+    /// How long a member may make no progress.
+    pub fn member_deadline(&self) -> Duration {
+        self.desired.as_ref().map_or(DEADLINE, |desired| desired.member_deadline)
+    }
+
+    /// A wait, with what this process knows of its patience.
+    pub fn wait(&self, notice: Notice, member: Option<&MemberName>, subject: String, progress: u64) -> Wait {
+        let patience = &self.world.patience;
+        let deadline = self.member_deadline();
+        let overdue =
+            patience.subject == subject && progress <= patience.best && patience.without_progress >= deadline;
+        Wait { notice, member: member.cloned(), subject, progress, deadline, overdue, close: true }
+    }
+
+    /// A wait for something that is not under way by our hand: its subject is its code, and it is
+    /// looked at less closely.
+    pub fn wait_for(&self, notice: Notice, member: Option<&MemberName>) -> Next {
+        let subject = format!("{}/{}", notice.code, member.map(ToString::to_string).unwrap_or_default());
+        Next::Wait(Wait { close: false, ..self.wait(notice, member, subject, 0) })
+    }
+
+    /// How far a member has come since its Pod was made: grows through the stages of a start, then with
+    /// each raft entry that it applies. A crash loop reaches its best stage once and then no better.
+    pub fn start_progress(&self, member: &MemberName) -> u64 {
+        const STAGE: u64 = 1 << 48;
+        let Some(pod) = self.pod(member).filter(|pod| !pod.deleting) else { return 0 };
+        if pod.unschedulable.is_some() || pod.node.is_none() {
+            return STAGE;
+        }
+        if !pod.container.has_run() {
+            return 2 * STAGE;
+        }
+        match self.answer(member).and_then(Answer::status) {
+            None => 3 * STAGE,
+            Some(status) => 4 * STAGE + status.raft_applied_index.min(STAGE - 1),
+        }
+    }
+}
+
+/// n/2+1.
+pub(super) const fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}

@@ -1,0 +1,257 @@
+//! The spec, parsed once into values that cannot be wrong. Pure.
+//!
+//! The API server's schema refuses most of what is refused here; a schema can be bypassed (an older
+//! CRD, a lost validation), and the planner must not depend on it.
+
+use super::notice::Notice;
+use crate::api::{AutoCompactionMode, Code, EtcdClusterSpec, Quantity, Retention};
+use crate::etcd::EtcdVersion;
+use crate::etcd::versions::is_owned_flag;
+use std::time::Duration;
+
+const GIB: u64 = 1 << 30;
+const DEFAULT_REPOSITORY: &str = "gcr.io/etcd-development/etcd";
+const DEFAULT_STORAGE: &str = "8Gi";
+
+/// What the spec asks for, with defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// The version to run.
+    pub version: EtcdVersion,
+    /// How many members.
+    pub replicas: u32,
+    /// The size of each member's volume.
+    pub storage_size: Quantity,
+    /// `--quota-backend-bytes`.
+    pub quota_bytes: u64,
+    /// `--heartbeat-interval`.
+    pub heartbeat: Duration,
+    /// `--election-timeout`.
+    pub election_timeout: Duration,
+    /// How long a member may make no progress.
+    pub member_deadline: Duration,
+    /// Whether a cluster of one may change its minor.
+    pub allow_downtime: bool,
+}
+
+/// Parses the spec.
+///
+/// # Errors
+/// Every field that can never work, each with its remedy.
+pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
+    let mut wrong = Vec::new();
+    let mut refuse =
+        |message: String, remedy: String| wrong.push(Notice::new(Code::InvalidSpec, message, remedy));
+
+    let version = spec.version.parse::<EtcdVersion>().map_err(|error| {
+        refuse(format!("spec.version: {error}"), "set spec.version to a release such as 3.6.16".to_owned());
+    });
+    if !matches!(spec.replicas, 1 | 3 | 5 | 7) {
+        refuse(
+            format!("spec.replicas is {}", spec.replicas),
+            "set spec.replicas to 1, 3, 5 or 7: an even number tolerates no more failures".to_owned(),
+        );
+    }
+
+    let storage_size = spec
+        .storage
+        .as_ref()
+        .and_then(|storage| storage.size.clone())
+        .unwrap_or_else(|| Quantity::new(DEFAULT_STORAGE));
+    let storage_bytes = storage_size.bytes().unwrap_or_default();
+    if storage_bytes < 64 << 20 {
+        refuse(
+            format!("spec.storage.size is {:?}", storage_size.as_str()),
+            "set it to a quantity of at least 64Mi, e.g. 8Gi".to_owned(),
+        );
+    }
+
+    let etcd = spec.etcd.clone().unwrap_or_default();
+    let quota_bytes = match &etcd.quota_backend_bytes {
+        None => default_quota(storage_bytes),
+        Some(quantity) => match quantity.bytes() {
+            Some(bytes) if bytes > 0 && i64::try_from(bytes).is_ok() => bytes,
+            _ => {
+                refuse(
+                    format!("spec.etcd.quotaBackendBytes is {:?}", quantity.as_str()),
+                    "set it to a quantity such as 4Gi".to_owned(),
+                );
+                0
+            }
+        },
+    };
+
+    let mut span = |field: &str, value: Option<&crate::api::Duration>, default: Duration| match value {
+        None => default,
+        Some(text) => text.get().filter(|span| !span.is_zero()).unwrap_or_else(|| {
+            refuse(
+                format!("{field} is {:?}", text.as_str()),
+                format!("set {field} to a duration such as 100ms, 5s or 5m"),
+            );
+            default
+        }),
+    };
+    let heartbeat =
+        span("spec.etcd.heartbeatInterval", etcd.heartbeat_interval.as_ref(), Duration::from_millis(100));
+    let election_timeout =
+        span("spec.etcd.electionTimeout", etcd.election_timeout.as_ref(), Duration::from_secs(1));
+    let rollout = spec.rollout.clone().unwrap_or_default();
+    let member_deadline =
+        span("spec.rollout.memberDeadline", rollout.member_deadline.as_ref(), Duration::from_secs(300));
+
+    // etcd itself exits when the timeout is below five heartbeats or above 50 s:
+    // https://github.com/etcd-io/etcd/blob/v3.6.16/server/embed/config.go (Validate)
+    if election_timeout < heartbeat * 5 || election_timeout > Duration::from_secs(50) {
+        refuse(
+            format!(
+                "spec.etcd.electionTimeout is {}ms with a heartbeat of {}ms; etcd wants at least five heartbeats and at most 50s",
+                election_timeout.as_millis(),
+                heartbeat.as_millis()
+            ),
+            format!(
+                "set spec.etcd.electionTimeout to {}ms or more, or lower spec.etcd.heartbeatInterval",
+                (heartbeat * 10).as_millis()
+            ),
+        );
+    }
+    for flag in etcd.extra_args.keys() {
+        if let Some(why) = is_owned_flag(flag) {
+            refuse(
+                format!("spec.etcd.extraArgs names {flag}, which is not free: {why}"),
+                format!("remove {flag} from spec.etcd.extraArgs"),
+            );
+        }
+    }
+    if let Some(compaction) = &etcd.auto_compaction {
+        let fits = match compaction.mode {
+            AutoCompactionMode::Periodic => {
+                crate::api::Duration::new(compaction.retention.clone()).get().is_some()
+            }
+            AutoCompactionMode::Revision => compaction.retention.parse::<u32>().is_ok_and(|n| n > 0),
+        };
+        if !fits {
+            refuse(
+                format!("spec.etcd.autoCompaction.retention is {:?}", compaction.retention),
+                "write a duration such as 1h for mode Periodic, a number for mode Revision".to_owned(),
+            );
+        }
+    }
+
+    match (version, wrong.is_empty()) {
+        (Ok(version), true) => Ok(Desired {
+            version,
+            replicas: spec.replicas.unsigned_abs(),
+            storage_size,
+            quota_bytes,
+            heartbeat,
+            election_timeout,
+            member_deadline,
+            allow_downtime: rollout.allow_downtime.unwrap_or(false),
+        }),
+        _ => Err(wrong),
+    }
+}
+
+/// A defragmentation writes a second copy of the database, and the WAL wants room: so less than half
+/// of the volume, and never more than etcd's own recommended maximum.
+/// <https://etcd.io/docs/v3.6/dev-guide/limit/#storage-size-limit>
+fn default_quota(storage_bytes: u64) -> u64 {
+    let room = storage_bytes.saturating_sub(GIB / 2).max(storage_bytes / 4) / 2;
+    room.min(8 * GIB) >> 20 << 20
+}
+
+/// The image of a version.
+pub fn image_of(spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
+    let image = spec.image.clone().unwrap_or_default();
+    let repository = image.repository.as_deref().unwrap_or(DEFAULT_REPOSITORY);
+    let chosen = image.overrides.iter().find(|over| over.version.parse::<EtcdVersion>() == Ok(version));
+    let tag = chosen.and_then(|over| over.tag.clone()).unwrap_or_else(|| format!("v{version}"));
+    match chosen.and_then(|over| over.digest.as_deref()) {
+        Some(digest) => format!("{repository}:{tag}@{digest}"),
+        None => format!("{repository}:{tag}"),
+    }
+}
+
+/// Whether the volumes go with the `EtcdCluster`.
+pub fn deletes_volumes(spec: &EtcdClusterSpec) -> bool {
+    let policy = spec.storage.as_ref().and_then(|storage| storage.retention_policy.as_ref());
+    policy.and_then(|policy| policy.when_deleted) == Some(Retention::Delete)
+}
+
+/// The class of new volumes; nothing means the default one.
+pub fn storage_class(spec: &EtcdClusterSpec) -> Option<&str> {
+    spec.storage.as_ref()?.storage_class_name.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn spec(yaml: &str) -> EtcdClusterSpec {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn defaults_are_safe() {
+        let desired = parse(&spec("version: 3.6.16")).unwrap();
+        assert_eq!(desired.replicas, 3);
+        assert_eq!(desired.quota_bytes, (8 * GIB - GIB / 2) / 2);
+        assert_eq!(desired.election_timeout, Duration::from_secs(1));
+        assert_eq!(desired.member_deadline, Duration::from_secs(300));
+        assert!(!desired.allow_downtime);
+    }
+
+    #[rstest]
+    #[case("{version: latest}", "spec.version")]
+    #[case("{version: 3.6.0-rc.1}", "pre-release")]
+    #[case("{version: 3.6.16, replicas: 2}", "spec.replicas")]
+    #[case("{version: 3.6.16, replicas: -1}", "spec.replicas")]
+    #[case("{version: 3.6.16, storage: {size: lots}}", "spec.storage.size")]
+    #[case("{version: 3.6.16, etcd: {quotaBackendBytes: 0}}", "quotaBackendBytes")]
+    #[case("{version: 3.6.16, etcd: {heartbeatInterval: 1s}}", "electionTimeout")]
+    #[case("{version: 3.6.16, etcd: {electionTimeout: 2m}}", "electionTimeout")]
+    #[case("{version: 3.6.16, etcd: {extraArgs: {data-dir: /tmp}}}", "data-dir")]
+    #[case("{version: 3.6.16, etcd: {autoCompaction: {mode: Revision, retention: 1h}}}", "autoCompaction")]
+    #[case("{version: 3.6.16, rollout: {memberDeadline: 0s}}", "memberDeadline")]
+    fn refuses_and_names_the_field(#[case] yaml: &str, #[case] names: &str) {
+        let refusals = parse(&spec(yaml)).unwrap_err();
+        assert_eq!(refusals.len(), 1, "{refusals:?}");
+        assert_eq!(refusals[0].code, Code::InvalidSpec);
+        assert!(refusals[0].message.contains(names), "{:?}", refusals[0]);
+        assert!(!refusals[0].remedy.is_empty());
+    }
+
+    #[test]
+    fn all_wrong_fields_are_named_at_once() {
+        assert_eq!(parse(&spec("{version: x, replicas: 0}")).unwrap_err().len(), 2);
+    }
+
+    #[rstest]
+    #[case("{version: 3.6.16}", "gcr.io/etcd-development/etcd:v3.6.16")]
+    #[case("{version: 3.6.16, image: {repository: 'mirror:5000/etcd'}}", "mirror:5000/etcd:v3.6.16")]
+    #[case(
+        "{version: 3.6.16, image: {repository: r/etcd, overrides: [{version: v3.6.16, tag: 3.6.16-0}]}}",
+        "r/etcd:3.6.16-0"
+    )]
+    #[case(
+        "{version: 3.6.16, image: {repository: r/etcd, overrides: [{version: 3.6.16, digest: 'sha256:ab'}]}}",
+        "r/etcd:v3.6.16@sha256:ab"
+    )]
+    #[case(
+        "{version: 3.6.16, image: {repository: r/etcd, overrides: [{version: 3.5.9, tag: x}]}}",
+        "r/etcd:v3.6.16"
+    )]
+    fn chooses_the_image(#[case] yaml: &str, #[case] image: &str) {
+        assert_eq!(image_of(&spec(yaml), EtcdVersion::new(3, 6, 16)), image);
+    }
+
+    #[rstest]
+    #[case(8 * GIB, 3840 << 20)]
+    #[case(64 * GIB, 8 * GIB)]
+    #[case(GIB, 256 << 20)]
+    #[case(256 << 20, 32 << 20)]
+    fn the_default_quota_leaves_room_for_a_second_copy(#[case] volume: u64, #[case] quota: u64) {
+        assert_eq!(default_quota(volume), quota);
+    }
+}
