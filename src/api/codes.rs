@@ -88,6 +88,8 @@ codes! {
     Wait PreviousClusterTerminating: "Pods of an earlier EtcdCluster of this name are still going away.", "Wait.";
     Wait VolumesDeleting: "The cluster's volumes are being deleted.", "Wait.";
     Wait AlarmActive: "An etcd alarm is set; no version change begins under it.", "See the alarm with `etcdctl alarm list`, cure it, then `etcdctl alarm disarm`.";
+    Wait NoSpace: "The database has reached its quota (NOSPACE): reads answer, writes are refused.", "Compact and defragment, or raise spec.etcd.quotaBackendBytes; then `etcdctl alarm disarm`.";
+    Wait Corrupt: "A member's data differs from the others' (CORRUPT): reads answer, writes are refused.", "Find the member with `etcdctl endpoint hashkv --cluster`; touch nothing else before.";
 
     Refusal InvalidSpec: "A field of the spec has a value that can never work.", "Correct the field that the message names.";
     Refusal VersionUnsupported: "The table of versions does not know, or forbids, this version.", "Choose a version that the message names.";

@@ -204,17 +204,15 @@ pub struct ProgressStatus {
     pub steps: Option<i32>,
     /// What is being done.
     pub action: Action,
-    /// The member that is claimed.
+    /// The member that is claimed, or that is waited for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub member: String,
     /// The revision that it gets.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
     /// The UID of the Pod that is replaced. Once it is gone, the member has been stopped.
     #[serde(default, rename = "podUID", skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
-    /// The leader's committed raft index when the member was stopped; the member is back once it has
-    /// applied that much.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub committed: Option<i64>,
     /// What is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,

@@ -1,9 +1,93 @@
 //! The loop of one cluster: observe (I/O) → plan (pure) → act (I/O) → report (pure).
 
+pub mod act;
+pub mod context;
+pub mod controller;
 pub mod names;
 pub mod notice;
 pub mod objects;
 pub mod observation;
+pub mod observe;
 pub mod plan;
+pub mod publish;
+pub mod rbac;
+pub mod report;
 pub mod revision;
 pub mod spec;
+
+use context::Context;
+use plan::{Next, Plan};
+use report::Outcome;
+use std::time::Duration;
+
+/// Why a pass failed. The next one observes anew.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server did not answer a read.
+    #[error("cannot observe: {0}")]
+    Observe(#[source] kube::Error),
+    /// A step was not carried out.
+    #[error("cannot carry out {step}: {source}")]
+    Act {
+        /// Which.
+        step: &'static str,
+        /// Why.
+        #[source]
+        source: act::ActError,
+    },
+    /// The status was not written.
+    #[error("cannot write the status: {0}")]
+    Publish(#[source] kube::Error),
+}
+
+impl Error {
+    /// A word of a closed list, for metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Observe(_) => "observe",
+            Self::Act { source: act::ActError::Etcd { .. }, .. } => "act-etcd",
+            Self::Act { .. } => "act-kubernetes",
+            Self::Publish(kube::Error::Api(status)) if status.is_conflict() => "conflict",
+            Self::Publish(_) => "publish",
+        }
+    }
+}
+
+/// One pass over one cluster. Killing the process between any two lines is harmless: whatever a later
+/// line relies on is in etcd, in Kubernetes objects, or in the status.
+///
+/// # Errors
+/// See [`Error`]. The caller tries again, later each time.
+pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Duration>, Error> {
+    let Some(world) = observe::observe(ctx, namespace, name).await.map_err(Error::Observe)? else {
+        ctx.metrics.forget(namespace, name);
+        return Ok(None);
+    };
+    let plan = plan::plan(&world);
+    let outcome = match plan.next.step() {
+        Some(step) => {
+            act::act(ctx, &world, step).await.map_err(|source| Error::Act { step: step.name(), source })?
+        }
+        None => Outcome::default(),
+    };
+    let report = report::report(&world, &plan, &outcome, ctx.docs_url.as_deref());
+    publish::publish(ctx, &world, &plan, &outcome, report).await.map_err(Error::Publish)?;
+    ctx.watched(&world.cluster.uid, &plan);
+    Ok(Some(next_look(&plan, &outcome, name)))
+}
+
+/// When to look again. Watches tell of changes in Kubernetes; etcd has no watch for health.
+fn next_look(plan: &Plan, outcome: &Outcome, name: &str) -> Duration {
+    match &plan.next {
+        Next::Do(_) if outcome.refused.is_some() => Duration::from_millis(500),
+        Next::Do(_) => Duration::ZERO,
+        Next::Wait(wait) if wait.overdue => Duration::from_secs(2),
+        Next::Wait(wait) if wait.close => Duration::from_millis(150),
+        Next::Wait(_) => Duration::from_secs(1),
+        // Spread, so that a thousand clusters are not looked at in the same moment.
+        Next::Refused | Next::Paused | Next::Settled => {
+            let spread: u64 = name.bytes().map(u64::from).sum::<u64>() % 4_000;
+            Duration::from_millis(10_000 + spread)
+        }
+    }
+}

@@ -53,11 +53,7 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
         );
     }
 
-    let storage_size = spec
-        .storage
-        .as_ref()
-        .and_then(|storage| storage.size.clone())
-        .unwrap_or_else(|| Quantity::new(DEFAULT_STORAGE));
+    let storage_size = storage_size(spec);
     let storage_bytes = storage_size.bytes().unwrap_or_default();
     if storage_bytes < 64 << 20 {
         refuse(
@@ -170,6 +166,12 @@ pub fn image_of(spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
         Some(digest) => format!("{repository}:{tag}@{digest}"),
         None => format!("{repository}:{tag}"),
     }
+}
+
+/// The size of new volumes.
+pub fn storage_size(spec: &EtcdClusterSpec) -> Quantity {
+    let size = spec.storage.as_ref().and_then(|storage| storage.size.clone());
+    size.unwrap_or_else(|| Quantity::new(DEFAULT_STORAGE))
 }
 
 /// Whether the volumes go with the `EtcdCluster`.

@@ -62,6 +62,7 @@ pub fn plan(world: &Observation) -> Plan {
         next,
         hops: roll::hops(&view),
         steps: roll::outline(&view),
+        converged: converged(&view),
         refusals: ownership::refusals(&view)
             .into_iter()
             .chain(adopt::refusals(&view))
@@ -71,6 +72,25 @@ pub fn plan(world: &Observation) -> Plan {
             .collect(),
         warnings: request::warnings(&view),
     }
+}
+
+/// What must have nothing to say for a cluster to be what its spec says; notes and tidying may be due.
+const CONVERGENCE: &[Concern] = &[
+    delete::volumes_with_the_cluster,
+    ownership::nothing_belongs_to_others,
+    adopt::volumes_of_an_earlier_cluster,
+    bootstrap::the_first_members,
+    loss::all_members,
+    presence::every_member_has_a_pod,
+    claimed::the_member_that_may_be_away,
+    request::what_cannot_be_done,
+    roll::the_next_outdated_member,
+    presence::every_member_is_up,
+    roll::the_cluster_version_has_moved,
+];
+
+fn converged(view: &View<'_>) -> bool {
+    CONVERGENCE.iter().all(|concern| concern(view).is_none())
 }
 
 /// `spec.paused`: touch nothing, whatever it is.

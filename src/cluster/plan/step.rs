@@ -20,6 +20,8 @@ pub struct Plan {
     pub hops: Vec<EtcdVersion>,
     /// What is left of the roll, in order.
     pub steps: Vec<StepStatus>,
+    /// Whether the cluster is what its spec says, and every member healthy.
+    pub converged: bool,
     /// What the spec asks for and does not get.
     pub refusals: Vec<Notice>,
     /// What is allowed but unwise.
@@ -218,6 +220,35 @@ impl Next {
         match self {
             Self::Do(step) => Some(step),
             _ => None,
+        }
+    }
+}
+
+impl Step {
+    /// The step's name, for logs and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Record(Record::Bootstrap(_)) => "RecordBootstrap",
+            Self::Record(Record::Formed(_)) => "RecordFormed",
+            Self::Record(Record::Adopted { .. }) => "RecordAdopted",
+            Self::Record(Record::Claim(_)) => "Claim",
+            Self::Record(Record::Release { .. }) => "Release",
+            Self::Record(Record::Withdraw { .. }) => "Withdraw",
+            Self::SetFinalizer(_) => "SetFinalizer",
+            Self::DeleteClaims(_) => "DeleteClaims",
+            Self::ApplySupport { .. } => "ApplySupport",
+            Self::StoreRevision(_) => "StoreRevision",
+            Self::CreateClaims { .. } => "CreateClaims",
+            Self::Assign { .. } => "Assign",
+            Self::CreatePods(_) => "CreatePods",
+            Self::Guard(_) => "Guard",
+            Self::NoteMembers { .. } => "NoteMembers",
+            Self::RemovePod { .. } => "RemovePod",
+            Self::MoveLeader { .. } => "MoveLeader",
+            Self::Stop(_) => "Stop",
+            Self::CreateProbes { .. } => "CreateProbes",
+            Self::DeleteProbes(_) => "DeleteProbes",
+            Self::DeleteRevisions(_) => "DeleteRevisions",
         }
     }
 }

@@ -1,0 +1,370 @@
+//! Act: carries out one step with one call, or a small handful where they belong together. It never
+//! loops, sleeps or waits, and decides nothing. Calls that are not idempotent carry a precondition.
+
+use super::context::Context;
+use super::names::MemberName;
+use super::notice::Notice;
+use super::objects::pod::{Initial, initial_annotations};
+use super::objects::{claim, pod, probe, support};
+use super::observation::Observation;
+use super::observe::client_of;
+use super::plan::{Claim, Guarded, NewPod, Record, Step, Stop};
+use super::report::Outcome;
+use super::revision::Revision;
+use super::spec::storage_class;
+use crate::api::{Code, EtcdCluster, FIELD_MANAGER, labels};
+use crate::etcd::{ClusterId, EtcdError, EtcdVersion, Identity, MemberId};
+use futures::future::{join_all, try_join_all};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, EvictParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+/// Lines of a container's log that are kept as evidence. A Go panic prints its cause above a long stack.
+const LOG_LINES: i64 = 40;
+
+/// Why a step could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// The API server failed.
+    #[error("the API server: {0}")]
+    Kube(#[from] kube::Error),
+    /// A member failed.
+    #[error("{member}: {source}")]
+    Etcd {
+        /// Who.
+        member: MemberName,
+        /// What it said.
+        #[source]
+        source: EtcdError,
+    },
+    /// The observation does not hold what the step needs.
+    #[error("{0} is not there any more")]
+    Gone(String),
+}
+
+/// Carries out a step. Records are written with the report, by compare-and-swap; only their evidence is
+/// fetched here.
+///
+/// # Errors
+/// When the API server or a member fails; the next pass observes and plans anew.
+pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outcome, ActError> {
+    let hands = Hands { ctx, world };
+    match step {
+        Step::Record(Record::Claim(claim)) => return Ok(hands.evidence(claim).await),
+        Step::Record(_) => {}
+        Step::SetFinalizer(wanted) => hands.set_finalizer(*wanted).await?,
+        Step::DeleteClaims(members) => hands.delete_claims(members).await?,
+        Step::ApplySupport { voters } => hands.apply_support(*voters).await?,
+        Step::StoreRevision(revision) => return hands.store_revision(revision).await,
+        Step::CreateClaims { members, revision } => return hands.create_claims(members, revision).await,
+        Step::Assign { member, revision } => {
+            hands.annotate(member, json!({ labels::ASSIGNED: revision })).await?
+        }
+        Step::CreatePods(new) => return hands.create_pods(new).await,
+        Step::Guard(members) => hands.guard(members).await?,
+        Step::NoteMembers { cluster_id, voters, opened, good } => {
+            hands.note_members(*cluster_id, voters, opened, good).await?;
+        }
+        Step::RemovePod { member, uid, .. } => hands.delete::<Pod>(&member.to_string(), Some(uid)).await?,
+        Step::MoveLeader { from, from_id, cluster_id, to_id, .. } => {
+            hands
+                .move_leader(from, Identity { cluster_id: *cluster_id, member_id: *from_id }, *to_id)
+                .await?;
+        }
+        Step::Stop(stop) => return hands.stop(stop).await,
+        Step::CreateProbes { nodes, revision } => return hands.create_probes(nodes, revision).await,
+        Step::DeleteProbes(probes) => {
+            try_join_all(probes.iter().map(|(pod, uid)| hands.delete::<Pod>(pod, Some(uid)))).await?;
+        }
+        Step::DeleteRevisions(names) => {
+            try_join_all(names.iter().map(|name| hands.delete::<ControllerRevision>(name, None))).await?;
+        }
+    }
+    Ok(Outcome::default())
+}
+
+struct Hands<'a> {
+    ctx: &'a Context,
+    world: &'a Observation,
+}
+
+impl Hands<'_> {
+    fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+        Api::namespaced(self.ctx.client.clone(), &self.world.cluster.namespace)
+    }
+
+    fn namespace(&self) -> &str {
+        &self.world.cluster.namespace
+    }
+
+    fn name(&self) -> &str {
+        &self.world.cluster.name
+    }
+
+    /// `controller: true`, so that a drain and the autoscaler see managed Pods.
+    fn owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: EtcdCluster::api_version(&()).into_owned(),
+            kind: EtcdCluster::kind(&()).into_owned(),
+            name: self.name().to_owned(),
+            uid: self.world.cluster.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
+    }
+
+    fn revision(&self, name: &str) -> Result<&Revision, ActError> {
+        self.world.revisions.get(name).ok_or_else(|| ActError::Gone(format!("revision {name}")))
+    }
+
+    /// Creates what may exist already: whoever came first made the same.
+    async fn create<K>(&self, objects: Vec<K>) -> Result<Outcome, ActError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize,
+    {
+        let api = self.api::<K>();
+        let post = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let mut outcome = Outcome::default();
+        for result in join_all(objects.iter().map(|object| api.create(&post, object))).await {
+            match result {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
+                    outcome.refused = Some(Notice::of(Code::PodRefused, refusal(&status)));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(outcome)
+    }
+
+    async fn apply<K>(&self, object: K) -> Result<(), ActError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize,
+    {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.api::<K>().patch(&name, &params, &Patch::Apply(&object)).await?;
+        Ok(())
+    }
+
+    async fn delete<K>(&self, name: &str, uid: Option<&str>) -> Result<(), ActError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let preconditions =
+            uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        gone_is_fine(self.api::<K>().delete(name, &params).await.map(|_| ()))
+    }
+
+    async fn annotate(&self, member: &MemberName, annotations: Value) -> Result<(), ActError> {
+        let patch = json!({ "metadata": { "annotations": annotations } });
+        self.api::<PersistentVolumeClaim>()
+            .patch(&member.claim(), &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
+        Ok(())
+    }
+
+    async fn set_finalizer(&self, wanted: bool) -> Result<(), ActError> {
+        let api = self.api::<EtcdCluster>();
+        let live = api.get_metadata(self.name()).await?;
+        let mut finalizers = live.metadata.finalizers.unwrap_or_default();
+        finalizers.retain(|name| name != labels::FINALIZER);
+        if wanted {
+            finalizers.push(labels::FINALIZER.to_owned());
+        }
+        // The list is replaced as a whole, so it must be the one that was read.
+        let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": live.metadata.resource_version } });
+        gone_is_fine(api.patch(self.name(), &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ()))
+    }
+
+    async fn delete_claims(&self, members: &[MemberName]) -> Result<(), ActError> {
+        let uid = |member| self.world.claims.get(member).map(|claim| claim.uid.as_str());
+        let names: Vec<(String, Option<&str>)> =
+            members.iter().map(|member| (member.claim(), uid(member))).collect();
+        try_join_all(names.iter().map(|(name, uid)| self.delete::<PersistentVolumeClaim>(name, *uid)))
+            .await?;
+        Ok(())
+    }
+
+    async fn apply_support(&self, voters: usize) -> Result<(), ActError> {
+        let (namespace, name, spec) = (self.namespace(), self.name(), &self.world.cluster.spec);
+        self.apply(support::headless(namespace, name, spec, self.owner())).await?;
+        self.apply(support::client(namespace, name, spec, self.owner())).await?;
+        self.apply(support::budget(namespace, name, voters, self.owner())).await?;
+        Ok(())
+    }
+
+    async fn store_revision(&self, revision: &Revision) -> Result<Outcome, ActError> {
+        self.create(vec![revision.to_object(self.namespace(), self.name(), self.owner())]).await
+    }
+
+    async fn create_claims(&self, members: &[MemberName], revision: &str) -> Result<Outcome, ActError> {
+        let cluster = &self.world.cluster;
+        let bootstrap =
+            cluster.status.bootstrap.as_ref().ok_or_else(|| ActError::Gone("the bootstrap".to_owned()))?;
+        let size = super::spec::storage_size(&cluster.spec);
+        let class = storage_class(&cluster.spec);
+        let claims = members
+            .iter()
+            .map(|member| {
+                claim::new(self.namespace(), self.name(), member, &size, class, bootstrap, revision)
+            })
+            .collect();
+        self.create(claims).await
+    }
+
+    async fn create_pods(&self, new: &[NewPod]) -> Result<Outcome, ActError> {
+        let mut pods = Vec::new();
+        for NewPod { member, revision, initial } in new {
+            let template = &self.revision(revision)?.template;
+            pods.push(pod::member(
+                self.namespace(),
+                self.name(),
+                member,
+                revision,
+                template,
+                initial,
+                self.owner(),
+            ));
+        }
+        self.create(pods).await
+    }
+
+    /// First the Pod, then the claim: should the process end between the two, the Pod is what counts.
+    async fn guard(&self, members: &[Guarded]) -> Result<(), ActError> {
+        let pods = self.api::<Pod>();
+        for Guarded { member, uid, version } in members {
+            let annotations = initial_annotations(self.namespace(), member, &Initial::Guard);
+            let patch = json!({ "metadata": { "uid": uid, "annotations": annotations } });
+            let name = member.to_string();
+            let patched = pods.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+            gone_is_fine(patched.map(|_| ()))?;
+            self.annotate(member, json!({ labels::OPENED: version.to_string() })).await?;
+        }
+        Ok(())
+    }
+
+    async fn note_members(
+        &self,
+        cluster_id: ClusterId,
+        voters: &BTreeMap<MemberName, MemberId>,
+        opened: &BTreeMap<MemberName, EtcdVersion>,
+        good: &BTreeMap<MemberName, String>,
+    ) -> Result<(), ActError> {
+        let list: Vec<String> = voters.iter().map(|(member, id)| format!("{member}={id}")).collect();
+        let list = list.join(",");
+        try_join_all(opened.iter().filter_map(|(member, version)| {
+            let id = voters.get(member)?;
+            Some(self.annotate(
+                member,
+                json!({
+                    labels::CLUSTER_ID: cluster_id.to_string(),
+                    labels::MEMBER_ID: id.to_string(),
+                    labels::VOTERS: list,
+                    labels::OPENED: version.to_string(),
+                    labels::GOOD: good.get(member),
+                    labels::BOOTSTRAP: Value::Null,
+                }),
+            ))
+        }))
+        .await?;
+        Ok(())
+    }
+
+    async fn move_leader(&self, from: &MemberName, expected: Identity, to: MemberId) -> Result<(), ActError> {
+        let gone = || ActError::Gone(format!("the Pod of {from}"));
+        let pod = self.world.pods.get(from).ok_or_else(gone)?;
+        let client = client_of(self.ctx, self.world, from, pod).ok_or_else(gone)?;
+        client
+            .move_leader(expected, to)
+            .await
+            .map_err(|source| ActError::Etcd { member: from.clone(), source })
+    }
+
+    /// Through the Eviction API, so that drains and the operator share one budget.
+    async fn stop(&self, stop: &Stop) -> Result<Outcome, ActError> {
+        let params = EvictParams {
+            delete_options: Some(DeleteParams {
+                preconditions: Some(Preconditions {
+                    uid: Some(stop.uid().to_owned()),
+                    resource_version: None,
+                }),
+                ..DeleteParams::default()
+            }),
+            post_options: PostParams::default(),
+        };
+        match self.api::<Pod>().evict(&stop.member().to_string(), &params).await {
+            Err(kube::Error::Api(status)) if status.code == 429 => Ok(Outcome {
+                refused: Some(Notice::of(
+                    Code::DisruptionBudget,
+                    format!("{} is not evicted: {}", stop.member(), refusal(&status)),
+                )),
+                log: None,
+            }),
+            result => gone_is_fine(result.map(|_| ())).map(|()| Outcome::default()),
+        }
+    }
+
+    async fn create_probes(&self, nodes: &[String], revision: &str) -> Result<Outcome, ActError> {
+        let revision = self.revision(revision)?;
+        let pods = nodes
+            .iter()
+            .map(|node| probe::pod(self.namespace(), self.name(), node, revision, self.owner()))
+            .collect();
+        self.create(pods).await
+    }
+
+    /// The end of the log of the member that is given up: of the run before, where there was one.
+    async fn evidence(&self, claim: &Claim) -> Outcome {
+        if claim.failure.is_none() {
+            return Outcome::default();
+        }
+        let name = claim.member.to_string();
+        let pods = self.api::<Pod>();
+        let params = |previous| LogParams { previous, tail_lines: Some(LOG_LINES), ..LogParams::default() };
+        let log = match pods.logs(&name, &params(true)).await {
+            Ok(log) if !log.is_empty() => Some(log),
+            _ => pods.logs(&name, &params(false)).await.ok().filter(|log| !log.is_empty()),
+        };
+        Outcome { refused: None, log }
+    }
+}
+
+/// Somebody else was first, or the object is another one by now: the next observation shows what is.
+fn gone_is_fine(result: Result<(), kube::Error>) -> Result<(), ActError> {
+    match result {
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+fn refusal(status: &Status) -> String {
+    let cause =
+        status.details.iter().flat_map(|details| details.causes.iter()).map(|cause| cause.message.clone());
+    let causes: Vec<String> =
+        cause.filter(|message| !message.is_empty() && !status.message.contains(message)).collect();
+    if causes.is_empty() {
+        status.message.clone()
+    } else {
+        format!("{} ({})", status.message, causes.join("; "))
+    }
+}

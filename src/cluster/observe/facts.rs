@@ -1,0 +1,93 @@
+//! Kubernetes objects read as facts. Pure.
+
+use crate::api::labels;
+use crate::cluster::names::MemberName;
+use crate::cluster::objects::pod::CONTAINER;
+use crate::cluster::observation::{ClaimFacts, ClusterFacts, ContainerFacts, Ownership, PodFacts};
+use crate::etcd::MemberId;
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, PodCondition};
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+
+/// A Pod under a member's name.
+pub(super) fn pod(pod: &Pod, cluster: &ClusterFacts) -> PodFacts {
+    let annotation = |key: &str| pod.annotations().get(key).cloned().unwrap_or_default();
+    let spec = pod.spec.as_ref();
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or_default();
+    let condition = |kind: &str| -> Option<&PodCondition> {
+        status?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
+    };
+    PodFacts {
+        uid: pod.uid().unwrap_or_default(),
+        ownership: Ownership::of_owned(&pod.metadata, &cluster.uid, &cluster.name),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        revision: annotation(labels::REVISION),
+        bootstraps: annotation(labels::INITIAL_CLUSTER_STATE) == "new",
+        ip: status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()),
+        node: spec.and_then(|spec| spec.node_name.clone()),
+        image: spec
+            .and_then(|spec| {
+                spec.containers.iter().find(|container| container.name == CONTAINER)?.image.clone()
+            })
+            .unwrap_or_default(),
+        ready: condition("Ready").is_some_and(|condition| condition.status == "True"),
+        ended: matches!(phase, "Failed" | "Succeeded"),
+        unschedulable: condition("PodScheduled")
+            .filter(|condition| {
+                condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")
+            })
+            .map(|condition| condition.message.clone().unwrap_or_default()),
+        container: container(pod),
+    }
+}
+
+/// The etcd container, or the one container of a probe.
+pub(super) fn container(pod: &Pod) -> ContainerFacts {
+    let status: Option<&ContainerStatus> = pod.status.as_ref().and_then(|status| {
+        status.container_statuses.as_ref()?.iter().find(|status| status.name == CONTAINER)
+    });
+    let Some(status) = status else { return ContainerFacts::default() };
+    let state = status.state.clone().unwrap_or_default();
+    let ended = state.terminated.or_else(|| status.last_state.clone()?.terminated);
+    ContainerFacts {
+        waiting: state
+            .waiting
+            .map(|waiting| (waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default())),
+        running_since: state.running.and_then(|running| running.started_at).map(|time| time.0),
+        restarts: status.restart_count,
+        exit_code: ended.as_ref().map(|ended| ended.exit_code),
+        last_words: ended.and_then(|ended| ended.message).filter(|message| !message.is_empty()),
+    }
+}
+
+/// A volume claim under a member's name. Annotations are hints: one that cannot be read is not there.
+pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts {
+    let annotation = |key: &str| claim.annotations().get(key);
+    let spec = claim.spec.as_ref();
+    ClaimFacts {
+        uid: claim.uid().unwrap_or_default(),
+        ownership: Ownership::of_claim(&claim.metadata, cluster),
+        deleting: claim.metadata.deletion_timestamp.is_some(),
+        cluster_id: annotation(labels::CLUSTER_ID).and_then(|id| id.parse().ok()),
+        member_id: annotation(labels::MEMBER_ID).and_then(|id| id.parse().ok()),
+        voters: annotation(labels::VOTERS).map(|text| voters(text, cluster)),
+        bootstrap: annotation(labels::BOOTSTRAP).and_then(|json| serde_json::from_str(json).ok()),
+        assigned: annotation(labels::ASSIGNED).cloned(),
+        good: annotation(labels::GOOD).cloned(),
+        opened: annotation(labels::OPENED).and_then(|version| version.parse().ok()),
+        size: spec
+            .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage").cloned())
+            .and_then(|size| crate::api::Quantity::new(size.0).bytes()),
+        class: spec.and_then(|spec| spec.storage_class_name.clone()),
+    }
+}
+
+fn voters(text: &str, cluster: &str) -> BTreeMap<MemberName, MemberId> {
+    text.split(',')
+        .filter_map(|entry| {
+            let (name, id) = entry.split_once('=')?;
+            Some((MemberName::parse(cluster, name)?, id.parse().ok()?))
+        })
+        .collect()
+}

@@ -1,0 +1,214 @@
+//! Observe: reads Kubernetes and every member, in parallel and with short limits. I/O; it decides
+//! nothing. Only an API server that fails is an error: a member that does not answer is a fact.
+
+mod facts;
+mod members;
+
+pub(super) use members::client as client_of;
+
+use super::context::Context;
+use super::names::{MemberName, bootstrap_members, client_service, disruption_budget, headless_service};
+use super::observation::{ClusterFacts, Observation, ProbeFacts, ProbeState};
+use super::revision::Revision;
+use super::spec::storage_class;
+use crate::api::{EtcdCluster, EtcdClusterStatus, labels};
+use crate::etcd::EtcdVersion;
+use crate::etcd::logs::version_in_version_output;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{ListParams, LogParams};
+use kube::{Api, ResourceExt};
+use std::collections::BTreeMap;
+
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+
+/// What Kubernetes and etcd say of a cluster just now; nothing when there is no such cluster.
+///
+/// # Errors
+/// When the API server does not answer a read.
+pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Observation>, kube::Error> {
+    let Some(cluster) = Api::<EtcdCluster>::namespaced(ctx.client.clone(), namespace).get_opt(name).await?
+    else {
+        return Ok(None);
+    };
+    let facts = facts_of(cluster);
+    let selected = ListParams::default().labels(&labels::selector_of_cluster(name));
+    // While nothing is under way the API server may answer from its cache: a disturbance is decided
+    // only with a claim in the status, and then everything is read live.
+    let selected = if facts.status.progress.is_none() && facts.status.cluster_id.is_some() {
+        selected.match_any()
+    } else {
+        selected
+    };
+    let (pod_api, claim_api) = (api::<Pod>(ctx, namespace), api::<PersistentVolumeClaim>(ctx, namespace));
+    let (revision_api, service_api) =
+        (api::<ControllerRevision>(ctx, namespace), api::<Service>(ctx, namespace));
+    let budget_api = api::<PodDisruptionBudget>(ctx, namespace);
+    let (headless_name, client_name, budget_name) =
+        (headless_service(name), client_service(name), disruption_budget(name));
+    let (pods, claims, revisions, headless, client, budget, default_storage_class) = tokio::try_join!(
+        pod_api.list(&selected),
+        claim_api.list(&selected),
+        revision_api.list(&selected),
+        service_api.get_opt(&headless_name),
+        service_api.get_opt(&client_name),
+        budget_api.get_opt(&budget_name),
+        default_storage_class(ctx, &facts),
+    )?;
+
+    let (probe_pods, member_pods): (Vec<Pod>, Vec<Pod>) = pods.items.into_iter().partition(|pod| {
+        pod.labels().get(labels::COMPONENT).is_some_and(|component| component == labels::COMPONENT_PROBE)
+    });
+    let mut world = Observation {
+        now: now(),
+        pods: by_member(name, member_pods.iter().map(|pod| (pod.name_any(), facts::pod(pod, &facts)))),
+        claims: claims
+            .items
+            .iter()
+            .filter_map(|claim| {
+                let member = MemberName::parse(name, claim.name_any().strip_prefix("data-")?)?;
+                Some((member, facts::claim(claim, name)))
+            })
+            .collect(),
+        revisions: revisions
+            .items
+            .iter()
+            .filter_map(Revision::from_object)
+            .map(|revision| (revision.name.clone(), revision))
+            .collect(),
+        headless,
+        client,
+        budget,
+        probes: probes(ctx, namespace, &facts.uid, probe_pods).await,
+        answers: BTreeMap::new(),
+        member_list: None,
+        proposal: None,
+        default_storage_class,
+        patience: ctx.patience(&facts.uid),
+        cluster: facts,
+    };
+    strangers_under_our_names(ctx, &mut world).await?;
+    members::ask(ctx, &mut world).await;
+    Ok(Some(world))
+}
+
+fn api<K>(ctx: &Context, namespace: &str) -> Api<K>
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+{
+    Api::namespaced(ctx.client.clone(), namespace)
+}
+
+#[allow(clippy::disallowed_methods, reason = "time enters the loop here, as a field of the observation")]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+fn facts_of(cluster: EtcdCluster) -> ClusterFacts {
+    let metadata = cluster.metadata;
+    ClusterFacts {
+        namespace: metadata.namespace.unwrap_or_default(),
+        name: metadata.name.unwrap_or_default(),
+        uid: metadata.uid.unwrap_or_default(),
+        generation: metadata.generation.unwrap_or_default(),
+        resource_version: metadata.resource_version.unwrap_or_default(),
+        deleting: metadata.deletion_timestamp.is_some(),
+        finalizer: metadata.finalizers.iter().flatten().any(|name| name == labels::FINALIZER),
+        spec: cluster.spec,
+        status: cluster.status.unwrap_or_else(EtcdClusterStatus::default),
+    }
+}
+
+fn by_member<T>(cluster: &str, items: impl Iterator<Item = (String, T)>) -> BTreeMap<MemberName, T> {
+    items.filter_map(|(name, item)| Some((MemberName::parse(cluster, &name)?, item))).collect()
+}
+
+/// Asked only while new volumes may have to be made.
+async fn default_storage_class(ctx: &Context, facts: &ClusterFacts) -> Result<Option<bool>, kube::Error> {
+    if facts.status.cluster_id.is_some() || storage_class(&facts.spec).is_some() {
+        return Ok(None);
+    }
+    match Api::<StorageClass>::all(ctx.client.clone()).list(&ListParams::default()).await {
+        Ok(classes) => Ok(Some(
+            classes
+                .items
+                .iter()
+                .any(|class| class.annotations().get(DEFAULT_CLASS).is_some_and(|value| value == "true")),
+        )),
+        // An operator of single namespaces may not read what belongs to the whole cluster.
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A Pod or claim under a name that we need, without our labels, is found by its name only.
+async fn strangers_under_our_names(ctx: &Context, world: &mut Observation) -> Result<(), kube::Error> {
+    let cluster = &world.cluster;
+    let expected: Vec<MemberName> = match (&cluster.status.cluster_id, &cluster.status.bootstrap) {
+        (Some(_), _) => world.claims.keys().cloned().collect(),
+        (None, Some(bootstrap)) => bootstrap_members(&cluster.name, bootstrap),
+        (None, None) => (0..cluster.spec.replicas.clamp(0, 7).unsigned_abs())
+            .map(|number| MemberName::new(&cluster.name, number))
+            .collect(),
+    };
+    let pods = api::<Pod>(ctx, &cluster.namespace);
+    let claims = api::<PersistentVolumeClaim>(ctx, &cluster.namespace);
+    for member in expected {
+        if !world.pods.contains_key(&member)
+            && let Some(pod) = pods.get_opt(&member.to_string()).await?
+        {
+            world.pods.insert(member.clone(), facts::pod(&pod, &world.cluster));
+        }
+        if !world.claims.contains_key(&member)
+            && let Some(claim) = claims.get_opt(&member.claim()).await?
+        {
+            world.claims.insert(member, facts::claim(&claim, &world.cluster.name));
+        }
+    }
+    Ok(())
+}
+
+async fn probes(ctx: &Context, namespace: &str, cluster_uid: &str, pods: Vec<Pod>) -> Vec<ProbeFacts> {
+    let mut probes = Vec::new();
+    for pod in pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+        let uid = pod.uid().unwrap_or_default();
+        let status = facts::container(&pod);
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let state = match phase {
+            Some("Succeeded") => ProbeState::Said(said(ctx, namespace, cluster_uid, &pod, &uid).await),
+            Some("Failed") => ProbeState::Failed(format!(
+                "exit code {}: {}",
+                status.exit_code.unwrap_or(-1),
+                status.last_words.as_deref().unwrap_or("no output").trim()
+            )),
+            _ => ProbeState::Running(status.waiting.filter(|(reason, _)| reason != "ContainerCreating")),
+        };
+        probes.push(ProbeFacts {
+            pod: pod.name_any(),
+            uid,
+            node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
+            revision: pod.annotations().get(labels::REVISION).cloned().unwrap_or_default(),
+            state,
+        });
+    }
+    probes
+}
+
+/// What a probe said, read once.
+async fn said(
+    ctx: &Context,
+    namespace: &str,
+    cluster_uid: &str,
+    pod: &Pod,
+    uid: &str,
+) -> Option<EtcdVersion> {
+    if let Some(said) = ctx.probe_said(cluster_uid, uid) {
+        return said;
+    }
+    let log = api::<Pod>(ctx, namespace).logs(&pod.name_any(), &LogParams::default()).await.ok()?;
+    let said = version_in_version_output(&log);
+    ctx.keep_probe(cluster_uid, uid, said);
+    said
+}

@@ -1,0 +1,166 @@
+//! Conditions, by the rules of kstatus: `Reconciling` and `Stalled` are there only while true, never
+//! both, and come first. `Ready` says converged, `Available` says serving.
+
+use super::Outcome;
+use crate::api::{Code, ConditionType, condition};
+use crate::cluster::notice::Notice;
+use crate::cluster::observation::{Answer, Observation};
+use crate::cluster::plan::{Next, Plan, Record, Step};
+use crate::etcd::Alarm;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// What the cluster is doing, as one word and one sentence.
+pub(super) struct Mood {
+    /// A person must act.
+    pub stalled: Option<Notice>,
+    /// Work is under way.
+    pub working: Option<Notice>,
+}
+
+pub(super) fn of(
+    world: &Observation,
+    plan: &Plan,
+    outcome: &Outcome,
+    docs_url: Option<&str>,
+) -> Vec<Condition> {
+    let mood = mood(plan, outcome);
+    let generation = world.cluster.generation;
+    let before = &world.cluster.status.conditions;
+    let make = |kind, status, code: Code, message: String| {
+        condition(kind, status, code, message, generation, world.now, before)
+    };
+    let with_link = |notice: &Notice| match docs_url {
+        Some(base) if notice.is_refusal() => {
+            format!("{notice} (see {base}/codes.md#{})", notice.code.as_str().to_lowercase())
+        }
+        _ => notice.to_string(),
+    };
+    let mut conditions = Vec::new();
+    if let Some(notice) = &mood.stalled {
+        conditions.push(make(ConditionType::Stalled, true, notice.code, with_link(notice)));
+    } else if let Some(notice) = &mood.working {
+        conditions.push(make(ConditionType::Reconciling, true, notice.code, with_link(notice)));
+    }
+    let (available, code, message) = available(world);
+    conditions.push(make(ConditionType::Available, available, code, message));
+    conditions.push(match mood.stalled.as_ref().or(mood.working.as_ref()) {
+        Some(notice) => make(ConditionType::Ready, false, notice.code, with_link(notice)),
+        None if plan.converged => {
+            let members = world.answers.len();
+            make(
+                ConditionType::Ready,
+                true,
+                Code::Converged,
+                format!("all {members} members run what the spec says and are healthy"),
+            )
+        }
+        // Only paused says nothing about the members.
+        None => make(
+            ConditionType::Ready,
+            false,
+            Code::Paused,
+            "spec.paused is true, and not all is as the spec says".to_owned(),
+        ),
+    });
+    if matches!(plan.next, Next::Paused) {
+        conditions.push(make(
+            ConditionType::Paused,
+            true,
+            Code::Paused,
+            "spec.paused is true: nothing is touched".to_owned(),
+        ));
+    }
+    conditions
+}
+
+pub(super) fn mood(plan: &Plan, outcome: &Outcome) -> Mood {
+    let mut mood = Mood { stalled: None, working: None };
+    match &plan.next {
+        Next::Do(_) if outcome.refused.is_some() => mood.working.clone_from(&outcome.refused),
+        // Tidying up and taking notes are no work that anybody waits for.
+        Next::Do(_) if plan.converged => {}
+        Next::Do(step) => mood.working = Some(doing(step)),
+        Next::Wait(wait) if wait.overdue || wait.notice.is_refusal() => {
+            let remedy = &wait.notice.remedy;
+            let message = if wait.overdue && !wait.notice.is_refusal() {
+                format!("{}; no progress for {} s — {remedy}", wait.notice.message, wait.deadline.as_secs())
+            } else {
+                wait.notice.message.clone()
+            };
+            mood.stalled = Some(Notice { message, ..wait.notice.clone() });
+        }
+        Next::Wait(wait) => mood.working = Some(wait.notice.clone()),
+        Next::Refused | Next::Paused | Next::Settled => {}
+    }
+    if mood.working.is_none() && mood.stalled.is_none() && !matches!(plan.next, Next::Paused) {
+        mood.stalled = plan.refusals.first().cloned();
+    }
+    mood
+}
+
+fn doing(step: &Step) -> Notice {
+    let (code, message) = match step {
+        Step::Record(Record::Bootstrap(_))
+        | Step::CreateClaims { .. }
+        | Step::Guard(_)
+        | Step::NoteMembers { .. }
+        | Step::Record(Record::Formed(_)) => {
+            (Code::Bootstrapping, "the first members are started".to_owned())
+        }
+        Step::Record(Record::Adopted { cluster_id, .. }) => {
+            (Code::ClusterAdopted, format!("volumes of cluster {cluster_id} are taken over"))
+        }
+        Step::Record(Record::Claim(claim)) => {
+            (Code::RolloutStarted, format!("{} is next to be replaced", claim.member))
+        }
+        Step::Record(Record::Release { member, .. } | Record::Withdraw { member }) => {
+            (Code::MemberUpdated, format!("{member} is released"))
+        }
+        Step::Stop(stop) => (Code::MemberStopping, format!("{} is stopped", stop.member())),
+        Step::MoveLeader { from, to, .. } => {
+            (Code::LeaderMoving, format!("leadership is handed from {from} to {to}"))
+        }
+        Step::CreatePods(pods) => {
+            let names: Vec<String> = pods.iter().map(|pod| pod.member.to_string()).collect();
+            (Code::MemberStarting, format!("{} is started", names.join(", ")))
+        }
+        Step::Assign { member, .. } => (Code::MemberStarting, format!("{member} gets its revision")),
+        Step::RemovePod { member, reason, .. } => {
+            (Code::MemberStarting, format!("the Pod of {member} is removed: {reason}"))
+        }
+        Step::CreateProbes { .. } | Step::DeleteProbes(_) => {
+            (Code::ImageProbing, "the target image is tried out".to_owned())
+        }
+        Step::DeleteClaims(_) => (Code::VolumesDeleting, "the volumes are deleted".to_owned()),
+        Step::SetFinalizer(_)
+        | Step::ApplySupport { .. }
+        | Step::StoreRevision(_)
+        | Step::DeleteRevisions(_) => (Code::RolloutStarted, "objects are written".to_owned()),
+    };
+    Notice::of(code, message)
+}
+
+fn available(world: &Observation) -> (bool, Code, String) {
+    let alarms: Vec<Alarm> =
+        world.answers.values().filter_map(Answer::status).flat_map(|status| status.alarms.clone()).collect();
+    if alarms.contains(&Alarm::Corrupt) {
+        return (false, Code::Corrupt, Code::Corrupt.meaning().to_owned());
+    }
+    if alarms.contains(&Alarm::NoSpace) {
+        let quota = Code::NoSpace;
+        return (false, quota, format!("{} — {}", quota.meaning(), quota.remedy()));
+    }
+    if world.answers.values().any(|answer| answer.read.is_ok()) {
+        return (true, Code::Serving, Code::Serving.meaning().to_owned());
+    }
+    if world.cluster.status.cluster_id.is_none() {
+        return (false, Code::Bootstrapping, "the cluster has not formed yet".to_owned());
+    }
+    let answering = world.answers.values().filter(|answer| answer.status.is_ok()).count();
+    let members = world.claims.len();
+    (
+        false,
+        Code::QuorumLost,
+        format!("no member serves a linearizable read; {answering} of {members} answer at all"),
+    )
+}

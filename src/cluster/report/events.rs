@@ -1,0 +1,158 @@
+//! Events: what happened, once each, with the same words as conditions and logs.
+
+use super::Outcome;
+use super::conditions::mood;
+use crate::api::{Code, EtcdClusterStatus, Severity};
+use crate::cluster::observation::Observation;
+use crate::cluster::plan::{Next, Plan, Record, Step};
+
+/// One Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Its reason.
+    pub code: Code,
+    /// What was done or tried, e.g. `ReplaceMember`.
+    pub action: &'static str,
+    /// The sentence.
+    pub note: String,
+    /// The Pod that it is about.
+    pub pod: Option<String>,
+}
+
+impl News {
+    /// Whether it is a warning.
+    pub fn is_warning(&self) -> bool {
+        self.code.severity() != Severity::News
+    }
+
+    fn new(code: Code, action: &'static str, note: impl Into<String>) -> Self {
+        Self { code, action, note: note.into(), pod: None }
+    }
+
+    fn about(mut self, pod: &impl ToString) -> Self {
+        self.pod = Some(pod.to_string());
+        self
+    }
+}
+
+pub(super) fn news(
+    world: &Observation,
+    plan: &Plan,
+    outcome: &Outcome,
+    status: &EtcdClusterStatus,
+) -> Vec<News> {
+    let mut news = match (&plan.next, &outcome.refused) {
+        (Next::Do(step), None) => done(world, step, status),
+        _ => Vec::new(),
+    };
+    let old = &world.cluster.status;
+    if old.plan.is_some() && plan.converged && status.progress.is_none() {
+        let version = status.version.as_deref().unwrap_or("the wanted version");
+        news.push(News::new(
+            Code::RolloutCompleted,
+            "Roll",
+            format!("every member runs {version} as the spec says"),
+        ));
+    }
+    // What newly needs a person is said once; the condition goes on saying it.
+    let stalled_before =
+        old.conditions.iter().find(|condition| condition.type_ == "Stalled").map(|c| c.reason.as_str());
+    if let Some(notice) =
+        mood(plan, outcome).stalled.filter(|notice| stalled_before != Some(notice.code.as_str()))
+    {
+        news.push(News::new(notice.code, "Refuse", format!("{} — {}", notice.message, notice.remedy)));
+    }
+    news
+}
+
+fn done(world: &Observation, step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
+    match step {
+        Step::Record(Record::Formed(id)) => {
+            vec![News::new(Code::ClusterFormed, "Bootstrap", format!("cluster {id} has formed"))]
+        }
+        Step::Record(Record::Adopted { cluster_id, .. }) => {
+            vec![News::new(
+                Code::ClusterAdopted,
+                "Adopt",
+                format!("took over the volumes of cluster {cluster_id}"),
+            )]
+        }
+        Step::Record(Record::Claim(claim)) => match &claim.failure {
+            Some(failure) => vec![
+                News::new(
+                    Code::MemberFailed,
+                    "PutBack",
+                    format!(
+                        "{} did not come up with {} ({}{}); its last good revision {} is put back",
+                        claim.member,
+                        failure.version,
+                        failure.reason.as_deref().unwrap_or("no reason given"),
+                        failure.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default(),
+                        claim.revision,
+                    ),
+                )
+                .about(&claim.member),
+            ],
+            None if begins(world, &claim.revision) => {
+                let target = status.target_version.as_deref().unwrap_or_default();
+                vec![News::new(
+                    Code::RolloutStarted,
+                    "Roll",
+                    format!("members are replaced one at a time, {} first; target {target}", claim.member),
+                )]
+            }
+            None => Vec::new(),
+        },
+        Step::Record(Record::Release { member, action }) => {
+            let code = if *action == crate::api::Action::PutBack {
+                Code::MemberPutBack
+            } else {
+                Code::MemberUpdated
+            };
+            let version = status.members.iter().find(|row| row.name == member.to_string());
+            let version = version.and_then(|row| row.version.as_deref()).unwrap_or("its version");
+            vec![
+                News::new(
+                    code,
+                    "ReplaceMember",
+                    format!("{member} runs {version}, votes and answers linearizable reads"),
+                )
+                .about(member),
+            ]
+        }
+        Step::Stop(stop) => vec![
+            News::new(
+                Code::MemberStopped,
+                "ReplaceMember",
+                format!("{} was evicted to be replaced", stop.member()),
+            )
+            .about(stop.member()),
+        ],
+        Step::MoveLeader { from, to, .. } => vec![
+            News::new(Code::LeaderMoved, "MoveLeader", format!("leadership moved from {from} to {to}"))
+                .about(from),
+        ],
+        Step::CreatePods(pods) => pods
+            .iter()
+            .map(|pod| {
+                News::new(
+                    Code::MemberCreated,
+                    "StartMember",
+                    format!("created the Pod of {} from revision {}", pod.member, pod.revision),
+                )
+                .about(&pod.member)
+            })
+            .collect(),
+        Step::DeleteClaims(members) => vec![News::new(
+            Code::VolumesDeleted,
+            "DeleteVolumes",
+            format!("deleted {} volume claims with the cluster", members.len()),
+        )],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether no member runs this revision yet.
+fn begins(world: &Observation, revision: &str) -> bool {
+    world.pods.values().all(|pod| pod.revision != revision)
+}

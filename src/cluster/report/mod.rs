@@ -1,0 +1,202 @@
+//! Report: makes status, conditions and Events from what was observed, planned and done. Pure.
+
+mod conditions;
+mod events;
+mod members;
+
+pub use events::News;
+
+use super::notice::Notice;
+use super::observation::Observation;
+use super::plan::{Claim, Next, Plan, Record, Step, Wait};
+use super::spec;
+use crate::api::{
+    Action, EffectiveStatus, EtcdClusterStatus, PlanStatus, ProgressStatus, RefusalStatus, WarningStatus,
+    labels,
+};
+use crate::etcd::EtcdVersion;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// What came of the step that was carried out.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What the API server said no to; the step is tried again.
+    pub refused: Option<Notice>,
+    /// The log of a member that is given up.
+    pub log: Option<String>,
+}
+
+/// What is written and said after a pass.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The new status. Written only where it differs from the old one.
+    pub status: EtcdClusterStatus,
+    /// What happened, once each.
+    pub news: Vec<News>,
+}
+
+/// Makes the report of a pass. `docs_url` is the base of the pages that explain codes.
+pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Option<&str>) -> Report {
+    let mut status = world.cluster.status.clone();
+    if let Next::Do(Step::Record(record)) = &plan.next {
+        record_in(&mut status, record, outcome, world);
+    }
+    members::fill(&mut status, world);
+    let parsed = spec::parse(&world.cluster.spec);
+    if let Ok(desired) = &parsed {
+        status.target_version = Some(desired.version.to_string());
+        status.effective = Some(EffectiveStatus {
+            image: spec::image_of(&world.cluster.spec, desired.version),
+            quota_backend_bytes: i64::try_from(desired.quota_bytes).unwrap_or(i64::MAX),
+            storage_size: desired.storage_size.as_str().to_owned(),
+            storage_class_name: spec::storage_class(&world.cluster.spec).map(str::to_owned),
+            member_deadline: seconds(desired.member_deadline),
+        });
+    }
+    status.observed_generation = Some(world.cluster.generation);
+    status.selector = Some(format!(
+        "{}={},{}={}",
+        labels::CLUSTER,
+        world.cluster.name,
+        labels::COMPONENT,
+        labels::COMPONENT_MEMBER
+    ));
+    status.plan = (!plan.steps.is_empty() || !plan.hops.is_empty()).then(|| PlanStatus {
+        hops: plan.hops.iter().map(EtcdVersion::to_string).collect(),
+        steps: plan.steps.clone(),
+    });
+    status.progress = progress(&status, plan, outcome, world);
+    status.refusals = plan
+        .refusals
+        .iter()
+        .map(|notice| RefusalStatus {
+            code: notice.code,
+            message: notice.message.clone(),
+            remedy: notice.remedy.clone(),
+        })
+        .collect();
+    status.warnings = plan
+        .warnings
+        .iter()
+        .map(|notice| WarningStatus {
+            code: notice.code.to_string(),
+            message: format!("{}; {}", notice.message, notice.remedy),
+        })
+        .collect();
+    status.conditions = conditions::of(world, plan, outcome, docs_url);
+    let news = events::news(world, plan, outcome, &status);
+    Report { status, news }
+}
+
+/// Writes a fact of the planner into the status.
+fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome, world: &Observation) {
+    match record {
+        Record::Bootstrap(bootstrap) => {
+            status.last_member_number = Some(bootstrap.members - 1);
+            status.bootstrap = Some(bootstrap.clone());
+        }
+        Record::Formed(cluster_id) => {
+            status.cluster_id = Some(cluster_id.to_string());
+            status.bootstrap = None;
+            status.progress = None;
+        }
+        Record::Adopted { cluster_id, last_member_number } => {
+            status.cluster_id = Some(cluster_id.to_string());
+            let last = i32::try_from(*last_member_number).unwrap_or(i32::MAX);
+            status.last_member_number = Some(status.last_member_number.unwrap_or_default().max(last));
+            status.bootstrap = None;
+        }
+        Record::Claim(claim) => {
+            status.progress = Some(claimed(claim, world));
+            if let Some(failure) = &claim.failure {
+                let mut failure = failure.clone();
+                failure.log = outcome.log.clone().or(failure.log);
+                status.last_failure = Some(failure);
+            }
+        }
+        Record::Release { .. } | Record::Withdraw { .. } => status.progress = None,
+    }
+}
+
+fn claimed(claim: &Claim, world: &Observation) -> ProgressStatus {
+    ProgressStatus {
+        step: None,
+        steps: None,
+        action: claim.action,
+        member: claim.member.to_string(),
+        revision: claim.revision.clone(),
+        pod_uid: Some(claim.pod_uid.clone()),
+        waiting_for: None,
+        since: Time(claim.since),
+        deadline: spec::parse(&world.cluster.spec).ok().map(|desired| seconds(desired.member_deadline)),
+    }
+}
+
+/// The claim, with what it waits for; or, without a claim, whatever else is under way.
+fn progress(
+    status: &EtcdClusterStatus,
+    plan: &Plan,
+    outcome: &Outcome,
+    world: &Observation,
+) -> Option<ProgressStatus> {
+    let wait = match &plan.next {
+        Next::Wait(wait) => Some(wait),
+        _ => None,
+    };
+    let words =
+        outcome.refused.as_ref().or(wait.map(|wait| &wait.notice)).map(|notice| notice.message.clone());
+    if let Some(claim) = status.progress.clone().filter(|progress| is_claim(progress.action)) {
+        let members = status.members.len();
+        let done = world
+            .pods
+            .values()
+            .filter(|pod| pod.revision == claim.revision && Some(&pod.uid) != claim.pod_uid.as_ref())
+            .count();
+        let current = usize::from(
+            world
+                .pods
+                .iter()
+                .any(|(member, pod)| member.to_string() == claim.member && pod.revision == claim.revision),
+        );
+        return Some(ProgressStatus {
+            step: i32::try_from(done - current.min(done) + 1).ok(),
+            steps: i32::try_from(members.max(1)).ok(),
+            waiting_for: words.or(claim.waiting_for.clone()),
+            ..claim
+        });
+    }
+    let wait = wait?;
+    let action = other_action(wait)?;
+    let before = status.progress.as_ref().filter(|before| before.action == action);
+    Some(ProgressStatus {
+        step: None,
+        steps: None,
+        action,
+        member: wait.member.as_ref().map(ToString::to_string).unwrap_or_default(),
+        revision: String::new(),
+        pod_uid: None,
+        waiting_for: words,
+        since: before.map_or(Time(world.now), |before| before.since.clone()),
+        deadline: Some(seconds(wait.deadline)),
+    })
+}
+
+const fn is_claim(action: Action) -> bool {
+    matches!(action, Action::ReplaceMember | Action::ReplaceLeader | Action::PutBack)
+}
+
+fn other_action(wait: &Wait) -> Option<Action> {
+    use crate::api::Code;
+    match wait.notice.code {
+        Code::Bootstrapping => Some(Action::Bootstrap),
+        Code::ImageProbing => Some(Action::ProbeImage),
+        Code::ClusterVersionPending => Some(Action::AwaitClusterVersion),
+        Code::VolumesDeleting => Some(Action::DeleteVolumes),
+        Code::MemberStarting | Code::PodUnschedulable | Code::MemberDown => Some(Action::StartMember),
+        _ => None,
+    }
+}
+
+fn seconds(span: std::time::Duration) -> String {
+    format!("{}s", span.as_secs())
+}
