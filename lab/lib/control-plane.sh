@@ -91,7 +91,6 @@ init_control_plane() {
   local token=$1 dir
   dir=$(node_dir node-1)
   write_init_config "$token" >"$dir/kubeadm.yaml"
-  mkdir -p "$dir/etc/kubernetes"
   node_exec node-1 install -D -m 644 "$LAB_HOME/manifests/audit-policy.yaml" /etc/kubernetes/audit-policy.yaml
   node_exec node-1 kubeadm init --config "$dir/kubeadm.yaml" --ignore-preflight-errors=all >"$dir/log/kubeadm.log" 2>&1 || {
     tail -n 20 "$dir/log/kubeadm.log" >&2

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A node: namespaces (network, mounts, processes, name, IPC), a cgroup in every controller, and a folder under the state. This file
+# A node: namespaces (network, mounts, processes, cgroups, name, IPC), a cgroup in every controller, and a folder under the state. This file
 # makes and enters nodes from the host's side; lab/node/ is what runs inside.
 
 LAB_CGROUP=quorate-lab
@@ -33,13 +33,23 @@ node_pid() {
   echo "$pid"
 }
 
+# join_cgroups NODE: moves the calling (sub)shell into the node's cgroups.
+join_cgroups() {
+  local controller
+  for controller in $(cgroup_controllers); do echo "$BASHPID" >"$CGROUP_V1_ROOT/$controller/$LAB_CGROUP/$1/cgroup.procs"; done
+}
+
 # node_exec NODE CMD…: nsenter and not `ip netns exec`, which mounts a fresh /sys that hides the cgroups.
 node_exec() {
   local node=$1 pid
   shift
   pid=$(node_pid "$node") || die "$node is not running" "lab/lab status says more"
-  PATH=$(bin_dir kubernetes):/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    KUBECONFIG=$LAB_STATE/kubeconfig nsenter -t "$pid" -m -u -i -n -p -- "$@"
+  (
+    join_cgroups "$node"
+    PATH=$(bin_dir kubernetes):/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    export PATH KUBECONFIG=$LAB_STATE/kubeconfig
+    exec nsenter -t "$pid" -m -u -i -n -C -p -- "$@"
+  )
 }
 
 create_cgroups() {
@@ -60,7 +70,7 @@ create_cgroups() {
 
 # start_node I COUNT: starts node I of COUNT and waits until its containerd answers.
 start_node() {
-  local i=$1 count=$2 node dir outer pid='' controller
+  local i=$1 count=$2 node dir outer pid
   node=node-$i
   dir=$(node_dir "$node")
   mkdir -p "$dir"/{etc,etc.work,var-lib,var-lib.work,opt,opt.work,kubelet,containerd,cni,etcd,volumes,log,sysctl}
@@ -68,11 +78,11 @@ start_node() {
   write_node_environment "$i" >"$dir/environment"
   create_cgroups "$node"
   (
-    for controller in $(cgroup_controllers); do echo "$BASHPID" >"$CGROUP_V1_ROOT/$controller/$LAB_CGROUP/$node/cgroup.procs"; done
+    join_cgroups "$node"
     # The lock that `up` holds must not live on in the node's processes.
     exec 8>&- 9>&-
     cd /
-    exec setsid unshare --net --mount --uts --ipc --pid --fork "$dir/boot" "$dir"
+    exec setsid unshare --net --mount --uts --ipc --cgroup --pid --fork "$dir/boot" "$dir"
   ) </dev/null >"$dir/boot.log" 2>&1 &
   outer=$!
   disown "$outer"
@@ -93,7 +103,6 @@ ZONE=zone-$i
 POD_CIDR=$POD_CIDR
 NODE_POD_CIDR=$(node_pod_cidr "$i")
 DNS_IP=$DNS_IP
-CGROUP=/$LAB_CGROUP/node-$i
 PAUSE_IMAGE=$PAUSE_IMAGE
 KUBERNETES_BIN=$(bin_dir kubernetes)
 ENV
