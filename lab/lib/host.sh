@@ -2,7 +2,7 @@
 # What the lab needs of the host: rights, kernel features and Debian packages. Says what is missing and what to do about it.
 
 LAB_PACKAGES=(containerd runc containernetworking-plugins iproute2 iptables nftables conntrack ethtool socat busybox-static
-  util-linux procps python3-minimal openssl)
+  util-linux procps python3 openssl)
 
 # The v1 controllers a node gets a cgroup in; the kubelet refuses to start without the first four.
 CGROUP_V1_ROOT=/sys/fs/cgroup

@@ -2,9 +2,8 @@
 # The lab's network: one bridge on the host, a veth per node, a Pod CIDR per node, and routes. No firewall rule on the host, no
 # forwarding by the host: nodes reach each other through the bridge, and the host reaches Pods and Services through its routes.
 
-LAB_BRIDGE=quoratelab0
 # 10.OCTET.0.0/24 nodes (the host is .1), 10.(OCTET+1).0.0/16 Pods, 10.(OCTET+2).0.0/16 Services.
-LAB_OCTET=${QUORATE_LAB_OCTET:-210}
+LAB_BRIDGE=quoratelab$LAB_OCTET
 POD_CIDR=10.$((LAB_OCTET + 1)).0.0/16
 SERVICE_CIDR=10.$((LAB_OCTET + 2)).0.0/16
 DNS_IP=10.$((LAB_OCTET + 2)).0.10
@@ -16,7 +15,7 @@ node_pod_cidr() { echo "10.$((LAB_OCTET + 1)).$1.0/24"; }
 create_bridge() {
   local taken
   taken=$(ip -4 route show match "$HOST_IP" | grep -v '^default' || true)
-  [[ -z $taken ]] || die "the lab's network 10.$LAB_OCTET.0.0/24 is in use on this machine: $taken" "choose another: QUORATE_LAB_OCTET=220 lab/lab up"
+  [[ -z $taken ]] || die "the lab's network 10.$LAB_OCTET.0.0/24 is in use on this machine: $taken" "choose another, for all lab commands: export QUORATE_LAB_OCTET=220"
   ip link add "$LAB_BRIDGE" type bridge forward_delay 0
   ip addr add "$HOST_IP/24" dev "$LAB_BRIDGE"
   ip link set "$LAB_BRIDGE" up
@@ -31,8 +30,8 @@ delete_bridge() {
 # connect_node I COUNT PID: gives the namespaces of PID node I's address and the routes to all other nodes' Pods.
 connect_node() {
   local i=$1 count=$2 pid=$3 other
-  ip link add "quoratelab-$i" type veth peer name eth0 netns "$pid"
-  ip link set "quoratelab-$i" master "$LAB_BRIDGE" up
+  ip link add "$LAB_BRIDGE-$i" type veth peer name eth0 netns "$pid"
+  ip link set "$LAB_BRIDGE-$i" master "$LAB_BRIDGE" up
   {
     echo "link set lo up"
     echo "addr add $(node_ip "$i")/24 dev eth0"

@@ -2,7 +2,7 @@
 # A node: namespaces (network, mounts, processes, cgroups, name, IPC), a cgroup in every controller, and a folder under the state. This file
 # makes and enters nodes from the host's side; lab/node/ is what runs inside.
 
-LAB_CGROUP=quorate-lab
+LAB_CGROUP=quorate-lab-$LAB_OCTET
 
 node_dir() { echo "$LAB_STATE/nodes/$1"; }
 node_index() { echo "${1#node-}"; }
@@ -29,27 +29,29 @@ node_pid() {
   local pid
   pid=$(cat "$(node_dir "$1")/pid" 2>/dev/null) || return 1
   # Ids are used again; the cgroup says whether this one is still ours.
-  grep -qs ":/$LAB_CGROUP/$1" "/proc/$pid/cgroup" || return 1
+  grep -qs ":/$LAB_CGROUP/$1\$" "/proc/$pid/cgroup" || return 1
   echo "$pid"
 }
+
+# enter_node NODE CMD…: replaces the calling (sub)shell, so that signals reach the command. nsenter and not `ip netns exec`, which
+# mounts a fresh /sys that hides the cgroups.
+enter_node() {
+  local node=$1 pid
+  shift
+  pid=$(node_pid "$node") || die "$node is not running" "lab/lab status says more"
+  join_cgroups "$node"
+  PATH=$(bin_dir kubernetes):/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+  export PATH KUBECONFIG=$LAB_STATE/kubeconfig
+  # Entering a process namespace takes a fork, and who kills nsenter (a timeout) means the command.
+  exec nsenter -t "$pid" -m -u -i -n -C -p -- setpriv --pdeathsig TERM -- "$@"
+}
+
+node_exec() { (enter_node "$@"); }
 
 # join_cgroups NODE: moves the calling (sub)shell into the node's cgroups.
 join_cgroups() {
   local controller
   for controller in $(cgroup_controllers); do echo "$BASHPID" >"$CGROUP_V1_ROOT/$controller/$LAB_CGROUP/$1/cgroup.procs"; done
-}
-
-# node_exec NODE CMD…: nsenter and not `ip netns exec`, which mounts a fresh /sys that hides the cgroups.
-node_exec() {
-  local node=$1 pid
-  shift
-  pid=$(node_pid "$node") || die "$node is not running" "lab/lab status says more"
-  (
-    join_cgroups "$node"
-    PATH=$(bin_dir kubernetes):/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-    export PATH KUBECONFIG=$LAB_STATE/kubeconfig
-    exec nsenter -t "$pid" -m -u -i -n -C -p -- "$@"
-  )
 }
 
 create_cgroups() {
@@ -70,26 +72,24 @@ create_cgroups() {
 
 # start_node I COUNT: starts node I of COUNT and waits until its containerd answers.
 start_node() {
-  local i=$1 count=$2 node dir outer pid
+  local i=$1 count=$2 node dir fd
   node=node-$i
   dir=$(node_dir "$node")
+  rm -f "$dir"/{booted,pid}
   mkdir -p "$dir"/{etc,etc.work,var-lib,var-lib.work,opt,opt.work,kubelet,containerd,cni,etcd,volumes,log,sysctl}
   cp "$LAB_HOME/node/boot" "$LAB_HOME/node/run" "$dir/"
   write_node_environment "$i" >"$dir/environment"
   create_cgroups "$node"
   (
     join_cgroups "$node"
-    # The lock that `up` holds must not live on in the node's processes.
-    exec 8>&- 9>&-
+    # Nothing of the caller may live on in the node: the lock that `up` holds, a pipe that somebody reads to its end.
+    for fd in /proc/self/fd/*; do [[ ${fd##*/} -le 2 ]] || eval "exec ${fd##*/}>&-"; done
     cd /
     exec setsid unshare --net --mount --uts --ipc --cgroup --pid --fork "$dir/boot" "$dir"
   ) </dev/null >"$dir/boot.log" 2>&1 &
-  outer=$!
-  disown "$outer"
+  disown $!
   wait_for 10 "$node's first process" test -f "$dir/booted"
-  pid=$(pgrep -P "$outer" | head -n 1)
-  echo "$pid" >"$dir/pid"
-  connect_node "$i" "$count" "$pid"
+  connect_node "$i" "$count" "$(<"$dir/pid")"
   wait_for 30 "containerd on $node" node_ctr "$node" version
 }
 

@@ -6,10 +6,10 @@
 #   $LAB_STATE/nodes/node-N/     log/ (its /var/log: audit log, Pod logs, daemons), volumes/ (its PVCs), …
 #   $LAB_STATE/up                exists when `up` came to its end; holds the number of nodes
 
-# One lab command that changes things at a time, on the whole machine.
+# One command that changes a lab at a time.
 take_lock() {
   mkdir -p "$LAB_CACHE/locks"
-  exec 8>"$LAB_CACHE/locks/lab"
+  exec 8>"$LAB_CACHE/locks/lab-$LAB_OCTET"
   flock -n 8 || { say "waiting for another lab command to end"; flock 8; }
 }
 
