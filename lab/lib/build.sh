@@ -83,7 +83,11 @@ ldflags_of() {
 }
 
 require_go() {
+  local version
   command -v go >/dev/null || die "Go is not installed" "install Go 1.24 or newer (https://go.dev/dl) and put it on the PATH"
+  version=$(go env GOVERSION)
+  # From 1.21 on, go fetches the newer version that a module asks for, or says itself that it may not.
+  [[ $version =~ ^go1\.([0-9]+) && ${BASH_REMATCH[1]} -ge 21 ]] || die "$version is too old" "install Go 1.24 or newer (https://go.dev/dl); Debian's bookworm-backports has it too"
 }
 
 # Writes the go.mod that requires the component at this version.

@@ -21,10 +21,15 @@ create_bridge() {
   ip link set "$LAB_BRIDGE" up
 }
 
-delete_bridge() {
-  ip link show "$LAB_BRIDGE" >/dev/null 2>&1 || return 0
-  # Routes and addresses go with the link; a node's end of a veth went with the node.
-  ip link delete "$LAB_BRIDGE"
+delete_link() { ip link delete "$1" 2>/dev/null || true; }
+
+# Routes and addresses go with their link. The kernel takes a dead node's veths away by itself, but only some time later.
+delete_links() {
+  local link
+  for link in $(ip -o link show | grep -oE "\b$LAB_BRIDGE(-[0-9]+)?\b" | sort -u); do
+    delete_link "$link"
+  done
+  ! ip -o link show | grep -E "\b$LAB_BRIDGE\b" || die "a link of the lab is left" "ip link delete it"
 }
 
 # connect_node I COUNT PID: gives the namespaces of PID node I's address and the routes to all other nodes' Pods.

@@ -13,15 +13,17 @@ lab_nodes() { [[ ! -d $LAB_STATE/nodes ]] || find "$LAB_STATE/nodes" -mindepth 1
 # Accepts "node-2" and "2".
 node_named() {
   local node=node-${1#node-}
-  [[ -f $(node_dir "$node")/pid ]] || die "no node '$1'" "nodes: $(lab_nodes | tr '\n' ' ')(lab/lab up makes them)"
+  [[ -d $(node_dir "$node") ]] || die "no node '$1'" "nodes: $(lab_nodes | tr '\n' ' ')(lab/lab up makes them)"
   echo "$node"
 }
 
 running_nodes() {
-  local nodes
-  nodes=$(lab_nodes)
-  [[ -n $nodes ]] || die "the lab is down" "lab/lab up"
-  echo "$nodes"
+  local node running=''
+  for node in $(lab_nodes); do
+    if node_pid "$node" >/dev/null; then running+=" $node"; else echo "lab: $node is stopped and left out" >&2; fi
+  done
+  [[ -n $running ]] || die "the lab is down" "lab/lab up"
+  echo "$running"
 }
 
 # The host's id of the node's first process.
@@ -68,6 +70,41 @@ create_cgroups() {
       parent=$parent/$child
     done
   done
+}
+
+# Every process of a node is in the lab's cgroup, whatever became of its parent: that is the register the lab trusts.
+cgroup_processes() {
+  [[ -d $CGROUP_V1_ROOT/pids/$1 ]] || return 0
+  find "$CGROUP_V1_ROOT/pids/$1" -name cgroup.procs -exec cat {} + 2>/dev/null || true
+}
+
+# kill_cgroup CGROUP: ends all processes in it, at once.
+kill_cgroup() {
+  local pids pid frozen tries
+  # A frozen process does not die.
+  while read -r frozen; do echo THAWED >"$frozen" 2>/dev/null || true; done \
+    < <(find "$CGROUP_V1_ROOT/freezer/$1" -depth -name freezer.state 2>/dev/null)
+  for ((tries = 0; tries < 100; tries++)); do
+    pids=$(cgroup_processes "$1")
+    [[ -n $pids ]] || return 0
+    # The first process of a node takes all of the node's with it; the list is for what is left.
+    for pid in $pids; do kill -KILL "$pid" 2>/dev/null || true; done
+    sleep 0.1
+  done
+  die "some processes of the lab do not die: $(cgroup_processes "$1" | tr '\n' ' ')" "look at them with ps; a stuck disk or mount is the usual reason"
+}
+
+delete_cgroups() {
+  local controller
+  for controller in $(cgroup_controllers); do
+    [[ ! -d $CGROUP_V1_ROOT/$controller/$LAB_CGROUP ]] || find "$CGROUP_V1_ROOT/$controller/$LAB_CGROUP" -depth -type d -exec rmdir {} +
+  done
+}
+
+# stop_node NODE: a power cut. What is on its disk stays; start_node boots it again.
+stop_node() {
+  kill_cgroup "$LAB_CGROUP/$1"
+  delete_link "$LAB_BRIDGE-$(node_index "$1")"
 }
 
 # start_node I COUNT: starts node I of COUNT and waits until its containerd answers.

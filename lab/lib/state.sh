@@ -13,37 +13,15 @@ take_lock() {
   flock -n 8 || { say "waiting for another lab command to end"; flock 8; }
 }
 
-# Every process of every node is in the lab's cgroup, whatever became of its parent: that is the register `down` trusts.
-lab_processes() {
-  [[ -d $CGROUP_V1_ROOT/pids/$LAB_CGROUP ]] || return 0
-  find "$CGROUP_V1_ROOT/pids/$LAB_CGROUP" -name cgroup.procs -exec cat {} + 2>/dev/null || true
-}
-
+# A lab with a dead node is up: whoever stopped it, or cut it off, means to go on. Without its control plane it is not.
 lab_is_up() {
-  local node
-  [[ -f $LAB_STATE/up ]] || return 1
-  for node in $(lab_nodes); do node_pid "$node" >/dev/null || return 1; done
-  kubectl_lab --request-timeout=5s get --raw /readyz >/dev/null 2>&1
+  [[ -f $LAB_STATE/up ]] && node_pid node-1 >/dev/null && kubectl_lab --request-timeout=5s get --raw /readyz >/dev/null 2>&1
 }
 
 clean_up() {
-  local pids pid frozen controller tries
-  # A frozen process does not die.
-  while read -r frozen; do echo THAWED >"$frozen" 2>/dev/null || true; done \
-    < <(find "$CGROUP_V1_ROOT/freezer/$LAB_CGROUP" -depth -name freezer.state 2>/dev/null)
-  for ((tries = 0; tries < 100; tries++)); do
-    pids=$(lab_processes)
-    [[ -n $pids ]] || break
-    # The first process of a node takes all of the node's with it; the list is for what is left.
-    for pid in $pids; do kill -KILL "$pid" 2>/dev/null || true; done
-    sleep 0.1
-  done
-  [[ -z $(lab_processes) ]] || die "some processes of the lab do not die: $(lab_processes | tr '\n' ' ')" "look at them with ps; a stuck disk or mount is the usual reason"
-  delete_bridge
-  for controller in $(cgroup_controllers); do
-    [[ ! -d $CGROUP_V1_ROOT/$controller/$LAB_CGROUP ]] ||
-      find "$CGROUP_V1_ROOT/$controller/$LAB_CGROUP" -depth -type d -exec rmdir {} +
-  done
+  kill_cgroup "$LAB_CGROUP"
+  delete_links
+  delete_cgroups
   # All mounts were the nodes' own and are gone with them; --one-file-system in case that is ever wrong.
   rm -rf --one-file-system "${LAB_STATE:?}"/{nodes,bin,up,kubeconfig,kube-proxy.conf,addons.log}
   rmdir "$LAB_STATE" 2>/dev/null || true
@@ -138,14 +116,14 @@ lab_status() {
   local node pid
   if [[ -z $(lab_nodes) ]]; then
     say "the lab is down"
-    [[ -z $(lab_processes) ]] || say "but processes of one are left: lab/lab down"
+    [[ -z $(cgroup_processes "$LAB_CGROUP") ]] || say "but processes of one are left: lab/lab down"
     return 0
   fi
   for node in $(lab_nodes); do
     if pid=$(node_pid "$node"); then
       say "$node  $(node_ip "$(node_index "$node")")  pid $pid  $(cat "$CGROUP_V1_ROOT/freezer/$LAB_CGROUP/$node/freezer.state" 2>/dev/null)"
     else
-      say "$node  dead"
+      say "$node  $(node_ip "$(node_index "$node")")  stopped (lab/lab start $node)"
     fi
   done
   if lab_is_up; then kubectl_lab get nodes -L topology.kubernetes.io/zone; else say "the API server does not answer, or up did not end well: lab/lab up makes a new lab"; fi
