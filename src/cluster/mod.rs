@@ -1,1 +1,3 @@
 //! The loop of one cluster: observe (I/O) → plan (pure) → act (I/O) → report (pure).
+
+pub mod rbac;

@@ -1,0 +1,147 @@
+//! What the operator may do in Kubernetes, and why: the one list from which the chart's and the
+//! manifests' roles are generated. Pure data.
+//!
+//! There is no wildcard, no `secrets`, no `pods/exec`, and no `delete` where nothing is deleted.
+
+use crate::api::GROUP;
+
+/// Where a permission must be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In each namespace that is watched: a Role for each, or one `ClusterRole` for all.
+    Namespace,
+    /// On the whole cluster, also where only some namespaces are watched: the kind has no namespace.
+    Cluster,
+}
+
+/// One rule of a Role or `ClusterRole`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The API group; empty for the core group.
+    pub group: &'static str,
+    /// Resources and subresources, as RBAC writes them.
+    pub resources: &'static [&'static str],
+    /// Verbs, as RBAC writes them.
+    pub verbs: &'static [&'static str],
+    /// Where it must be given.
+    pub scope: Scope,
+    /// What the operator does with it.
+    pub why: &'static str,
+}
+
+const fn rule(
+    group: &'static str,
+    resources: &'static [&'static str],
+    verbs: &'static [&'static str],
+    why: &'static str,
+) -> Rule {
+    Rule { group, resources, verbs, scope: Scope::Namespace, why }
+}
+
+/// What looking after clusters needs.
+pub const CLUSTER_RULES: &[Rule] = &[
+    rule(
+        GROUP,
+        &["etcdclusters"],
+        &["get", "list", "watch", "patch"],
+        "read what users say; patch sets and removes the finalizer of whenDeleted: Delete, nothing else",
+    ),
+    rule(
+        GROUP,
+        &["etcdclusters/status"],
+        &["get", "update", "patch"],
+        "report; claim a step by compare-and-swap before a member is disturbed",
+    ),
+    rule(
+        GROUP,
+        &["etcdclusters/finalizers"],
+        &["update"],
+        "own the cluster's objects with blockOwnerDeletion where OwnerReferencesPermissionEnforcement is on",
+    ),
+    rule(
+        "",
+        &["pods"],
+        &["get", "list", "watch", "create", "patch", "delete"],
+        "each member is a Pod; patch moves its start-up guard on; delete clears away one that failed or tried an image",
+    ),
+    rule("", &["pods/eviction"], &["create"], "stop a member within the disruption budget, as a drain does"),
+    rule("", &["pods/log"], &["get"], "show why a member did not start; read the version that an image says"),
+    rule(
+        "",
+        &["persistentvolumeclaims"],
+        &["get", "list", "watch", "create", "patch", "delete"],
+        "each member's data; delete only as retentionPolicy says",
+    ),
+    rule(
+        "",
+        &["services"],
+        &["get", "list", "watch", "create", "patch"],
+        "addresses of members and for clients",
+    ),
+    rule(
+        "policy",
+        &["poddisruptionbudgets"],
+        &["get", "list", "watch", "create", "patch"],
+        "keep drains and the operator from taking a quorum's members at once",
+    ),
+    rule(
+        "apps",
+        &["controllerrevisions"],
+        &["get", "list", "watch", "create", "delete"],
+        "remember what each member was rendered from, so that it can be put back",
+    ),
+    rule("events.k8s.io", &["events"], &["create", "patch"], "say what was done, and repeat it as a series"),
+    Rule {
+        scope: Scope::Cluster,
+        ..rule(
+            "storage.k8s.io",
+            &["storageclasses"],
+            &["get", "list"],
+            "say so when no StorageClass is the default, instead of leaving volumes pending",
+        )
+    },
+];
+
+/// What leader election needs, in the operator's own namespace only.
+pub const LEASE_RULES: &[Rule] = &[rule(
+    "coordination.k8s.io",
+    &["leases"],
+    &["get", "create", "update"],
+    "one replica acts, the others stand by",
+)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_rule_is_plain_and_has_a_reason() {
+        for rule in CLUSTER_RULES.iter().chain(LEASE_RULES) {
+            assert!(!rule.why.is_empty() && !rule.resources.is_empty() && !rule.verbs.is_empty(), "{rule:?}");
+            let words = rule.resources.iter().chain(rule.verbs).chain([&rule.group]);
+            assert!(words.clone().all(|word| !word.contains('*')), "a wildcard in {rule:?}");
+            let verbs: BTreeSet<_> = rule.verbs.iter().collect();
+            assert_eq!(verbs.len(), rule.verbs.len(), "a verb twice in {rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_resource_stands_once() {
+        let all: Vec<_> =
+            CLUSTER_RULES.iter().flat_map(|r| r.resources.iter().map(|res| (r.group, *res))).collect();
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+    }
+
+    #[test]
+    fn nothing_here_reads_secrets_or_runs_commands() {
+        for rule in CLUSTER_RULES {
+            for resource in rule.resources {
+                assert!(
+                    !["secrets", "pods/exec", "pods/attach", "pods/portforward"].contains(resource),
+                    "{rule:?}"
+                );
+            }
+        }
+    }
+}
