@@ -53,7 +53,7 @@ pub struct EtcdClusterSpec {
     /// member, one at a time. `status.plan` shows the way before it is gone.
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(r"self.matches('^v?(0|[1-9][0-9]*)[.](0|[1-9][0-9]*)[.](0|[1-9][0-9]*)$')")
-        .message("spec.version must be the number of a release, e.g. 3.6.16: no tag such as latest, no pre-release, all three parts"))]
+        .message("must be the number of a release, e.g. 3.6.16: no tag such as latest, no pre-release, all three parts"))]
     pub version: String,
 
     /// How many members: 1, 3, 5 or 7. An even number tolerates no more failures than one less.
@@ -141,15 +141,19 @@ pub struct ImageOverride {
     /// The version that this is about, e.g. `3.6.16`.
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(r"self.matches('^v?(0|[1-9][0-9]*)[.](0|[1-9][0-9]*)[.](0|[1-9][0-9]*)$')")
-        .message("an override's version must be the number of a release, e.g. 3.6.16: no tag such as latest, no pre-release, all three parts"))]
+        .message("must be the number of a release, e.g. 3.6.16: no tag such as latest, no pre-release, all three parts"))]
     pub version: String,
     /// The tag, instead of `v` and the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"))]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*$')")
+        .message("must be a tag alone, e.g. v3.6.16"))]
     pub tag: Option<String>,
     /// The digest, e.g. `sha256:…`. It wins over the tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128), regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
+    #[schemars(length(max = 71))]
+    #[x_kube(validation = Rule::new("self.matches('^sha256:[a-f0-9]{64}$')")
+        .message("must be sha256: and 64 hexadecimal digits"))]
     pub digest: Option<String>,
 }
 
