@@ -3,6 +3,7 @@
 the same bytes, so that an image's digest changes only with its content.
 
   archive.py write OUT NAME [--file SRC DEST] [--dir PATH MODE] [--link PATH TARGET] [--entrypoint ARG]... [--cmd ARG]... [--workdir P]
+                       [--user U] [--label KEY VALUE]... [--scratch]
   archive.py names TAR
 """
 import argparse
@@ -64,12 +65,14 @@ class Layer:
 
 def write(args):
     layer = Layer()
-    for path, mode in BASE_DIRS.items():
-        layer.add_dir(path, mode)
+    if not args.scratch:
+        for path, mode in BASE_DIRS.items():
+            layer.add_dir(path, mode)
     for path, mode in args.dir:
         layer.add_dir(path, int(mode, 8))
-    for path, text in BASE_FILES.items():
-        layer.add_bytes(path, text.encode())
+    if not args.scratch:
+        for path, text in BASE_FILES.items():
+            layer.add_bytes(path, text.encode())
     for source, path in args.file:
         with open(source, "rb") as file:
             layer.add_bytes(path, file.read(), 0o755)
@@ -85,6 +88,8 @@ def write(args):
             "Entrypoint": args.entrypoint or None,
             "Cmd": args.cmd or None,
             "WorkingDir": args.workdir,
+            "User": args.user,
+            "Labels": dict(args.label) or None,
         },
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(data).hexdigest()]},
         "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "quorate lab"}],
@@ -139,6 +144,9 @@ def main():
     command.add_argument("--entrypoint", action="append", default=[])
     command.add_argument("--cmd", action="append", default=[])
     command.add_argument("--workdir", default="/")
+    command.add_argument("--user", default="")
+    command.add_argument("--label", nargs=2, action="append", default=[])
+    command.add_argument("--scratch", action="store_true", help="without the files of a base image")
     command.set_defaults(run=write)
     command = commands.add_parser("names")
     command.add_argument("tar")

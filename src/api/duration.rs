@@ -38,7 +38,11 @@ impl JsonSchema for Duration {
         json_schema!({
             "type": "string",
             "maxLength": 24,
-            "pattern": "^([0-9]+(ms|s|m|h))+$",
+            // A rule and not a pattern: a pattern's error shows the expression, a rule says what to write.
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^([0-9]+(ms|s|m|h))+$')",
+                "message": "must be a duration, e.g. 100ms, 30s, 5m or 1h30m",
+            }],
         })
     }
 }

@@ -53,7 +53,9 @@ use std::collections::BTreeMap;
 pub struct EtcdClusterSpec {
     /// The etcd version to run, e.g. `3.6.16`; a leading `v` is fine. Changing it replaces every
     /// member, one at a time. `status.plan` shows the way before it is gone.
-    #[schemars(length(max = 32), regex(pattern = r"^v?[0-9]+\.[0-9]+\.[0-9]+$"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(r"self.matches('^v?(0|[1-9][0-9]*)[.](0|[1-9][0-9]*)[.](0|[1-9][0-9]*)$')")
+        .message("must be the number of a release, e.g. 3.6.16: no tag such as latest, no pre-release, all three parts"))]
     pub version: String,
 
     /// How many members: 1, 3, 5 or 7. An even number tolerates no more failures than one less.
@@ -136,18 +138,24 @@ pub enum PullPolicy {
 /// Tag or digest of the image of one version.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.tag) || has(self.digest)").message("an override names a tag, a digest or both"))]
+#[x_kube(validation = Rule::new("has(self.tag) || has(self.digest)").message("an entry of spec.image.overrides names a tag, a digest or both"))]
 pub struct ImageOverride {
     /// The version that this is about, e.g. `3.6.16`.
-    #[schemars(length(max = 32), regex(pattern = r"^v?[0-9]+\.[0-9]+\.[0-9]+$"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(r"self.matches('^v?(0|[1-9][0-9]*)[.](0|[1-9][0-9]*)[.](0|[1-9][0-9]*)$')")
+        .message("must be the number of a release, e.g. 3.6.16: no tag such as latest, no pre-release, all three parts"))]
     pub version: String,
     /// The tag, instead of `v` and the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"))]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*$')")
+        .message("must be a tag alone, e.g. v3.6.16"))]
     pub tag: Option<String>,
     /// The digest, e.g. `sha256:…`. It wins over the tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128), regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
+    #[schemars(length(max = 71))]
+    #[x_kube(validation = Rule::new("self.matches('^sha256:[a-f0-9]{64}$')")
+        .message("must be sha256: and 64 hexadecimal digits"))]
     pub digest: Option<String>,
 }
 
@@ -158,8 +166,8 @@ pub struct StorageSpec {
     /// Size of each member's volume. Default `8Gi`. It should be twice the quota at least: a
     /// defragmentation writes a second copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity(oldSelf)) >= 0")
-        .message("spec.storage.size cannot shrink: volumes cannot be made smaller"))]
+    #[x_kube(validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
+        .message("spec.storage.size cannot shrink: volumes cannot be made smaller; set it back"))]
     pub size: Option<Quantity>,
     /// The StorageClass. Absent means the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -212,9 +220,9 @@ pub struct EtcdSpec {
     /// Other flags of etcd without their dashes, e.g. `max-txn-ops: "256"`. Flags that the operator
     /// itself sets are refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 64))]
-    #[x_kube(validation = Rule::new("self.all(f, f.matches('^[a-z][a-z0-9-]*$') && self[f].size() <= 1024)")
-        .message("spec.etcd.extraArgs takes flag names without dashes in front, e.g. max-txn-ops: \"256\""))]
+    #[schemars(extend("maxProperties" = 64))]
+    #[x_kube(validation = Rule::new("self.all(f, f.size() <= 64 && f.matches('^[a-z][a-z0-9-]*$') && self[f].size() <= 1024)")
+        .message("spec.etcd.extraArgs takes flag names without dashes in front, e.g. max-txn-ops: \"256\", and values of at most 1024 characters"))]
     pub extra_args: BTreeMap<String, String>,
 }
 
@@ -246,13 +254,13 @@ pub enum AutoCompactionMode {
 pub struct PodSpec {
     /// Labels besides the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(extend("maxProperties" = 32))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('quorate.dev/') && !k.startsWith('app.kubernetes.io/'))")
         .message("spec.pod.labels may not set quorate.dev/ or app.kubernetes.io/ labels: the operator and its Services select by them"))]
     pub labels: BTreeMap<String, String>,
     /// Annotations besides the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('quorate.dev/'))")
         .message("spec.pod.annotations may not set quorate.dev/ annotations: the operator keeps its own there"))]
     pub annotations: BTreeMap<String, String>,
@@ -261,7 +269,7 @@ pub struct PodSpec {
     pub resources: Option<Resources>,
     /// Nodes by label.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
     /// Affinity. Default: members prefer different nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -311,11 +319,11 @@ pub struct PodSpec {
 pub struct Resources {
     /// What the scheduler keeps free, e.g. `{cpu: 500m, memory: 1Gi}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(extend("maxProperties" = 8))]
     pub requests: BTreeMap<String, ResourceAmount>,
     /// What the kubelet enforces. A CPU limit makes etcd slow when it matters; leave it away.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(extend("maxProperties" = 8))]
     pub limits: BTreeMap<String, ResourceAmount>,
 }
 
@@ -361,11 +369,11 @@ pub struct ClientServiceSpec {
     pub type_: Option<ServiceType>,
     /// Annotations, e.g. for a load balancer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(extend("maxProperties" = 64))]
     pub annotations: BTreeMap<String, String>,
     /// Labels besides the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(extend("maxProperties" = 32))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('quorate.dev/') && !k.startsWith('app.kubernetes.io/'))")
         .message("spec.services.client.labels may not set quorate.dev/ or app.kubernetes.io/ labels"))]
     pub labels: BTreeMap<String, String>,

@@ -4,6 +4,7 @@
 
 mod codes;
 mod conditions;
+mod crd;
 mod duration;
 mod etcd_cluster;
 pub mod labels;
@@ -12,6 +13,7 @@ mod status;
 
 pub use codes::{Code, Severity};
 pub use conditions::{ConditionType, condition, find_condition};
+pub use crd::crd;
 pub use duration::Duration;
 pub use etcd_cluster::*;
 pub use quantity::Quantity;

@@ -53,7 +53,11 @@ impl JsonSchema for Quantity {
         json_schema!({
             "type": "string",
             "maxLength": 24,
-            "pattern": "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$",
+            // A rule and not a pattern: a pattern's error shows the expression, a rule says what to write.
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^[1-9][0-9]*(Ki|Mi|Gi|Ti|k|M|G|T)?$')",
+                "message": "must be a whole number of bytes above zero, with a suffix such as Mi or Gi, e.g. 8Gi",
+            }],
         })
     }
 }

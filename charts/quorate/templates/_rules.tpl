@@ -1,0 +1,62 @@
+{{- /* Generated from src/cluster/rbac.rs: change it there, then run `make generate`. */ -}}
+
+{{- define "quorate.rules.namespaced" -}}
+# read what users say; patch sets and removes the finalizer of whenDeleted: Delete, nothing else
+- apiGroups: [quorate.dev]
+  resources: [etcdclusters]
+  verbs: [get, list, watch, patch]
+# report; claim a step by compare-and-swap before a member is disturbed
+- apiGroups: [quorate.dev]
+  resources: [etcdclusters/status]
+  verbs: [get, update, patch]
+# own the cluster's objects with blockOwnerDeletion where OwnerReferencesPermissionEnforcement is on
+- apiGroups: [quorate.dev]
+  resources: [etcdclusters/finalizers]
+  verbs: [update]
+# each member is a Pod; patch moves its start-up guard on; delete clears away one that failed or tried an image
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, create, patch, delete]
+# stop a member within the disruption budget, as a drain does
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
+# show why a member did not start; read the version that an image says
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+# each member's data; delete only as retentionPolicy says
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch, delete]
+# addresses of members and for clients
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+# keep drains and the operator from taking a quorum's members at once
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch]
+# remember what each member was rendered from, so that it can be put back
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [get, list, watch, create, delete]
+# say what was done, and repeat it as a series
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
+
+{{- define "quorate.rules.clusterWide" -}}
+# say so when no StorageClass is the default, instead of leaving volumes pending
+- apiGroups: [storage.k8s.io]
+  resources: [storageclasses]
+  verbs: [get, list]
+{{- end }}
+
+{{- define "quorate.rules.lease" -}}
+# one replica acts, the others stand by
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, create, update]
+{{- end }}
