@@ -74,7 +74,8 @@ fn what_rules_walk_over_is_bounded() {
 }
 
 fn schema() -> Value {
-    serde_json::to_value(crd::definition()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take()
+    serde_json::to_value(crd::definition()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        .take()
 }
 
 fn collect_messages(schema: &Value, found: &mut Vec<String>) {
@@ -141,7 +142,9 @@ fn plain(schema: &Value, value: &Value, path: &str, errors: &mut Vec<String>) {
             format!("must have at most {} items", schema["maxItems"]),
         ),
     ];
-    errors.extend(refused.into_iter().filter(|(refused, _)| *refused).map(|(_, says)| format!("{path}: {says}")));
+    errors.extend(
+        refused.into_iter().filter(|(refused, _)| *refused).map(|(_, says)| format!("{path}: {says}")),
+    );
 
     let none = Map::new();
     let properties = schema["properties"].as_object().unwrap_or(&none);
