@@ -63,6 +63,9 @@ impl Versions {
 }
 
 /// What a failed call means for the next decision.
+///
+/// `Unreachable` and `TimedOut` say the same of a member at a black-holed address: of several calls side by side some get
+/// the failure to connect, and some reach their limit waiting for the others' attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// There is no connection, or it broke off. A call that changes something may have taken effect.
