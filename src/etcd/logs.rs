@@ -1,0 +1,55 @@
+//! What is read from etcd's own output: few lines, each measured on real binaries by `tests/etcd`. Pure.
+
+use super::types::EtcdVersion;
+
+/// What etcd says, last, before it exits 1 because it was started with `--initial-cluster-state=existing` on a directory
+/// without a WAL and could ask no other member about the cluster. 3.5.9, 3.5.35, 3.6.16 and 3.7.3 print it as the
+/// `error` of the message `discovery failed`.
+///
+/// Source: `bootstrapExistingClusterNoWAL` in
+/// <https://github.com/etcd-io/etcd/blob/v3.6.4/server/etcdserver/bootstrap.go>, with the error of `GetClusterFromRemotePeers`.
+const NO_WAL_AND_NOBODY_TO_ASK: &str =
+    "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs";
+
+/// Whether the log is that of a member that found its data directory empty and therefore did not start.
+///
+/// Under the guard (`--initial-cluster=<only itself> --initial-cluster-state=existing`) there is nobody to ask, so this is
+/// how an emptied volume shows. Without it the text has a second cause: a member that starts for the first time, and cannot
+/// reach the others. Where a WAL exists etcd never gets here.
+pub fn says_data_dir_is_empty(log: &str) -> bool {
+    log.contains(NO_WAL_AND_NOBODY_TO_ASK)
+}
+
+/// The version in what `etcd --version` prints, whose first line is `etcd Version: 3.6.16`.
+pub fn version_in_version_output(output: &str) -> Option<EtcdVersion> {
+    output
+        .lines()
+        .find_map(|line| line.strip_prefix("etcd Version: "))
+        .and_then(|v| EtcdVersion::reported(v.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "etcd Version: 3.6.16\nGit SHA: 4a1b2c3\nGo Version: go1.24.9\n",
+        Some(EtcdVersion::new(3, 6, 16))
+    )]
+    #[case("some wrapper says hello\netcd Version: 3.5.9\r\n", Some(EtcdVersion::new(3, 5, 9)))]
+    #[case("etcd Version: 3.7.0-rc.0\n", Some(EtcdVersion::new(3, 7, 0)))]
+    #[case("etcdctl version: 3.6.16\n", None)]
+    #[case("", None)]
+    fn reads_the_version_that_a_binary_prints(#[case] output: &str, #[case] version: Option<EtcdVersion>) {
+        assert_eq!(version_in_version_output(output), version);
+    }
+
+    #[rstest]
+    #[case(r#"{"msg":"discovery failed","error":"version \"3.7.0\" is not supported"}"#, false)]
+    #[case(r#"{"msg":"discovery failed","error":"cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"}"#, true)]
+    fn tells_an_empty_directory_from_other_failures(#[case] log: &str, #[case] empty: bool) {
+        assert_eq!(says_data_dir_is_empty(log), empty);
+    }
+}
