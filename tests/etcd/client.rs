@@ -1,7 +1,7 @@
 //! Each call of the client, on healthy members, on members in trouble and on addresses where nobody is.
 
 use crate::harness::{Cluster, SCOPE, reported, storage_is_set};
-use quorate::etcd::{Alarm, ClusterId, Endpoint, ErrorKind, Identity, MemberId, MemberStatus};
+use quorate::etcd::{Alarm, ClusterId, Endpoint, ErrorKind, Identity, MemberId, MemberStatus, Minor};
 use rstest::rstest;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -200,6 +200,34 @@ async fn a_channel_belongs_to_a_pod_at_its_address() {
     cluster.channels.member(SCOPE, &first).status().await.unwrap();
 }
 
+#[rstest]
+#[case("3.5.9")]
+#[case("3.5.35")]
+#[case("3.6.16")]
+#[case("3.7.3")]
+#[tokio::test]
+async fn a_cluster_that_has_not_formed_shows_by_its_version_and_a_member_without_client_urls(
+    #[case] version: &str,
+) {
+    let mut cluster = Cluster::unstarted(3);
+    cluster.start(0, version);
+    cluster.start(1, version);
+    let client = cluster.client(0);
+    cluster
+        .eventually("two of three serve", Duration::from_secs(10), async || {
+            client.read().await.is_ok()
+                && client.versions().await.is_ok_and(|v| v.cluster == Some(Minor::new(3, 0)))
+        })
+        .await;
+    let list = client.member_list().await.unwrap();
+    let not_started: Vec<_> =
+        list.iter().filter(|m| m.client_urls.is_empty()).map(|m| m.name.as_str()).collect();
+    // The name is in the list from the bootstrap on; only a member that was added later has none before its start.
+    assert_eq!((list.len(), not_started), (3, vec!["etcd-2"]));
+    // From 3.6 on the storage version is unknown, or read as 3.5, until the cluster version is set.
+    assert_ne!(client.versions().await.unwrap().storage, Some(reported(version).minor));
+}
+
 /// Where a connection is never made, as behind a network policy, and where one is made and nothing answers.
 #[rstest]
 #[case::no_connection(true, ErrorKind::Unreachable)]
@@ -329,13 +357,11 @@ async fn a_full_database_shows_as_an_alarm_and_lets_a_probe_commit(#[case] versi
     let client = cluster.client(0);
     cluster.eventually("it serves", Duration::from_secs(10), async || client.read().await.is_ok()).await;
     let writer = etcd_client::Client::connect([cluster.client_url(0)], None).await.unwrap();
-    for _ in 0..8 {
-        if writer.kv_client().put("key", vec![b'x'; 1 << 20], None).await.is_err() {
-            break;
-        }
-    }
     cluster
         .eventually("the alarm shows", Duration::from_secs(10), async || {
+            // The size is compared with the quota when a write is applied, and grows when a batch of them is committed,
+            // some 100 ms later: so it takes more than the writes that fill it.
+            let _ = writer.kv_client().put("key", vec![b'x'; 1 << 20], None).await;
             client.status().await.is_ok_and(|status| status.alarms == [Alarm::NoSpace])
         })
         .await;

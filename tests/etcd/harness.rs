@@ -1,5 +1,6 @@
-//! Starts real etcd processes on loopback. Every member has an address of its own within 127/8, so that the standard ports can
-//! be used, as in Pods. A process is ended when its `Cluster` is dropped, and by the kernel if the test's thread dies.
+//! Starts real etcd processes on loopback. Every member has an address of its own within 127/8, so that the
+//! standard ports can be used, as in Pods. A process is ended when its `Cluster` is dropped, and by the kernel if
+//! the test's thread dies.
 
 use quorate::etcd::{Channels, Endpoint, EtcdVersion, MemberClient, MemberStatus, Minor};
 use std::collections::HashMap;
