@@ -80,7 +80,7 @@ pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Opt
 /// When to look again. Watches tell of changes in Kubernetes; etcd has no watch for health.
 fn next_look(plan: &Plan, outcome: &Outcome, name: &str) -> Duration {
     match &plan.next {
-        Next::Do(_) if outcome.refused.is_some() => Duration::from_millis(500),
+        Next::Do(_) if outcome.refused.is_some() => Duration::from_secs(1),
         Next::Do(_) => Duration::ZERO,
         Next::Wait(wait) if wait.overdue => Duration::from_secs(2),
         Next::Wait(wait) if wait.close => Duration::from_millis(150),

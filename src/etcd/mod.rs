@@ -1,6 +1,6 @@
 //! etcd as seen from outside: its types, what is known of its versions, and a client.
 //!
-//! [`types`], [`answers`] and [`versions`] are pure and used by the planner; [`client`] is I/O.
+//! [`types`], [`answers`], [`logs`] and [`versions`] are pure and used by the planner; [`client`] is I/O.
 
 pub mod answers;
 pub mod client;

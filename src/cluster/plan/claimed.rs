@@ -60,6 +60,9 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         // Nothing was touched yet, and another member may need the claim to be mended.
         return withdraw();
     }
+    if let Err(notice) = gates::budget(view, member) {
+        return Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
+    }
     if let Some(step) = move_leader_off(view, progress, member) {
         return step;
     }
