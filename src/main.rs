@@ -56,10 +56,11 @@ fn main() -> ExitCode {
         Ok(reason) if reason.exit_code() == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
+            let error = telemetry::with_causes(error.as_ref());
             if tracing::dispatcher::has_been_set() {
-                tracing::error!("{error:#}");
+                tracing::error!("{error}");
             } else {
-                eprintln!("quorate: {error:#}");
+                eprintln!("quorate: {error}");
             }
             ExitCode::FAILURE
         }
