@@ -49,12 +49,13 @@ fn what_people_type_is_there() {
     let names = crd.spec.names;
     assert_eq!(names.short_names, Some(vec!["etcd".to_owned()]));
     assert_eq!(names.categories, Some(vec!["quorate".to_owned()]));
-    let columns: Vec<_> =
-        crd.spec.versions[0].additional_printer_columns.iter().flatten().map(|column| column.name.as_str()).collect();
-    assert_eq!(
-        columns,
-        ["Ready", "Available", "Members", "Version", "Target", "Leader", "Status", "Age"]
-    );
+    let columns: Vec<_> = crd.spec.versions[0]
+        .additional_printer_columns
+        .iter()
+        .flatten()
+        .map(|column| column.name.as_str())
+        .collect();
+    assert_eq!(columns, ["Ready", "Available", "Members", "Version", "Target", "Leader", "Status", "Age"]);
 }
 
 #[test]

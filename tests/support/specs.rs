@@ -45,24 +45,57 @@ pub fn accepted() -> Vec<(&'static str, Value)> {
         ("7 members", cluster(json!({ "replicas": 7 }))),
         ("paused", cluster(json!({ "paused": true }))),
         ("a repository", cluster(json!({ "image": { "repository": "registry.example/mirror/etcd" } }))),
-        ("a registry with a port", cluster(json!({ "image": { "repository": "registry.example:5000/etcd" } }))),
+        (
+            "a registry with a port",
+            cluster(json!({ "image": { "repository": "registry.example:5000/etcd" } })),
+        ),
         ("a repository without a registry", cluster(json!({ "image": { "repository": "etcd" } }))),
         ("a registry by address", cluster(json!({ "image": { "repository": "10.0.0.1:5000/a/b/etcd_x" } }))),
-        ("a pull policy", cluster(json!({ "image": { "pullPolicy": "Never", "pullSecrets": [{ "name": "x" }] } }))),
-        ("a tag", cluster(json!({ "image": { "overrides": [{ "version": "3.6.16", "tag": "v3.6.16-1_a" }] } }))),
-        ("a digest", cluster(json!({ "image": { "overrides": [{ "version": "3.6.16", "digest": digest }] } }))),
+        (
+            "a pull policy",
+            cluster(json!({ "image": { "pullPolicy": "Never", "pullSecrets": [{ "name": "x" }] } })),
+        ),
+        (
+            "a tag",
+            cluster(json!({ "image": { "overrides": [{ "version": "3.6.16", "tag": "v3.6.16-1_a" }] } })),
+        ),
+        (
+            "a digest",
+            cluster(json!({ "image": { "overrides": [{ "version": "3.6.16", "digest": digest }] } })),
+        ),
         ("a size", cluster(json!({ "storage": { "size": "20Gi", "storageClassName": "fast" } }))),
         ("a size in bytes", cluster(json!({ "storage": { "size": "8589934592" } }))),
         ("retention", cluster(json!({ "storage": { "retentionPolicy": { "whenDeleted": "Delete" } } }))),
         ("a quota", cluster(json!({ "etcd": { "quotaBackendBytes": "512Mi", "snapshotCount": 1 } }))),
-        ("durations", cluster(json!({ "etcd": { "heartbeatInterval": "250ms", "electionTimeout": "2s500ms" } }))),
-        ("compaction by age", cluster(json!({ "etcd": { "autoCompaction": { "mode": "Periodic", "retention": "1h30m" } } }))),
-        ("compaction by number", cluster(json!({ "etcd": { "autoCompaction": { "mode": "Revision", "retention": "1000" } } }))),
-        ("other flags", cluster(json!({ "etcd": { "extraArgs": { "max-txn-ops": "256", "log-level": "debug" } } }))),
-        ("labels of one's own", cluster(json!({ "pod": { "labels": { "team": "a", "example.org/x": "y" } } }))),
-        ("annotations of others", cluster(json!({ "pod": { "annotations": { "app.kubernetes.io/x": "y" } } }))),
+        (
+            "durations",
+            cluster(json!({ "etcd": { "heartbeatInterval": "250ms", "electionTimeout": "2s500ms" } })),
+        ),
+        (
+            "compaction by age",
+            cluster(json!({ "etcd": { "autoCompaction": { "mode": "Periodic", "retention": "1h30m" } } })),
+        ),
+        (
+            "compaction by number",
+            cluster(json!({ "etcd": { "autoCompaction": { "mode": "Revision", "retention": "1000" } } })),
+        ),
+        (
+            "other flags",
+            cluster(json!({ "etcd": { "extraArgs": { "max-txn-ops": "256", "log-level": "debug" } } })),
+        ),
+        (
+            "labels of one's own",
+            cluster(json!({ "pod": { "labels": { "team": "a", "example.org/x": "y" } } })),
+        ),
+        (
+            "annotations of others",
+            cluster(json!({ "pod": { "annotations": { "app.kubernetes.io/x": "y" } } })),
+        ),
         ("environment", cluster(json!({ "pod": { "env": [{ "name": "GOMAXPROCS", "value": "2" }] } }))),
-        ("resources", cluster(json!({ "pod": { "resources": { "requests": { "cpu": "500m", "memory": "1.5Gi" } } } }))),
+        (
+            "resources",
+            cluster(json!({ "pod": { "resources": { "requests": { "cpu": "500m", "memory": "1.5Gi" } } } })),
+        ),
         ("the shortest grace", cluster(json!({ "pod": { "terminationGracePeriodSeconds": 30 } }))),
         (
             "Services",
@@ -70,9 +103,12 @@ pub fn accepted() -> Vec<(&'static str, Value)> {
                 "services": { "client": { "type": "LoadBalancer", "labels": { "a": "b" } }, "ipFamilyPolicy": "PreferDualStack" }
             })),
         ),
-        ("a rollout", cluster(json!({
-            "rollout": { "memberDeadline": "10m", "restartedAt": "2026-11-24T00:00:00Z", "allowDowntime": true }
-        }))),
+        (
+            "a rollout",
+            cluster(json!({
+                "rollout": { "memberDeadline": "10m", "restartedAt": "2026-11-24T00:00:00Z", "allowDowntime": true }
+            })),
+        ),
     ]
 }
 
@@ -88,6 +124,7 @@ pub fn accepted_changes() -> Vec<(&'static str, Value, Value)> {
 }
 
 /// Specs that must be refused.
+#[allow(clippy::too_many_lines, reason = "a table")]
 pub fn refused() -> Vec<Refused> {
     let long = "a".repeat(46);
     let mut all = vec![
@@ -120,13 +157,29 @@ pub fn refused() -> Vec<Refused> {
             cluster: named("etcd.a", json!({})),
             says: &["metadata.name", "letters, digits and dashes"],
         },
-        new("a size that is no quantity", json!({ "storage": { "size": "big" } }), &["spec.storage.size", "e.g. 8Gi"]),
+        new(
+            "a size that is no quantity",
+            json!({ "storage": { "size": "big" } }),
+            &["spec.storage.size", "e.g. 8Gi"],
+        ),
         new("a size of nothing", json!({ "storage": { "size": "0" } }), &["spec.storage.size", "above zero"]),
         new("a fraction", json!({ "storage": { "size": "1.5Gi" } }), &["spec.storage.size", "whole number"]),
-        new("a negative quota", json!({ "etcd": { "quotaBackendBytes": "-1Gi" } }), &["spec.etcd.quotaBackendBytes", "e.g. 8Gi"]),
+        new(
+            "a negative quota",
+            json!({ "etcd": { "quotaBackendBytes": "-1Gi" } }),
+            &["spec.etcd.quotaBackendBytes", "e.g. 8Gi"],
+        ),
         new("no snapshots", json!({ "etcd": { "snapshotCount": 0 } }), &["spec.etcd.snapshotCount", "1"]),
-        new("a bare heartbeat", json!({ "etcd": { "heartbeatInterval": "100" } }), &["spec.etcd.heartbeatInterval", "e.g. 100ms"]),
-        new("a timeout in words", json!({ "etcd": { "electionTimeout": "soon" } }), &["spec.etcd.electionTimeout", "30s"]),
+        new(
+            "a bare heartbeat",
+            json!({ "etcd": { "heartbeatInterval": "100" } }),
+            &["spec.etcd.heartbeatInterval", "e.g. 100ms"],
+        ),
+        new(
+            "a timeout in words",
+            json!({ "etcd": { "electionTimeout": "soon" } }),
+            &["spec.etcd.electionTimeout", "30s"],
+        ),
         new(
             "revisions by age",
             json!({ "etcd": { "autoCompaction": { "mode": "Periodic", "retention": "1000" } } }),
@@ -142,39 +195,143 @@ pub fn refused() -> Vec<Refused> {
             json!({ "etcd": { "autoCompaction": { "mode": "periodic", "retention": "1h" } } }),
             &["spec.etcd.autoCompaction.mode", "Periodic"],
         ),
-        new("a flag with dashes", json!({ "etcd": { "extraArgs": { "--max-txn-ops": "1" } } }), &["spec.etcd.extraArgs", "without dashes"]),
-        new("a flag in capitals", json!({ "etcd": { "extraArgs": { "Debug": "1" } } }), &["spec.etcd.extraArgs"]),
-        new("a flag too long", json!({ "etcd": { "extraArgs": { long.repeat(2): "1" } } }), &["spec.etcd.extraArgs"]),
-        new("a value too long", json!({ "etcd": { "extraArgs": { "a": "1".repeat(1025) } } }), &["spec.etcd.extraArgs", "1024"]),
-        new("a repository with a tag", json!({ "image": { "repository": "registry.example/etcd:v3" } }), &["spec.image.repository", "spec.image.overrides"]),
-        new("a repository with a scheme", json!({ "image": { "repository": "https://registry.example/etcd" } }), &["spec.image.repository", "without scheme"]),
+        new(
+            "a flag with dashes",
+            json!({ "etcd": { "extraArgs": { "--max-txn-ops": "1" } } }),
+            &["spec.etcd.extraArgs", "without dashes"],
+        ),
+        new(
+            "a flag in capitals",
+            json!({ "etcd": { "extraArgs": { "Debug": "1" } } }),
+            &["spec.etcd.extraArgs"],
+        ),
+        new(
+            "a flag too long",
+            json!({ "etcd": { "extraArgs": { long.repeat(2): "1" } } }),
+            &["spec.etcd.extraArgs"],
+        ),
+        new(
+            "a value too long",
+            json!({ "etcd": { "extraArgs": { "a": "1".repeat(1025) } } }),
+            &["spec.etcd.extraArgs", "1024"],
+        ),
+        new(
+            "a repository with a tag",
+            json!({ "image": { "repository": "registry.example/etcd:v3" } }),
+            &["spec.image.repository", "spec.image.overrides"],
+        ),
+        new(
+            "a repository with a scheme",
+            json!({ "image": { "repository": "https://registry.example/etcd" } }),
+            &["spec.image.repository", "without scheme"],
+        ),
         new(
             "a repository with a digest",
             json!({ "image": { "repository": format!("registry.example/etcd@sha256:{}", "a".repeat(64)) } }),
             &["spec.image.repository", "spec.image.overrides"],
         ),
         new("an empty repository", json!({ "image": { "repository": "" } }), &["spec.image.repository"]),
-        new("another pull policy", json!({ "image": { "pullPolicy": "Sometimes" } }), &["spec.image.pullPolicy", "IfNotPresent"]),
-        new("an override of nothing", json!({ "image": { "overrides": [{ "version": "3.6.16" }] } }), &["spec.image.overrides", "a tag, a digest or both"]),
-        new("an override of no version", json!({ "image": { "overrides": [{ "version": "latest", "tag": "x" }] } }), &["spec.image.overrides[0].version", "e.g. 3.6.16"]),
-        new("a tag with a colon", json!({ "image": { "overrides": [{ "version": "3.6.16", "tag": "a:b" }] } }), &["spec.image.overrides[0].tag", "e.g. v3.6.16"]),
-        new("half a digest", json!({ "image": { "overrides": [{ "version": "3.6.16", "digest": "sha256:ab" }] } }), &["spec.image.overrides[0].digest", "64 hexadecimal"]),
-        new("the operator's labels", json!({ "pod": { "labels": { "quorate.dev/role": "voter" } } }), &["spec.pod.labels", "quorate.dev/"]),
-        new("well-known labels", json!({ "pod": { "labels": { "app.kubernetes.io/name": "x" } } }), &["spec.pod.labels", "app.kubernetes.io/"]),
-        new("the operator's annotations", json!({ "pod": { "annotations": { "quorate.dev/revision": "x" } } }), &["spec.pod.annotations", "quorate.dev/"]),
-        new("etcd's environment", json!({ "pod": { "env": [{ "name": "ETCD_NAME", "value": "x" }] } }), &["spec.pod.env", "use spec.etcd"]),
-        new("the operator's environment", json!({ "pod": { "env": [{ "name": "QUORATE_X", "value": "x" }] } }), &["spec.pod.env"]),
-        new("an amount of nonsense", json!({ "pod": { "resources": { "limits": { "cpu": "much" } } } }), &["spec.pod.resources.limits.cpu"]),
-        new("too short a grace", json!({ "pod": { "terminationGracePeriodSeconds": 29 } }), &["spec.pod.terminationGracePeriodSeconds", "30"]),
-        new("the operator's Service labels", json!({ "services": { "client": { "labels": { "quorate.dev/cluster": "x" } } } }), &["spec.services.client.labels"]),
-        new("another Service type", json!({ "services": { "client": { "type": "ExternalName" } } }), &["spec.services.client.type", "ClusterIP"]),
-        new("a deadline without unit", json!({ "rollout": { "memberDeadline": "5" } }), &["spec.rollout.memberDeadline", "5m"]),
+        new(
+            "another pull policy",
+            json!({ "image": { "pullPolicy": "Sometimes" } }),
+            &["spec.image.pullPolicy", "IfNotPresent"],
+        ),
+        new(
+            "an override of nothing",
+            json!({ "image": { "overrides": [{ "version": "3.6.16" }] } }),
+            &["spec.image.overrides", "a tag, a digest or both"],
+        ),
+        new(
+            "an override of no version",
+            json!({ "image": { "overrides": [{ "version": "latest", "tag": "x" }] } }),
+            &["spec.image.overrides[0].version", "e.g. 3.6.16"],
+        ),
+        new(
+            "a tag with a colon",
+            json!({ "image": { "overrides": [{ "version": "3.6.16", "tag": "a:b" }] } }),
+            &["spec.image.overrides[0].tag", "e.g. v3.6.16"],
+        ),
+        new(
+            "half a digest",
+            json!({ "image": { "overrides": [{ "version": "3.6.16", "digest": "sha256:ab" }] } }),
+            &["spec.image.overrides[0].digest", "64 hexadecimal"],
+        ),
+        new(
+            "the operator's labels",
+            json!({ "pod": { "labels": { "quorate.dev/role": "voter" } } }),
+            &["spec.pod.labels", "quorate.dev/"],
+        ),
+        new(
+            "well-known labels",
+            json!({ "pod": { "labels": { "app.kubernetes.io/name": "x" } } }),
+            &["spec.pod.labels", "app.kubernetes.io/"],
+        ),
+        new(
+            "the operator's annotations",
+            json!({ "pod": { "annotations": { "quorate.dev/revision": "x" } } }),
+            &["spec.pod.annotations", "quorate.dev/"],
+        ),
+        new(
+            "etcd's environment",
+            json!({ "pod": { "env": [{ "name": "ETCD_NAME", "value": "x" }] } }),
+            &["spec.pod.env", "use spec.etcd"],
+        ),
+        new(
+            "the operator's environment",
+            json!({ "pod": { "env": [{ "name": "QUORATE_X", "value": "x" }] } }),
+            &["spec.pod.env"],
+        ),
+        new(
+            "an amount of nonsense",
+            json!({ "pod": { "resources": { "limits": { "cpu": "much" } } } }),
+            &["spec.pod.resources.limits.cpu"],
+        ),
+        new(
+            "too short a grace",
+            json!({ "pod": { "terminationGracePeriodSeconds": 29 } }),
+            &["spec.pod.terminationGracePeriodSeconds", "30"],
+        ),
+        new(
+            "the operator's Service labels",
+            json!({ "services": { "client": { "labels": { "quorate.dev/cluster": "x" } } } }),
+            &["spec.services.client.labels"],
+        ),
+        new(
+            "another Service type",
+            json!({ "services": { "client": { "type": "ExternalName" } } }),
+            &["spec.services.client.type", "ClusterIP"],
+        ),
+        new(
+            "a deadline without unit",
+            json!({ "rollout": { "memberDeadline": "5" } }),
+            &["spec.rollout.memberDeadline", "5m"],
+        ),
     ];
     let size = |size: &str| cluster(json!({ "storage": { "size": size } }));
-    all.push(change("a volume that shrinks", size("8Gi"), size("8191Mi"), &["spec.storage.size", "cannot shrink"]));
-    all.push(change("a size taken away", size("8Gi"), cluster(json!({ "storage": {} })), &["spec.storage.size", "cannot be removed"]));
-    all.push(change("storage taken away", size("8Gi"), cluster(json!({})), &["spec.storage.size", "cannot be removed"]));
-    all.push(change("a size that becomes nonsense", size("8Gi"), size("big"), &["spec.storage.size", "e.g. 8Gi"]));
+    all.push(change(
+        "a volume that shrinks",
+        size("8Gi"),
+        size("8191Mi"),
+        &["spec.storage.size", "cannot shrink"],
+    ));
+    all.push(change(
+        "a size taken away",
+        size("8Gi"),
+        cluster(json!({ "storage": {} })),
+        &["spec.storage.size", "cannot be removed"],
+    ));
+    all.push(change(
+        "storage taken away",
+        size("8Gi"),
+        cluster(json!({})),
+        &["spec.storage.size", "cannot be removed"],
+    ));
+    all.push(change(
+        "a size that becomes nonsense",
+        size("8Gi"),
+        size("big"),
+        &["spec.storage.size", "e.g. 8Gi"],
+    ));
     for (flag, why) in quorate::etcd::versions::OWNED_FLAGS {
         let spec = json!({ "etcd": { "extraArgs": { *flag: "x" } } });
         all.push(Refused {
