@@ -122,7 +122,7 @@ async fn main() -> anyhow::Result<()> {
     sleep(QUIET).await;
     let receipt =
         writers.finish().await.map_err(anyhow::Error::msg).context("the writes cannot be read back")?;
-    screen.end();
+    println!();
     if let Err(why) = outcome {
         bail!("{why}");
     }

@@ -87,11 +87,6 @@ impl Screen {
         self.drawn = lines.len();
     }
 
-    /// Leaves the last view where it is.
-    pub fn end(self) {
-        println!();
-    }
-
     fn say(&mut self, look: &Look, since: Option<Duration>) {
         let members: Vec<String> = members(look)
             .iter()

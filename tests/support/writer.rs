@@ -1,7 +1,7 @@
 //! Clients that write without a pause and remember every acknowledgement, and the proof afterwards that
 //! etcd still holds each of them. Used by the demo, the end-to-end tests and the benchmarks.
 
-use etcd_client::{Client, ConnectOptions, GetOptions};
+use etcd_client::{Client, ConnectOptions, GetOptions, ResponseHeader};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -192,7 +192,7 @@ async fn write(
         let put = kv.put(key(&options.prefix, writer, number), number.to_string(), None);
         let error = match timeout(ONE_WRITE, put).await {
             Ok(Ok(answer)) => {
-                let revision = answer.header().map_or(0, |header| header.revision());
+                let revision = answer.header().map_or(0, ResponseHeader::revision);
                 acknowledge(&journal, writer, number, revision);
                 connected = Some((endpoint, client));
                 sleep(options.pause).await;
@@ -267,7 +267,7 @@ async fn read_all(endpoint: &str, prefix: &str) -> Result<BTreeMap<String, (u64,
             .map_err(|_| "no answer within 10 s".to_owned())?
             .map_err(|error| error.to_string())?;
         if at == 0 {
-            at = answer.header().map_or(0, |header| header.revision());
+            at = answer.header().map_or(0, ResponseHeader::revision);
         }
         for kv in answer.kvs() {
             let number = kv.value_str().ok().and_then(|value| value.parse().ok()).unwrap_or(0);
