@@ -14,6 +14,7 @@ use super::revision::Revision;
 use super::spec::storage_class;
 use crate::api::{Code, EtcdCluster, FIELD_MANAGER, labels};
 use crate::etcd::{ClusterId, EtcdError, EtcdVersion, Identity, MemberId};
+use crate::process::kubernetes::one_line;
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -35,7 +36,7 @@ const LOG_LINES: i64 = 40;
 #[derive(Debug, thiserror::Error)]
 pub enum ActError {
     /// The API server failed.
-    #[error("the API server: {0}")]
+    #[error("the API server: {}", one_line(.0))]
     Kube(#[from] kube::Error),
     /// A member failed.
     #[error("{member}: {source}")]

@@ -15,6 +15,7 @@ pub mod report;
 pub mod revision;
 pub mod spec;
 
+use crate::process::kubernetes::one_line;
 use context::Context;
 use plan::{Next, Plan};
 use report::Outcome;
@@ -24,7 +25,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server did not answer a read.
-    #[error("cannot observe: {0}")]
+    #[error("cannot observe: {}", one_line(.0))]
     Observe(#[source] kube::Error),
     /// A step was not carried out.
     #[error("cannot carry out {step}: {source}")]
@@ -36,7 +37,7 @@ pub enum Error {
         source: act::ActError,
     },
     /// The status was not written.
-    #[error("cannot write the status: {0}")]
+    #[error("cannot write the status: {}", one_line(.0))]
     Publish(#[source] kube::Error),
 }
 

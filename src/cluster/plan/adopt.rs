@@ -26,8 +26,10 @@ pub(super) fn refusals(view: &View<'_>) -> Option<Notice> {
 /// The cluster that the volumes belong to: nothing when there is none, or one that is only forming.
 fn earlier(view: &View<'_>) -> Option<Result<(ClusterId, BTreeMap<MemberName, MemberId>), Notice>> {
     let claims = &view.world.claims;
-    // A claim that still carries its bootstrap says that the cluster was never recorded as formed.
-    if view.cluster_id().is_some() || claims.values().any(|claim| claim.bootstrap.is_some()) {
+    // A bootstrap, in the status or on a claim, says that the cluster is still forming.
+    let forming = view.world.cluster.status.bootstrap.is_some()
+        || claims.values().any(|claim| claim.bootstrap.is_some());
+    if view.cluster_id().is_some() || forming {
         return None;
     }
     let ids: BTreeSet<ClusterId> = claims.values().filter_map(|claim| claim.cluster_id).collect();
