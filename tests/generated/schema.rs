@@ -39,7 +39,9 @@ fn every_rule_refuses_something() {
     let mut seen: Vec<String> = Vec::new();
     for case in specs::refused() {
         let found = Validator::new().validate(&schema, &case.cluster, case.before.as_ref());
-        seen.extend(found.err().into_iter().flat_map(|errors| errors.into_vec()).map(|error| error.message));
+        seen.extend(
+            found.err().into_iter().flat_map(kube_cel::ValidationErrors::into_vec).map(|error| error.message),
+        );
     }
     let mut rules = Vec::new();
     collect_messages(&schema, &mut rules);
@@ -100,7 +102,7 @@ fn errors(schema: &Value, object: &Value, before: Option<&Value>) -> Vec<String>
     errors
 }
 
-/// The part of an OpenAPI schema that is no rule, in the words of the API server.
+/// The part of a schema that is no rule, in the words of the API server.
 fn plain(schema: &Value, value: &Value, path: &str, errors: &mut Vec<String>) {
     let length = value.as_str().map(|text| text.chars().count() as u64);
     let int_or_string = schema["x-kubernetes-int-or-string"] == true;

@@ -124,6 +124,7 @@ pub fn accepted_changes() -> Vec<(&'static str, Value, Value)> {
 }
 
 /// Specs that must be refused.
+#[allow(clippy::too_many_lines, reason = "a table")]
 pub fn refused() -> Vec<Refused> {
     let long = "a".repeat(46);
     let mut all = vec![

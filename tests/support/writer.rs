@@ -1,0 +1,292 @@
+//! Clients that write without a pause and remember every acknowledgement, and the proof afterwards that
+//! etcd still holds each of them. Used by the demo, the end-to-end tests and the benchmarks.
+
+use etcd_client::{Client, ConnectOptions, GetOptions, ResponseHeader};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// How long one write may take before it counts as failed.
+const ONE_WRITE: Duration = Duration::from_secs(3);
+const CONNECT: Duration = Duration::from_secs(1);
+/// Keys that are read back at a time.
+const PAGE: i64 = 5_000;
+
+/// How to write.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Every key begins with it. Nothing else may write below it.
+    pub prefix: String,
+    /// How many clients write at once, each to a member of its own while that answers.
+    pub writers: usize,
+    /// Between an acknowledgement and the client's next write.
+    pub pause: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { prefix: "quorate-writer/".into(), writers: 4, pause: Duration::from_millis(2) }
+    }
+}
+
+/// What the clients saw so far.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Writes that etcd acknowledged.
+    pub acked: u64,
+    /// Writes that ended in an error or took too long. Whether etcd has them nobody knows.
+    pub failed: u64,
+    /// The longest time in which no client had a write acknowledged.
+    pub longest_gap: Duration,
+    /// The errors of failed writes, and how often each was seen.
+    pub errors: BTreeMap<String, u64>,
+}
+
+/// What became of everything that was written.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    pub tally: Tally,
+    /// How long was written.
+    pub wrote_for: Duration,
+    /// Acknowledged writes that etcd no longer has, or has otherwise.
+    pub lost: Vec<String>,
+    /// Acknowledged writes whose revision was not above that of the same client's write before.
+    pub revisions_back: u64,
+}
+
+/// Clients at work. They stop with [`Writers::finish`], or when this is dropped.
+pub struct Writers {
+    options: Options,
+    endpoints: watch::Receiver<Vec<String>>,
+    journal: Arc<Mutex<Journal>>,
+    tasks: JoinSet<()>,
+    began: Instant,
+}
+
+#[derive(Default)]
+struct Journal {
+    tally: Tally,
+    last_ack: Option<Instant>,
+    /// Of each client, the revisions at which its writes were acknowledged, by the write's number.
+    acked: Vec<Vec<(u64, i64)>>,
+}
+
+impl Writers {
+    /// Begins to write. `endpoints` are the members' client URLs; who starts this keeps them current, since
+    /// a replaced Pod has another address.
+    pub fn start(options: Options, endpoints: watch::Receiver<Vec<String>>) -> Self {
+        let journal =
+            Arc::new(Mutex::new(Journal { acked: vec![Vec::new(); options.writers], ..Journal::default() }));
+        let mut tasks = JoinSet::new();
+        for writer in 0..options.writers {
+            tasks.spawn(write(writer, options.clone(), endpoints.clone(), Arc::clone(&journal)));
+        }
+        Self { options, endpoints, journal, tasks, began: Instant::now() }
+    }
+
+    /// What the clients saw so far, the silence that lasts just now included.
+    pub fn tally(&self) -> Tally {
+        let journal = lock(&self.journal);
+        let mut tally = journal.tally.clone();
+        if let Some(last) = journal.last_ack {
+            tally.longest_gap = tally.longest_gap.max(last.elapsed());
+        }
+        tally
+    }
+
+    /// Forgets the longest gap so far: from here on only what comes counts.
+    pub fn forget_gap(&self) {
+        let mut journal = lock(&self.journal);
+        journal.tally.longest_gap = Duration::ZERO;
+        journal.last_ack = Some(Instant::now());
+    }
+
+    /// Stops writing and reads everything back, linearizably.
+    ///
+    /// # Errors
+    /// When no member answers for a minute: then nothing is known, which is not the same as lost.
+    pub async fn finish(mut self) -> Result<Receipt, String> {
+        let tally = self.tally();
+        let wrote_for = self.began.elapsed();
+        self.tasks.shutdown().await;
+        let until = Instant::now() + Duration::from_mins(1);
+        let stored = loop {
+            match read_back(&self.endpoints.borrow().clone(), &self.options.prefix).await {
+                Ok(stored) => break stored,
+                Err(error) if Instant::now() > until => return Err(error),
+                Err(_) => sleep(Duration::from_millis(500)).await,
+            }
+        };
+        let journal = lock(&self.journal);
+        let mut receipt = Receipt { tally, wrote_for, lost: Vec::new(), revisions_back: 0 };
+        for (writer, acked) in journal.acked.iter().enumerate() {
+            let mut before = 0;
+            for (number, revision) in acked {
+                let key = key(&self.options.prefix, writer, *number);
+                // The value is the number and nobody writes a key twice, so its revision is the acknowledged one.
+                if stored.get(&key) != Some(&(*number, *revision)) {
+                    receipt.lost.push(key);
+                }
+                receipt.revisions_back += u64::from(*revision <= before);
+                before = *revision;
+            }
+        }
+        Ok(receipt)
+    }
+}
+
+impl Receipt {
+    /// One JSON object.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "acked": self.tally.acked,
+            "failed": self.tally.failed,
+            "lost": self.lost.len(),
+            "longestGapMillis": millis(self.tally.longest_gap),
+            "revisionsMonotonic": self.revisions_back == 0,
+            "wroteForMillis": millis(self.wrote_for),
+            "errors": self.tally.errors,
+        })
+    }
+}
+
+#[allow(clippy::single_match_else, reason = "two ways to a connection, side by side")]
+async fn write(
+    writer: usize,
+    options: Options,
+    endpoints: watch::Receiver<Vec<String>>,
+    journal: Arc<Mutex<Journal>>,
+) {
+    let mut turn = writer;
+    let mut connected: Option<(String, Client)> = None;
+    let mut number = 0;
+    loop {
+        let known = endpoints.borrow().clone();
+        if known.is_empty() {
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        }
+        // A member that went away and came back has another address: drop the connection to the old one.
+        let (endpoint, client) = match connected.take().filter(|(endpoint, _)| known.contains(endpoint)) {
+            Some(connection) => connection,
+            None => {
+                let endpoint = known[turn % known.len()].clone();
+                match connect(&endpoint).await {
+                    Ok(client) => (endpoint, client),
+                    // No write was begun, so none failed: like any etcd client, this one looks for a member
+                    // that takes connections. The time without an acknowledgement counts all the same.
+                    Err(_) => {
+                        turn += 1;
+                        sleep(Duration::from_millis(20)).await;
+                        continue;
+                    }
+                }
+            }
+        };
+        number += 1;
+        let mut kv = client.kv_client();
+        let put = kv.put(key(&options.prefix, writer, number), number.to_string(), None);
+        let error = match timeout(ONE_WRITE, put).await {
+            Ok(Ok(answer)) => {
+                let revision = answer.header().map_or(0, ResponseHeader::revision);
+                acknowledge(&journal, writer, number, revision);
+                connected = Some((endpoint, client));
+                sleep(options.pause).await;
+                continue;
+            }
+            Ok(Err(etcd_client::Error::GRpcStatus(status))) => {
+                format!("{:?}: {}", status.code(), status.message())
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", ONE_WRITE.as_secs()),
+        };
+        fail(&journal, &error);
+        turn += 1;
+    }
+}
+
+async fn connect(endpoint: &str) -> Result<Client, String> {
+    // The client dials only at its first call; whether somebody listens must be known before.
+    let address = endpoint.trim_start_matches("http://");
+    match timeout(CONNECT, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err(format!("no connection within {} s", CONNECT.as_secs())),
+    }
+    let options = ConnectOptions::new().with_connect_timeout(CONNECT);
+    Client::connect([endpoint], Some(options)).await.map_err(|error| error.to_string())
+}
+
+fn acknowledge(journal: &Mutex<Journal>, writer: usize, number: u64, revision: i64) {
+    let now = Instant::now();
+    let mut journal = lock(journal);
+    journal.tally.acked += 1;
+    journal.acked[writer].push((number, revision));
+    if let Some(last) = journal.last_ack.replace(now) {
+        let gap = now.saturating_duration_since(last);
+        journal.tally.longest_gap = journal.tally.longest_gap.max(gap);
+    }
+}
+
+fn fail(journal: &Mutex<Journal>, error: &str) {
+    let mut journal = lock(journal);
+    journal.tally.failed += 1;
+    *journal.tally.errors.entry(error.to_owned()).or_default() += 1;
+}
+
+/// Every key below the prefix with its number and revision, read page by page at one revision.
+async fn read_back(endpoints: &[String], prefix: &str) -> Result<BTreeMap<String, (u64, i64)>, String> {
+    let mut last = "no member is known".to_owned();
+    for endpoint in endpoints {
+        match read_all(endpoint, prefix).await {
+            Ok(stored) => return Ok(stored),
+            Err(error) => last = format!("{endpoint}: {error}"),
+        }
+    }
+    Err(last)
+}
+
+async fn read_all(endpoint: &str, prefix: &str) -> Result<BTreeMap<String, (u64, i64)>, String> {
+    let mut kv = connect(endpoint).await?.kv_client();
+    let mut stored = BTreeMap::new();
+    let mut from = prefix.as_bytes().to_vec();
+    // One byte up from the prefix ends the range; the prefix is ours and ends in a slash.
+    let mut end = from.clone();
+    if let Some(byte) = end.last_mut() {
+        *byte += 1;
+    }
+    let mut at = 0;
+    loop {
+        let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(at);
+        let answer = timeout(Duration::from_secs(10), kv.get(from.clone(), Some(options)))
+            .await
+            .map_err(|_| "no answer within 10 s".to_owned())?
+            .map_err(|error| error.to_string())?;
+        if at == 0 {
+            at = answer.header().map_or(0, ResponseHeader::revision);
+        }
+        for kv in answer.kvs() {
+            let number = kv.value_str().ok().and_then(|value| value.parse().ok()).unwrap_or(0);
+            stored.insert(String::from_utf8_lossy(kv.key()).into_owned(), (number, kv.mod_revision()));
+        }
+        let Some(last) = answer.kvs().last().filter(|_| answer.more()) else { return Ok(stored) };
+        from = [last.key(), &[0]].concat();
+    }
+}
+
+fn key(prefix: &str, writer: usize, number: u64) -> String {
+    format!("{prefix}{writer}/{number:010}")
+}
+
+/// Whole milliseconds.
+pub fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
+    journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
