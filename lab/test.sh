@@ -32,13 +32,18 @@ check() {
 within() { local limit=$1 began=$SECONDS; shift; "$@" && [[ $((SECONDS - began)) -le $limit ]]; }
 until_true() { local limit=$1 began=$SECONDS; shift; until "$@"; do [[ $((SECONDS - began)) -lt $limit ]] || return 1; sleep 0.3; done; }
 
-# All that a lab could leave on the host, a line each.
+# All that a lab could leave on the host, a line each; without what belongs to other labs.
 snapshot() {
-  ps -eo args | grep -E "containerd|kubelet|kube-|busybox init|coredns|local-path|$STATE" | grep -vE 'grep|go build|/compile ' | sed 's/^/process /'
+  local process kind
+  for process in /proc/[0-9]*; do
+    if grep -q quorate-lab- "$process/cgroup" && ! grep -q "quorate-lab-$QUORATE_LAB_OCTET" "$process/cgroup"; then continue; fi
+    for kind in net pid uts ipc cgroup; do echo "namespace $(readlink "$process/ns/$kind") ($(<"$process/comm"))"; done
+    grep -xE 'containerd.*|kube.*|etcd|coredns|local-path-.*|unshare|nsenter|init' "$process/comm" | sed "s/^/process ${process##*/} /"
+  done 2>/dev/null
   awk '{print "mount", $5, $NF}' /proc/self/mountinfo
-  ip -o link | awk '{print "link", $2}'
+  ip -o link | awk '{print "link", $2}' | grep -v '@if'
+  ip -o link | grep -o "quoratelab$QUORATE_LAB_OCTET-[0-9]*"
   ip route | sed 's/^/route /'
-  lsns -n -o TYPE,NS | grep -E 'net|pid|cgroup|uts' | sed 's/^/namespace /'
   find /sys/fs/cgroup -maxdepth 2 -type d | sed 's/^/cgroup /'
   find /etc /var/lib /run /opt -xdev -maxdepth 2 -printf 'file %p\n' 2>/dev/null
   nft list ruleset 2>/dev/null | sed 's/^/nft /'
