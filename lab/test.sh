@@ -37,13 +37,14 @@ snapshot() {
   local process kind
   for process in /proc/[0-9]*; do
     if grep -q quorate-lab- "$process/cgroup" && ! grep -q "quorate-lab-$QUORATE_LAB_OCTET" "$process/cgroup"; then continue; fi
-    for kind in net pid uts ipc cgroup; do echo "namespace $(readlink "$process/ns/$kind") ($(<"$process/comm"))"; done
-    grep -xE 'containerd.*|kube.*|etcd|coredns|local-path-.*|unshare|nsenter|init' "$process/comm" | sed "s/^/process ${process##*/} /"
+    for kind in net pid uts ipc cgroup; do echo "namespace $(readlink "$process/ns/$kind")"; done
+    grep -xE 'containerd.*|kube(let|-.*)|coredns|local-path-.*|unshare|nsenter|init' "$process/comm" | sed "s/^/process ${process##*/} /"
   done 2>/dev/null
   awk '{print "mount", $5, $NF}' /proc/self/mountinfo
-  ip -o link | awk '{print "link", $2}' | grep -v '@if'
-  ip -o link | grep -o "quoratelab$QUORATE_LAB_OCTET-[0-9]*"
-  ip route | sed 's/^/route /'
+  ip -o link | awk '{print "link", $2}' | grep -vE 'quoratelab[0-9]'
+  ip -o link | grep -oE "quoratelab$QUORATE_LAB_OCTET(-[0-9]*)?"
+  ip route | grep -vE 'quoratelab[0-9]' | sed 's/^/route /'
+  ip route | grep -w "quoratelab$QUORATE_LAB_OCTET"
   find /sys/fs/cgroup -maxdepth 2 -type d | sed 's/^/cgroup /'
   find /etc /var/lib /run /opt -xdev -maxdepth 2 -printf 'file %p\n' 2>/dev/null
   nft list ruleset 2>/dev/null | sed 's/^/nft /'
