@@ -10,8 +10,10 @@ pub mod names;
 pub mod notice;
 pub mod objects;
 pub mod observation;
+#[allow(clippy::disallowed_types, reason = "reads through the API server")]
 pub mod observe;
 pub mod plan;
+#[allow(clippy::disallowed_types, reason = "writes status and Events")]
 pub mod publish;
 pub mod rbac;
 pub mod report;
