@@ -73,6 +73,14 @@ pub fn before_a_claim_is_deleted(world: &mut World, member: &MemberName) {
 
 /// One claim at a time, and what is on record is true.
 pub fn record(world: &mut World, before: &EtcdClusterStatus, record: &Record) {
+    world.records.push(match record {
+        Record::Bootstrap(_) => "Bootstrap",
+        Record::Formed(_) => "Formed",
+        Record::Adopted { .. } => "Adopted",
+        Record::Claim(_) => "Claim",
+        Record::Release { .. } => "Release",
+        Record::Withdraw { .. } => "Withdraw",
+    });
     match record {
         Record::Claim(claim) => {
             let other = before.progress.as_ref().filter(|progress| progress.member != claim.member.to_string());

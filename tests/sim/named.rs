@@ -31,3 +31,11 @@ fn a_patch_roll_takes_the_leader_last_and_moves_leadership_once() {
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
     assert_eq!(world.raft().unwrap().moves, moves + 1);
 }
+
+#[test]
+fn a_bootstrap_ends_as_formed_not_as_adopted() {
+    let (world, _) = settled("{version: 3.5.35, rollout: {memberDeadline: 20s}}");
+    let status = &world.cluster.as_ref().unwrap().status;
+    assert_eq!((status.last_member_number, &status.bootstrap), (Some(2), &None));
+    assert_eq!(world.records, ["Bootstrap", "Formed"]);
+}

@@ -117,8 +117,10 @@ pub fn words(next: &Next) -> String {
     }
 }
 
-fn brief(text: &str) -> &str {
-    text.get(..140).unwrap_or(text)
+/// A step on one line.
+fn brief(text: &str) -> String {
+    let text = text.replace("MemberName { cluster: \"db\", number: ", "db-").replace(" }", "}");
+    text.chars().take(160).collect()
 }
 
 /// Writes what a person reads, on a change only.

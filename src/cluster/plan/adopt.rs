@@ -26,8 +26,11 @@ pub(super) fn refusals(view: &View<'_>) -> Option<Notice> {
 /// The cluster that the volumes belong to: nothing when there is none, or one that is only forming.
 fn earlier(view: &View<'_>) -> Option<Result<(ClusterId, BTreeMap<MemberName, MemberId>), Notice>> {
     let claims = &view.world.claims;
-    // A claim that still carries its bootstrap says that the cluster was never recorded as formed.
-    if view.cluster_id().is_some() || claims.values().any(|claim| claim.bootstrap.is_some()) {
+    // A bootstrap on record says that the cluster was never recorded as formed: it is not earlier, but
+    // the one that is forming, even when the last of its claims was noted just now.
+    if view.cluster_id().is_some()
+        || view.world.cluster.status.bootstrap.is_some()
+        || claims.values().any(|claim| claim.bootstrap.is_some()) {
         return None;
     }
     let ids: BTreeSet<ClusterId> = claims.values().filter_map(|claim| claim.cluster_id).collect();

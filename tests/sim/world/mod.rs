@@ -53,8 +53,8 @@ pub struct World {
     pub writes: u64,
     /// Faults that no budget governs: a crash, a node, a hand.
     pub violent: u64,
-    /// How the shape of a Pod's history reads: for the trace, and for named worlds.
-    pub log: Vec<String>,
+    /// The kinds of records that were written, in order.
+    pub records: Vec<&'static str>,
     pub tracing: bool,
     pub violation: Option<String>,
     serial: u64,
@@ -83,7 +83,7 @@ impl World {
             changes: 0,
             writes: 0,
             violent: 0,
-            log: Vec::new(),
+            records: Vec::new(),
             tracing: false,
             violation: None,
             serial: 0,
@@ -113,9 +113,7 @@ impl World {
 
     pub fn say(&mut self, text: impl FnOnce() -> String) {
         if self.tracing {
-            let line = format!("{:>7.1} s  {}", self.now_seconds(), text());
-            println!("{line}");
-            self.log.push(line);
+            println!("{:>7.1} s  {}", self.now_seconds(), text());
         }
     }
 
