@@ -37,6 +37,17 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     if let Some(step) = another_attempt(view, &bootstrap, &members) {
         return Some(step);
     }
+    // The revisions go with an EtcdCluster that is deleted; its claims stay.
+    let unstored = members.iter().find(|member| {
+        let assigned = view.claim_of(member).and_then(|claim| claim.assigned.as_deref());
+        view.pod(member).is_none() && assigned.is_none_or(|name| !view.world.revisions.contains_key(name))
+    });
+    if let Some(member) = unstored {
+        return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::Assign {
+            member: member.clone(),
+            revision,
+        }));
+    }
     let new: Vec<NewPod> =
         members.iter().filter_map(|member| first_pod(view, member, &members, &bootstrap)).collect();
     if !new.is_empty() {
