@@ -56,25 +56,27 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if let Some(stop) = down {
         return Next::Do(Step::Stop(stop));
     }
-    if gates::before(view, member).is_err() && progress.action != Action::PutBack {
+    let wait =
+        |notice: Notice| Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
+    let up = view.why_not_up(member).and_then(|_| gates::before(view, member));
+    if up.is_err() && progress.action != Action::PutBack {
         // Nothing was touched yet, and another member may need the claim to be mended.
         return withdraw();
     }
-    if let Some(step) = move_leader_off(view, progress, member) {
-        return step;
+    if view.members().len() > 1 && view.leader().as_ref() == Some(member) {
+        return move_leader_off(view, progress, member).unwrap_or_else(|| {
+            wait(Notice::of(Code::LeaderMoving, format!("{member} leads and does not answer just now")))
+        });
     }
     match gates::stop(view, member, &pod.uid) {
         Ok(stop) => Next::Do(Step::Stop(stop)),
-        Err(notice) => Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0)),
+        Err(notice) => wait(notice),
     }
 }
 
 /// A leader is not stopped: leadership is handed to the voter that is furthest, one that runs the
 /// target already if there is any, so that it need not move again.
 fn move_leader_off(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Option<Next> {
-    if view.members().len() < 2 || view.leader().as_ref() != Some(member) {
-        return None;
-    }
     let leader = view.up(member)?.status;
     let (to, heir) =
         view.up_members().into_iter().filter(|(other, _)| other != member).max_by_key(|(other, up)| {

@@ -1,6 +1,7 @@
 //! The roll: which outdated member is next, and whether the cluster may lose it for a moment now.
 
 use super::gates;
+use super::loss::is_lost;
 use super::probe::target_image_on_every_node;
 use super::request;
 use super::step::{Claim, Next, Record, Step};
@@ -22,8 +23,11 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
         return Some(Next::Do(Step::StoreRevision(Box::new(target.clone()))));
     }
     // What is down already and may be mended by the change goes first: bringing it up needs no gate.
-    if let Some(down) = outdated.iter().find(|member| view.up(member).is_none() && may_mend(view)) {
-        let pod = view.pod(down).filter(|pod| !pod.deleting)?;
+    let down = outdated.iter().filter(|member| gates::is_down(view, member) && !is_lost(view, member));
+    if let Some((down, pod)) = down.filter_map(|member| Some((member, view.pod(member)?))).next()
+        && !pod.deleting
+        && may_mend(view)
+    {
         return Some(claim(view, down, target, &pod.uid, Action::ReplaceMember));
     }
     if let Some((member, notice)) =
