@@ -30,7 +30,12 @@ pub fn objection_to_a_stop(world: &World, seen: &Seen, member: &MemberName) -> O
         .filter(|other| *other != member && !counts(world, other))
         .map(ToString::to_string)
         .collect();
-    (!away.is_empty()).then(|| format!("{member} is stopped while {} is away", away.join(", ")))
+    if !away.is_empty() {
+        return Some(format!("{member} is stopped while {} is away", away.join(", ")));
+    }
+    let leads = raft.voters.len() > 1 && raft.leader.as_ref() == Some(member);
+    let just_now = seen.facts.now == world.timestamp(world.now);
+    (leads && just_now).then(|| format!("{member} is stopped while it leads"))
 }
 
 /// A Pod is removed only when it serves nobody (invariant 1).
@@ -127,6 +132,10 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     let lost = |member: &MemberName| world.data(member).is_none() || world.claims[member].facts.deleting;
     if voters.keys().any(lost) || (voters.is_empty() && !world.rafts.is_empty()) {
         return Some("lost data");
+    }
+    let wanted = desired.storage_size.bytes();
+    if world.claims.values().any(|volume| volume.facts.size < wanted) {
+        return Some("storage");
     }
     if world.raft().is_some_and(|raft| raft.alarm) {
         return Some("alarm");

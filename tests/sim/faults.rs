@@ -41,11 +41,11 @@ pub enum Fault {
 
 /// How often each happens, beside the others.
 const CHANCES: &[(Fault, u64)] = &[
-    (Fault::Crash, 12),
+    (Fault::Crash, 16),
     (Fault::NodeDown, 6),
     (Fault::PodDeleted, 10),
-    (Fault::ClaimLost, 2),
-    (Fault::VolumeWiped, 2),
+    (Fault::ClaimLost, 1),
+    (Fault::VolumeWiped, 1),
     (Fault::AllWiped, 1),
     (Fault::SlowStarts, 4),
     (Fault::Isolated, 6),
@@ -54,7 +54,7 @@ const CHANCES: &[(Fault, u64)] = &[
     (Fault::Recreated, 2),
     (Fault::ForeignPod, 1),
     (Fault::Alarm, 2),
-    (Fault::Edit, 20),
+    (Fault::Edit, 30),
     (Fault::Revert, 12),
 ];
 
