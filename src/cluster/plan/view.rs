@@ -290,6 +290,10 @@ impl<'a> View<'a> {
         if !pod.container.has_run() {
             return 2 * STAGE;
         }
+        if self.up(member).is_some() {
+            // It is there; what its gate still asks for does not come by applying entries.
+            return 5 * STAGE;
+        }
         match self.answer(member).and_then(Answer::status) {
             None => 3 * STAGE,
             Some(status) => 4 * STAGE + status.raft_applied_index.min(STAGE - 1),
