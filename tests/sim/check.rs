@@ -10,6 +10,7 @@ use quorate::cluster::plan::{NewPod, Next, Plan, Record};
 use quorate::cluster::revision::{self, Revision};
 use quorate::cluster::spec::{self, deletes_volumes};
 use quorate::etcd::Minor;
+use quorate::etcd::versions::is_supported;
 
 /// Whether a member counts for quorum right now, and is not on its way out.
 pub fn counts(world: &World, member: &MemberName) -> bool {
@@ -130,6 +131,9 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     }
     let voters = world.raft().map(|raft| raft.voters.clone()).unwrap_or_default();
     let lost = |member: &MemberName| world.data(member).is_none() || world.claims[member].facts.deleting;
+    if voters.is_empty() && !is_supported(desired.version.minor) {
+        return Some("unsupported");
+    }
     if voters.keys().any(lost) || (voters.is_empty() && !world.rafts.is_empty()) {
         return Some("lost data");
     }

@@ -67,6 +67,16 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     }
     let Ok(desired) = &view.desired else { return Vec::new() };
     let mut refusals = Vec::new();
+    if let Some(revision) = view.world.revisions.keys().next() {
+        // The same UID would give the same cluster and member ids again, on empty volumes.
+        refusals.push(Notice::new(
+            Code::AllMembersLost,
+            format!(
+                "status and volume claims are gone, but revision {revision} says that this EtcdCluster had members"
+            ),
+            "bring the volume claims back; or delete this EtcdCluster and make it again to begin anew",
+        ));
+    }
     if !is_supported(desired.version.minor) {
         let newest: Vec<String> =
             SUPPORTED.iter().map(|line| line.minor.patch(line.newest_patch).to_string()).collect();

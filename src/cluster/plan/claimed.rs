@@ -11,7 +11,7 @@
 use super::gates;
 use super::records;
 use super::request;
-use super::roll::{is_canary, may_mend};
+use super::roll::{is_canary, may_mend, next_to_mend};
 use super::step::{Claim, NewPod, Next, Record, Step};
 use super::view::{View, quorum};
 use crate::api::{Action, Code, FailureStatus, ProgressStatus};
@@ -156,6 +156,9 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if let Some(next) = corrected(view, member, pod) {
         return next;
     }
+    if notice.code == Code::MemberBehind && quorum_needs_another_mended(view, member) {
+        return Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }));
+    }
     let subject = format!("back/{member}/{}", pod.revision);
     let wait = view.wait(notice, Some(member), subject, view.start_progress(member));
     if wait.overdue && progress.action != Action::PutBack {
@@ -164,6 +167,14 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         }
     }
     Next::Wait(wait)
+}
+
+/// Whether this member answers, and what it still lacks is a quorum that only the same change to
+/// another member can bring: then the claim must pass on, or both wait for each other for ever.
+fn quorum_needs_another_mended(view: &View<'_>, member: &MemberName) -> bool {
+    let voters = view.members();
+    let answering = voters.iter().filter(|voter| view.answer(voter).is_some_and(|answer| answer.status.is_ok()));
+    answering.count() < quorum(voters.len()) && next_to_mend(view).is_some_and(|(other, _)| other != *member)
 }
 
 fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {

@@ -9,6 +9,7 @@ use super::view::View;
 use crate::api::{Action, Code, StepStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
+use crate::cluster::observation::PodFacts;
 use crate::cluster::revision::Revision;
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::Hop;
@@ -23,12 +24,8 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
         return Some(Next::Do(Step::StoreRevision(Box::new(target.clone()))));
     }
     // What is down already and may be mended by the change goes first: bringing it up needs no gate.
-    let down = outdated.iter().filter(|member| gates::is_down(view, member) && !is_lost(view, member));
-    if let Some((down, pod)) = down.filter_map(|member| Some((member, view.pod(member)?))).next()
-        && !pod.deleting
-        && may_mend(view)
-    {
-        return Some(claim(view, down, target, &pod.uid, Action::ReplaceMember));
+    if let Some((down, pod)) = next_to_mend(view) {
+        return Some(claim(view, &down, target, &pod.uid, Action::ReplaceMember));
     }
     if let Some((member, notice)) =
         view.members().into_iter().find_map(|member| Some((member.clone(), view.why_not_up(&member).err()?)))
@@ -88,6 +85,16 @@ fn order(view: &View<'_>, mut members: Vec<MemberName>) -> Vec<MemberName> {
     let leader = view.leader();
     members.sort_by_key(|member| (Some(member) == leader.as_ref(), member.clone()));
     members
+}
+
+/// The next member that is down and that the change may bring up.
+pub(super) fn next_to_mend<'a>(view: &View<'a>) -> Option<(MemberName, &'a PodFacts)> {
+    if !may_mend(view) || !request::refusals(view).is_empty() {
+        return None;
+    }
+    let mut down = view.outdated().into_iter().filter_map(|member| Some((view.pod(&member)?, member)));
+    down.find(|(pod, member)| !pod.deleting && gates::is_down(view, member) && !is_lost(view, member))
+        .map(|(pod, member)| (member, pod))
 }
 
 /// Whether the change may be what brings a down member up. A hop to a new minor may not: it begins with
