@@ -37,6 +37,17 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     if let Some(step) = another_attempt(view, &bootstrap, &members) {
         return Some(step);
     }
+    // The revisions go with an EtcdCluster that is deleted; its claims stay.
+    let unstored = members.iter().find(|member| {
+        let assigned = view.claim_of(member).and_then(|claim| claim.assigned.as_deref());
+        view.pod(member).is_none() && assigned.is_none_or(|name| !view.world.revisions.contains_key(name))
+    });
+    if let Some(member) = unstored {
+        return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::Assign {
+            member: member.clone(),
+            revision,
+        }));
+    }
     let new: Vec<NewPod> =
         members.iter().filter_map(|member| first_pod(view, member, &members, &bootstrap)).collect();
     if !new.is_empty() {
@@ -56,6 +67,16 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     }
     let Ok(desired) = &view.desired else { return Vec::new() };
     let mut refusals = Vec::new();
+    if let Some(revision) = view.world.revisions.keys().next() {
+        // The same UID would give the same cluster and member ids again, on empty volumes.
+        refusals.push(Notice::new(
+            Code::AllMembersLost,
+            format!(
+                "status and volume claims are gone, but revision {revision} says that this EtcdCluster had members"
+            ),
+            "bring the volume claims back; or delete this EtcdCluster and make it again to begin anew",
+        ));
+    }
     if !is_supported(desired.version.minor) {
         let newest: Vec<String> =
             SUPPORTED.iter().map(|line| line.minor.patch(line.newest_patch).to_string()).collect();

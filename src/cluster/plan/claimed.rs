@@ -11,7 +11,7 @@
 use super::gates;
 use super::records;
 use super::request;
-use super::roll::{is_canary, may_mend};
+use super::roll::{is_canary, may_mend, next_to_mend};
 use super::step::{Claim, NewPod, Next, Record, Step};
 use super::view::{View, quorum};
 use crate::api::{Action, Code, FailureStatus, ProgressStatus};
@@ -56,28 +56,29 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if let Some(stop) = down {
         return Next::Do(Step::Stop(stop));
     }
-    if gates::before(view, member).is_err() && progress.action != Action::PutBack {
+    let wait = |notice: Notice| Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
+    let up = view.why_not_up(member).and_then(|_| gates::before(view, member));
+    if up.is_err() && progress.action != Action::PutBack {
         // Nothing was touched yet, and another member may need the claim to be mended.
         return withdraw();
     }
     if let Err(notice) = gates::budget(view, member) {
-        return Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
+        return wait(notice);
     }
-    if let Some(step) = move_leader_off(view, progress, member) {
-        return step;
+    if view.members().len() > 1 && view.leader().as_ref() == Some(member) {
+        return move_leader_off(view, progress, member).unwrap_or_else(|| {
+            wait(Notice::of(Code::LeaderMoving, format!("{member} leads and does not answer just now")))
+        });
     }
     match gates::stop(view, member, &pod.uid) {
         Ok(stop) => Next::Do(Step::Stop(stop)),
-        Err(notice) => Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0)),
+        Err(notice) => wait(notice),
     }
 }
 
 /// A leader is not stopped: leadership is handed to the voter that is furthest, one that runs the
 /// target already if there is any, so that it need not move again.
 fn move_leader_off(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Option<Next> {
-    if view.members().len() < 2 || view.leader().as_ref() != Some(member) {
-        return None;
-    }
     let leader = view.up(member)?.status;
     let (to, heir) =
         view.up_members().into_iter().filter(|(other, _)| other != member).max_by_key(|(other, up)| {
@@ -157,6 +158,9 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if let Some(next) = corrected(view, member, pod) {
         return next;
     }
+    if notice.code == Code::MemberBehind && quorum_needs_another_mended(view, member) {
+        return Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }));
+    }
     let subject = format!("back/{member}/{}", pod.revision);
     let wait = view.wait(notice, Some(member), subject, view.start_progress(member));
     if wait.overdue
@@ -166,6 +170,15 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         return next;
     }
     Next::Wait(wait)
+}
+
+/// Whether this member answers, and what it still lacks is a quorum that only the same change to
+/// another member can bring: then the claim must pass on, or both wait for each other for ever.
+fn quorum_needs_another_mended(view: &View<'_>, member: &MemberName) -> bool {
+    let voters = view.members();
+    let answering =
+        voters.iter().filter(|voter| view.answer(voter).is_some_and(|answer| answer.status.is_ok()));
+    answering.count() < quorum(voters.len()) && next_to_mend(view).is_some_and(|(other, _)| other != *member)
 }
 
 fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
