@@ -52,12 +52,13 @@ impl Operator {
         self.seen_changes = world.changes;
         let violent = world.violent;
         let facts = observe(world, &cluster, deaf, self.patience_now(world));
+        world.plans += 1;
         let plan = brain(&facts);
         self.patience = patience_after(&facts.patience, &plan.next);
         self.planned_at = Some(world.now);
         self.next_at = match &plan.next {
             Next::Do(_) => world.now,
-            Next::Wait(wait) if wait.close => world.now + 500,
+            Next::Wait(wait) if wait.close => world.now + 1_000,
             _ => world.now + ROUND,
         };
         self.pending = Some((Seen { facts, violent }, plan));

@@ -28,6 +28,9 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     }
     let unclaimed: Vec<MemberName> =
         members.iter().filter(|member| view.claim_of(member).is_none()).cloned().collect();
+    if !lost_while_forming(view).is_empty() {
+        return Some(Next::Refused);
+    }
     if !unclaimed.is_empty() {
         return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::CreateClaims {
             members: unclaimed,
@@ -62,8 +65,11 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
 
 /// What keeps a new cluster from being begun.
 pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
-    if view.cluster_id().is_some() || view.bootstrap().is_some() {
+    if view.cluster_id().is_some() {
         return Vec::new();
+    }
+    if view.bootstrap().is_some() {
+        return lost_while_forming(view);
     }
     let Ok(desired) = &view.desired else { return Vec::new() };
     let mut refusals = Vec::new();
@@ -93,6 +99,25 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         ));
     }
     refusals
+}
+
+/// A volume that is gone after members of the bootstrap have run: a new one would start empty under a
+/// member id that may have voted and acknowledged writes already.
+fn lost_while_forming(view: &View<'_>) -> Vec<Notice> {
+    let Some(bootstrap) = view.bootstrap() else { return Vec::new() };
+    let world = view.world;
+    let has_run = world.claims.values().any(|claim| claim.opened.is_some())
+        || world.pods.values().any(|pod| pod.container.has_run());
+    let unclaimed = bootstrap_members(&world.cluster.name, &bootstrap)
+        .into_iter()
+        .find(|member| view.claim_of(member).is_none())
+        .filter(|_| has_run);
+    let Some(member) = unclaimed else { return Vec::new() };
+    vec![Notice::new(
+        Code::MemberDataLost,
+        format!("{member}'s volume claim went while the cluster was forming; it is not started empty under its old id"),
+        "bring the claim back; or delete this EtcdCluster and all its claims, and make it again",
+    )]
 }
 
 fn begin(view: &View<'_>) -> Next {

@@ -9,6 +9,7 @@
 //! ```
 
 use super::gates;
+use super::loss::is_lost;
 use super::records;
 use super::request;
 use super::roll::{is_canary, may_mend, next_to_mend};
@@ -136,6 +137,8 @@ fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &Member
         .target
         .as_ref()
         .filter(|target| request::refusals(view).is_empty() && Some(&target.name) != failed.as_ref())
+        // A hop to a new minor begins with a try of the image and with all members up, not here.
+        .filter(|target| target.name == progress.revision || may_mend(view))
         .map(|target| target.name.clone());
     let own = Some(progress.revision.clone());
     let good = view.claim_of(member).and_then(|claim| claim.good.clone());
@@ -205,18 +208,43 @@ fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Nex
     let failed = view.world.cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());
     let another = target.name != pod.revision && failed != Some(target.name.as_str());
     let allowed = view.known_cluster_version().is_none_or(|floor| target.version.minor >= floor);
-    if !another || !allowed || !request::refusals(view).is_empty() {
+    if !another || !allowed || !request::refusals(view).is_empty() || !gates::is_down(view, member) {
         return None;
     }
-    gates::stop_of_a_down_member(view, member, &pod.uid)?;
-    Some(Next::Do(Step::Record(Record::Claim(Claim {
-        action: Action::ReplaceMember,
+    if !may_mend(view) {
+        // A hop to a new minor begins with all members up: so this one goes back to what it had.
+        return last_good(view, member, pod).map(|good| claim_again(view, member, pod, Action::PutBack, good));
+    }
+    Some(claim_again(view, member, pod, Action::ReplaceMember, target.name.clone()))
+}
+
+fn claim_again(view: &View<'_>, member: &MemberName, pod: &PodFacts, action: Action, revision: String) -> Next {
+    Next::Do(Step::Record(Record::Claim(Claim {
+        action,
         member: member.clone(),
-        revision: target.name.clone(),
+        revision,
         pod_uid: pod.uid.clone(),
         since: view.world.now,
         failure: None,
-    }))))
+    })))
+}
+
+/// A member that is down with a revision on which it never passed its gate, and whose claim was lost
+/// with the status or given up: what it had before still starts.
+pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
+    view.members().into_iter().find_map(|member| {
+        let pod = view.pod(&member).filter(|pod| !pod.deleting && gates::is_down(view, &member))?;
+        let good = last_good(view, &member, pod).filter(|_| !is_lost(view, &member))?;
+        Some(claim_again(view, &member, pod, Action::PutBack, good))
+    })
+}
+
+/// The revision with which a member last passed its gate, where it is another one than its Pod's and
+/// etcd still starts with it.
+fn last_good(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<String> {
+    let good = view.claim_of(member)?.good.clone().filter(|good| *good != pod.revision)?;
+    let version = view.world.revisions.get(&good)?.version;
+    view.known_cluster_version().is_none_or(|floor| version.minor >= floor).then_some(good)
 }
 
 /// The last good revision, where the member itself is what is wrong and that one still starts.
@@ -229,11 +257,7 @@ fn put_back(view: &View<'_>, member: &MemberName, pod: &PodFacts, why: &Notice) 
     if voters.len() > 1 && others < quorum(voters.len()) {
         return None;
     }
-    let good = view.claim_of(member)?.good.clone().filter(|good| *good != pod.revision)?;
-    let version = view.world.revisions.get(&good)?.version;
-    if view.known_cluster_version().is_some_and(|floor| version.minor < floor) {
-        return None;
-    }
+    let good = last_good(view, member, pod)?;
     let failed = view.revision(&pod.revision);
     let container = &pod.container;
     Some(Next::Do(Step::Record(Record::Claim(Claim {

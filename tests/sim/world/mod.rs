@@ -49,6 +49,8 @@ pub struct World {
     pub had_data: BTreeMap<u64, MemberName>,
     /// Rises with everything that a watch would show.
     pub changes: u64,
+    /// How often the planner was asked.
+    pub plans: u64,
     /// What the operator wrote, in all.
     pub writes: u64,
     /// Faults that no budget governs: a crash, a node, a hand.
@@ -81,6 +83,7 @@ impl World {
             formed: BTreeSet::new(),
             had_data: BTreeMap::new(),
             changes: 0,
+            plans: 0,
             writes: 0,
             violent: 0,
             records: Vec::new(),
