@@ -32,13 +32,19 @@ check() {
 within() { local limit=$1 began=$SECONDS; shift; "$@" && [[ $((SECONDS - began)) -le $limit ]]; }
 until_true() { local limit=$1 began=$SECONDS; shift; until "$@"; do [[ $((SECONDS - began)) -lt $limit ]] || return 1; sleep 0.3; done; }
 
-# All that a lab could leave on the host, a line each.
+# All that a lab could leave on the host, a line each; without what belongs to other labs.
 snapshot() {
-  ps -eo args | grep -E "containerd|kubelet|kube-|busybox init|coredns|local-path|$STATE" | grep -vE 'grep|go build|/compile ' | sed 's/^/process /'
+  local process kind
+  for process in /proc/[0-9]*; do
+    if grep -q quorate-lab- "$process/cgroup" && ! grep -q "quorate-lab-$QUORATE_LAB_OCTET" "$process/cgroup"; then continue; fi
+    for kind in net pid uts ipc cgroup; do echo "namespace $(readlink "$process/ns/$kind")"; done
+    grep -xE 'containerd.*|kube(let|-.*)|coredns|local-path-.*|unshare|nsenter|init' "$process/comm" | sed "s/^/process ${process##*/} /"
+  done 2>/dev/null
   awk '{print "mount", $5, $NF}' /proc/self/mountinfo
-  ip -o link | awk '{print "link", $2}'
-  ip route | sed 's/^/route /'
-  lsns -n -o TYPE,NS | grep -E 'net|pid|cgroup|uts' | sed 's/^/namespace /'
+  ip -o link | awk '{print "link", $2}' | grep -vE 'quoratelab[0-9]'
+  ip -o link | grep -oE "quoratelab$QUORATE_LAB_OCTET(-[0-9]*)?"
+  ip route | grep -vE 'quoratelab[0-9]' | sed 's/^/route /'
+  ip route | grep -w "quoratelab$QUORATE_LAB_OCTET"
   find /sys/fs/cgroup -maxdepth 2 -type d | sed 's/^/cgroup /'
   find /etc /var/lib /run /opt -xdev -maxdepth 2 -printf 'file %p\n' 2>/dev/null
   nft list ruleset 2>/dev/null | sed 's/^/nft /'

@@ -1,6 +1,8 @@
 //! The operator's process: reads its arguments, waits for its kind and its lease, runs the controllers,
 //! and ends in order. What it does in between is told in the modules of the library.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the process is I/O")]
+
 use anyhow::Context as _;
 use clap::{ArgAction, Parser};
 use kube::runtime::events::Reporter;
@@ -56,10 +58,11 @@ fn main() -> ExitCode {
         Ok(reason) if reason.exit_code() == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
+            let error = telemetry::with_causes(error.as_ref());
             if tracing::dispatcher::has_been_set() {
-                tracing::error!("{error:#}");
+                tracing::error!("{error}");
             } else {
-                eprintln!("quorate: {error:#}");
+                eprintln!("quorate: {error}");
             }
             ExitCode::FAILURE
         }

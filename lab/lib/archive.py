@@ -108,7 +108,11 @@ def write(args):
 
 def names(args):
     """Prints the image names as containerd will call them: "quorate:dev" is docker.io/library/quorate:dev there."""
-    with tarfile.open(args.tar) as tar:
+    try:
+        tar = tarfile.open(args.tar)
+    except tarfile.ReadError:
+        sys.exit(f"{args.tar}: not a tar archive")
+    with tar:
         members = {m.name.removeprefix("./"): m for m in tar.getmembers()}
         found = []
         if "index.json" in members:

@@ -147,7 +147,7 @@ build_binary() {
         -o "$out/.$binary.part" "$(main_package "$component" "$binary")" &&
       mv "$out/.$binary.part" "$out/$binary"
   ) 9>"$LAB_CACHE/locks/build-$component-$version" >"$log" 2>&1 || {
-    echo failed
+    echo failed >&2
     tail -n 20 "$log" >&2
     die "building $binary v$version failed" "see $log; does v$version exist, and is the Go module proxy (go env GOPROXY) reachable?"
   }
@@ -156,6 +156,7 @@ build_binary() {
 # Builds etcd, etcdctl and etcdutl of any released version.
 build_etcd() {
   local binary
+  [[ $1 != 3.[0-4].* && $1 != [0-2].* ]] || die "etcd $1 cannot be built from Go modules" "they begin with 3.5.0; Debian's package etcd-server is a 3.4"
   for binary in etcd etcdctl etcdutl; do build_binary etcd "$1" "$binary"; done
 }
 

@@ -5,6 +5,7 @@
 LAB_CGROUP=quorate-lab-$LAB_OCTET
 
 node_dir() { echo "$LAB_STATE/nodes/$1"; }
+# 2 for node-2.
 node_index() { echo "${1#node-}"; }
 
 # The nodes of the running lab, one a line.
@@ -97,13 +98,15 @@ kill_cgroup() {
 delete_cgroups() {
   local controller
   for controller in $(cgroup_controllers); do
-    [[ ! -d $CGROUP_V1_ROOT/$controller/$LAB_CGROUP ]] || find "$CGROUP_V1_ROOT/$controller/$LAB_CGROUP" -depth -type d -exec rmdir {} +
+    [[ ! -d $CGROUP_V1_ROOT/$controller/$1 ]] || find "$CGROUP_V1_ROOT/$controller/$1" -depth -type d -exec rmdir {} +
   done
 }
 
 # stop_node NODE: a power cut. What is on its disk stays; start_node boots it again.
 stop_node() {
   kill_cgroup "$LAB_CGROUP/$1"
+  # A machine that boots has none, and the kubelet's cAdvisor waits three seconds for each container that it sees there.
+  delete_cgroups "$LAB_CGROUP/$1"
   delete_link "$LAB_BRIDGE-$(node_index "$1")"
 }
 

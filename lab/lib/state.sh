@@ -21,7 +21,7 @@ lab_is_up() {
 clean_up() {
   kill_cgroup "$LAB_CGROUP"
   delete_links
-  delete_cgroups
+  delete_cgroups "$LAB_CGROUP"
   # All mounts were the nodes' own and are gone with them; --one-file-system in case that is ever wrong.
   rm -rf --one-file-system "${LAB_STATE:?}"/{nodes,bin,up,kubeconfig,kube-proxy.conf,addons.log}
   rmdir "$LAB_STATE" 2>/dev/null || true

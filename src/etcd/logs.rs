@@ -2,20 +2,21 @@
 
 use super::types::EtcdVersion;
 
-/// What etcd says, last, before it exits 1 because it was started with `--initial-cluster-state=existing` on a directory
-/// without a WAL and could ask no other member about the cluster. 3.5.9, 3.5.35, 3.6.16 and 3.7.3 print it as the
-/// `error` of the message `discovery failed`.
+/// What etcd says, last, before it exits 1 because it was started with `--initial-cluster-state=existing`
+/// on a directory without a WAL and could ask no other member about the cluster. 3.5.9, 3.5.35, 3.6.16 and
+/// 3.7.3 print it as the `error` of the message `discovery failed`.
 ///
 /// Source: `bootstrapExistingClusterNoWAL` in
-/// <https://github.com/etcd-io/etcd/blob/v3.6.4/server/etcdserver/bootstrap.go>, with the error of `GetClusterFromRemotePeers`.
+/// <https://github.com/etcd-io/etcd/blob/v3.6.4/server/etcdserver/bootstrap.go>, with the error of
+/// `GetClusterFromRemotePeers`.
 const NO_WAL_AND_NOBODY_TO_ASK: &str =
     "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs";
 
 /// Whether the log is that of a member that found its data directory empty and therefore did not start.
 ///
-/// Under the guard (`--initial-cluster=<only itself> --initial-cluster-state=existing`) there is nobody to ask, so this is
-/// how an emptied volume shows. Without it the text has a second cause: a member that starts for the first time, and cannot
-/// reach the others. Where a WAL exists etcd never gets here.
+/// Under the guard (`--initial-cluster=<only itself> --initial-cluster-state=existing`) there is nobody to
+/// ask, so this is how an emptied volume shows. Without it the text has a second cause: a member that starts
+/// for the first time, and cannot reach the others. Where a WAL exists etcd never gets here.
 pub fn says_data_dir_is_empty(log: &str) -> bool {
     log.contains(NO_WAL_AND_NOBODY_TO_ASK)
 }

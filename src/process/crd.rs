@@ -31,8 +31,10 @@ impl Sight {
     fn of<T>(answer: Result<T, kube::Error>) -> Self {
         match answer {
             Ok(_) => Self::Served,
-            Err(kube::Error::Api(status)) if status.is_not_found() => Self::Missing,
-            Err(kube::Error::Api(status)) if status.is_forbidden() => Self::Forbidden(status.message),
+            // By code: while nobody has ever installed a kind of the group, the API server answers with
+            // plain text, which has no reason.
+            Err(kube::Error::Api(status)) if status.code == 404 => Self::Missing,
+            Err(kube::Error::Api(status)) if status.code == 403 => Self::Forbidden(status.message),
             Err(error) => Self::Unreachable(one_line(&error)),
         }
     }
@@ -110,13 +112,16 @@ mod tests {
         assert_eq!(Sight::of(Ok(())), Sight::Served);
         assert_eq!(Sight::Served.complaint(None), None);
 
-        let missing =
-            Sight::of(api_error(404, "NotFound", "the server could not find the requested resource"));
-        let text = missing.complaint(None).unwrap();
-        assert!(
-            text.contains("etcdclusters.quorate.dev is not installed") && text.contains("kubectl apply"),
-            "{text}"
-        );
+        for (reason, message) in [
+            ("NotFound", "the server could not find the requested resource"),
+            ("Failed to parse error data", "404 page not found"),
+        ] {
+            let text = Sight::of(api_error(404, reason, message)).complaint(None).unwrap();
+            assert!(
+                text.contains("etcdclusters.quorate.dev is not installed") && text.contains("kubectl apply"),
+                "{text}"
+            );
+        }
 
         let forbidden = Sight::of(api_error(403, "Forbidden", "User x cannot list resource"));
         let text = forbidden.complaint(Some("apps")).unwrap();

@@ -1,9 +1,9 @@
 //! The clients with which the process talks to Kubernetes: time limits, retries, the name it goes by.
 
+use super::telemetry::with_causes;
 use axum::http::{HeaderValue, header};
 use kube::config::InferConfigError;
 use kube::{Client, Config};
-use std::error::Error as _;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,17 +67,7 @@ pub fn one_line(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return format!("{} (HTTP {})", status.message, status.code);
     }
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // kube's own messages often repeat their cause.
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+    with_causes(error)
 }
 
 #[cfg(test)]

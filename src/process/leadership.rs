@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 /// How long what acts may take to end in order. It leaves time to release the lease before
 /// [`Reason::grace`] is over: the other replica then takes over within seconds.
-const DRAIN: Duration = Duration::from_secs(3);
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Waits for the lease (no candidate: acts at once), carries `work` on while the lease is ours, and returns
 /// when it has ended. `work` is expected to end when shutdown is requested, and not before.
@@ -79,6 +79,7 @@ async fn ended(work: &mut JoinHandle<()>, shutdown: &Shutdown, drain: Duration) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::lease::Timing;
     use super::super::lease::tests::{answer, candidate, failure, lease};
     use super::*;
     use std::sync::Arc;
@@ -129,6 +130,11 @@ mod tests {
         let reason = shutdown.requested().await;
         assert_eq!(reason, Reason::LeaseLost("it holds it now".into()));
         assert_eq!(reason.exit_code(), 1);
+    }
+
+    #[test]
+    fn draining_and_releasing_fit_into_the_grace_of_a_signal() {
+        assert!(DRAIN + Timing::DEFAULT.retry < Reason::Signal("SIGTERM").grace());
     }
 
     #[tokio::test]

@@ -165,28 +165,33 @@ impl Candidate {
     /// stop acting at once.
     pub async fn keep(&mut self) -> String {
         let mut next = self.renewed + self.timing.retry;
-        let mut failure = "it was not renewed in time".to_owned();
+        let mut failure = None;
         loop {
             let deadline = self.renewed + self.timing.renew_deadline;
             sleep_until(next.min(deadline)).await;
             let sent = Instant::now();
             if sent >= deadline {
-                return format!("not renewed for {:?}: {failure}", self.timing.renew_deadline);
+                let why = failure.as_deref().unwrap_or("this process did not get to run");
+                return format!("not renewed for {:?}: {why}", self.timing.renew_deadline);
             }
             next = sent + self.timing.retry;
             match tokio::time::timeout_at(deadline, self.attempt_in_time()).await {
-                Ok(Ok(Attempt::Held)) => self.renewed = sent,
+                Ok(Ok(Attempt::Held)) => {
+                    self.renewed = sent;
+                    failure = None;
+                }
                 Ok(Ok(Attempt::Waiting { holder, .. })) => return format!("{holder} holds it now"),
                 // Look at once: it may already be somebody else's.
                 Ok(Ok(Attempt::Raced)) => {
-                    "somebody else wrote it".clone_into(&mut failure);
+                    failure = Some("somebody else wrote it".to_owned());
                     next = sent + self.timing.retry / 10;
                 }
                 Ok(Err(why)) => {
                     tracing::warn!(lease = %self.name, "the lease could not be renewed: {why}; trying again");
-                    failure = why;
+                    failure = Some(why);
                 }
-                Err(_) => "no answer".clone_into(&mut failure),
+                // The deadline came in the middle of a try: the top of the loop says so.
+                Err(_) => failure = failure.or_else(|| Some("no answer".to_owned())),
             }
         }
     }

@@ -52,6 +52,15 @@ pub fn init(format: Option<LogFormat>, filter: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// An error and its causes in one line. A cause that the text already tells is not told again: many
+/// errors name their cause and hand it out as well.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(error.source(), |cause| cause.source()).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
 fn parse(filter: &str) -> Result<EnvFilter, Error> {
     let filter = if filter.trim().is_empty() { DEFAULT_FILTER } else { filter };
     EnvFilter::try_new(filter).map_err(|error| Error::Filter(filter.to_owned(), error))
@@ -67,6 +76,20 @@ mod tests {
         assert_eq!(LogFormat::choose(None, false), LogFormat::Json);
         assert_eq!(LogFormat::choose(Some(LogFormat::Json), true), LogFormat::Json);
         assert_eq!(LogFormat::choose(Some(LogFormat::Text), false), LogFormat::Text);
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read: {0}")]
+        struct Read(#[source] std::io::Error);
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot start")]
+        struct Start(#[source] Read);
+        assert_eq!(
+            with_causes(&Start(Read(std::io::Error::other("gone")))),
+            "cannot start: cannot read: gone"
+        );
     }
 
     #[test]

@@ -60,6 +60,9 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         // Nothing was touched yet, and another member may need the claim to be mended.
         return withdraw();
     }
+    if let Err(notice) = gates::budget(view, member) {
+        return Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
+    }
     if let Some(step) = move_leader_off(view, progress, member) {
         return step;
     }
@@ -156,10 +159,11 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     }
     let subject = format!("back/{member}/{}", pod.revision);
     let wait = view.wait(notice, Some(member), subject, view.start_progress(member));
-    if wait.overdue && progress.action != Action::PutBack {
-        if let Some(next) = put_back(view, member, pod, &wait.notice) {
-            return next;
-        }
+    if wait.overdue
+        && progress.action != Action::PutBack
+        && let Some(next) = put_back(view, member, pod, &wait.notice)
+    {
+        return next;
     }
     Next::Wait(wait)
 }

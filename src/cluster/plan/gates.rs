@@ -70,6 +70,23 @@ pub(super) fn before(view: &View<'_>, member: &MemberName) -> Result<(), Notice>
     list_is_as_wanted(view)
 }
 
+/// Whether the disruption budget lets the member go. Its controller needs a moment to see that another
+/// member is back, so asking first spares a refused eviction.
+///
+/// # Errors
+/// When it does not.
+pub(super) fn budget(view: &View<'_>, member: &MemberName) -> Result<(), Notice> {
+    let status = view.world.budget.as_ref().and_then(|budget| budget.status.as_ref());
+    let allowed = status.map_or(0, |status| status.disruptions_allowed);
+    if allowed > 0 || view.pod(member).is_some_and(|pod| !pod.ready) {
+        return Ok(());
+    }
+    Err(Notice::of(
+        Code::DisruptionBudget,
+        format!("{member} must wait: its disruption budget allows no eviction just now"),
+    ))
+}
+
 /// The gate before a stop, in full: [`before`], and a proposal that committed just now.
 ///
 /// # Errors

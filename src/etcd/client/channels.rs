@@ -85,7 +85,7 @@ pub(super) struct Link {
 #[derive(Default)]
 struct Slot {
     dialled: u64,
-    client: Option<etcd_client::Client>,
+    client: Option<Arc<etcd_client::Client>>,
 }
 
 impl Link {
@@ -94,14 +94,15 @@ impl Link {
     }
 
     /// The channel and its number, a new one if there is none.
-    pub(super) async fn channel(&self) -> Result<(u64, etcd_client::Client), etcd_client::Error> {
+    pub(super) async fn channel(&self) -> Result<(u64, Arc<etcd_client::Client>), etcd_client::Error> {
         {
             let slot = locked(&self.slot);
             if let Some(client) = &slot.client {
                 return Ok((slot.dialled, client.clone()));
             }
         }
-        let client = transport::channel(&self.endpoint).await?;
+        // Boxed: etcd-client's Client and its futures are several kB, and an observation makes many calls at once.
+        let client = Arc::new(Box::pin(transport::channel(&self.endpoint)).await?);
         let mut slot = locked(&self.slot);
         slot.dialled += 1;
         slot.client = Some(client.clone());

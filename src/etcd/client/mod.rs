@@ -87,7 +87,7 @@ impl MemberClient {
 
     /// The member list as the quorum knows it, in the order of etcd; no raft entry. Limit 2 s.
     pub async fn member_list(&self) -> Result<Vec<ListedMember>, EtcdError> {
-        self.call(Call::MemberList, READ_LIMIT, async |client: Client| {
+        self.call(Call::MemberList, READ_LIMIT, async |client: Arc<Client>| {
             // etcd-client asks for the list with `linearizable: false`, always, and a member that was cut off would
             // answer an old one: https://github.com/etcdv3/etcd-client/blob/829fddd8c416630a0c962670afda5a559bf4b513/src/rpc/cluster.rs#L105
             // After a linearizable read the member has applied all that was committed before it, and with
@@ -102,7 +102,7 @@ impl MemberClient {
     /// Whether a proposal commits through this member: one `AlarmList` is exactly one raft entry and touches
     /// no key. Its answer is not used; alarms are in [`MemberStatus::alarms`]. Limit 2 s.
     pub async fn commit_probe(&self) -> Result<(), EtcdError> {
-        self.call(Call::AlarmList, READ_LIMIT, async |client: Client| {
+        self.call(Call::AlarmList, READ_LIMIT, async |client: Arc<Client>| {
             client.maintenance_client().alarm(AlarmAction::Get, AlarmType::None, None).await?;
             Ok(())
         })
@@ -118,9 +118,10 @@ impl MemberClient {
     pub async fn move_leader(&self, expected: Identity, to: MemberId) -> Result<(), EtcdError> {
         let call = Call::MoveLeader;
         let found = self
-            .call(call, MOVE_LEADER_LIMIT, async |client: Client| {
+            .call(call, MOVE_LEADER_LIMIT, async |client: Arc<Client>| {
                 let now = status(client.clone()).await?;
                 let found = Identity { cluster_id: now.cluster_id, member_id: now.member_id };
+                // Should the channel reconnect to somebody else right here, `to` is no member there: refused.
                 if found == expected {
                     client.maintenance_client().move_leader(to.0).await?;
                 }
@@ -139,7 +140,7 @@ impl MemberClient {
         &self,
         call: Call,
         limit: Duration,
-        ask: impl FnOnce(Client) -> F,
+        ask: impl FnOnce(Arc<Client>) -> F,
     ) -> Result<T, EtcdError>
     where
         F: Future<Output = Result<T, Failure>>,
@@ -151,14 +152,14 @@ impl MemberClient {
             member: member(),
             source: Box::new(source),
         })?;
-        // Boxed: the future holds copies of etcd-client's Client and is some 15 kB.
+        // Boxed for its size, as in `Link::channel`.
         let error = match timeout(limit, Box::pin(ask(client))).await {
             Ok(Ok(answer)) => return Ok(answer),
             Err(_) => EtcdError::TimedOut { call, member: member(), limit },
             Ok(Err(Failure::Incomplete(missing))) => {
                 EtcdError::Incomplete { call, member: member(), missing }
             }
-            // The status is taken out: as etcd-client's source() says nothing of what is inside.
+            // The status is taken out: the source() of etcd-client's error is None.
             Ok(Err(Failure::Client(etcd_client::Error::GRpcStatus(status)))) => {
                 EtcdError::Grpc { call, member: member(), source: Box::new(status) }
             }
@@ -178,7 +179,7 @@ impl MemberClient {
     }
 }
 
-async fn status(client: Client) -> Result<MemberStatus, Failure> {
+async fn status(client: Arc<Client>) -> Result<MemberStatus, Failure> {
     let answer = client.maintenance_client().status().await?;
     let header = answer.header().ok_or(Failure::Incomplete("header"))?;
     Ok(MemberStatus {
@@ -197,7 +198,7 @@ async fn status(client: Client) -> Result<MemberStatus, Failure> {
     })
 }
 
-async fn linearizable_read(client: Client) -> Result<(), Failure> {
+async fn linearizable_read(client: Arc<Client>) -> Result<(), Failure> {
     // Any key does. This one is etcdctl's for `endpoint health`.
     let options = GetOptions::new().with_count_only().with_limit(1);
     client.kv_client().get("health", Some(options)).await?;

@@ -1,0 +1,13 @@
+//! The client, and upgrades by hand with it, against real etcd processes on loopback. No Kubernetes.
+//!
+//! Run with `cargo test --test etcd`. The binaries come from `lab/lab etcd VERSION`, which builds them once;
+//! `QUORATE_LAB` names another lab.
+
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests and tools are I/O")]
+// clippy.toml allows these in tests, but clippy knows only the bodies of `#[test]` functions as tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod client;
+mod guard;
+mod harness;
+mod roll;
