@@ -26,7 +26,7 @@ SEEDS ?=
 # Which tests of tests/e2e and tests/etcd run; all when empty.
 TESTS ?=
 
-CLIPPY := cargo clippy --locked --all-targets -- -D warnings
+CLIPPY := cargo clippy --locked --all-targets --features demo -- -D warnings
 # Each kind of test is a binary of its own; what a branch does not have yet is left out.
 HAVE = $(if $(wildcard tests/$(1)/main.rs),$(2))
 STAGES ?= $(CACHE)/stages.$(shell echo $$PPID)
@@ -36,7 +36,7 @@ LAB := lab/lab
 ##@ Try
 
 demo: deps ## An upgrade under load, before your eyes. CONTEXT=name IMAGE=… uses a cluster of your kubeconfig.
-	hack/demo
+	demo/demo
 
 install: $(if $(CONTEXT),,build) ## Build the image, load it into the lab, install the chart there. Again and again without harm.
 	hack/install
