@@ -213,12 +213,19 @@ fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Nex
     }
     if !may_mend(view) {
         // A hop to a new minor begins with all members up: so this one goes back to what it had.
-        return last_good(view, member, pod).map(|good| claim_again(view, member, pod, Action::PutBack, good));
+        return last_good(view, member, pod)
+            .map(|good| claim_again(view, member, pod, Action::PutBack, good));
     }
     Some(claim_again(view, member, pod, Action::ReplaceMember, target.name.clone()))
 }
 
-fn claim_again(view: &View<'_>, member: &MemberName, pod: &PodFacts, action: Action, revision: String) -> Next {
+fn claim_again(
+    view: &View<'_>,
+    member: &MemberName,
+    pod: &PodFacts,
+    action: Action,
+    revision: String,
+) -> Next {
     Next::Do(Step::Record(Record::Claim(Claim {
         action,
         member: member.clone(),
