@@ -26,6 +26,11 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     if view.world.cluster.status.bootstrap.is_none() {
         return Some(Next::Do(Step::Record(Record::Bootstrap(bootstrap))));
     }
+    if let Some(version) = starting_version(view, &bootstrap).filter(|v| v.to_string() != bootstrap.version) {
+        // Pinned anew before the first member starts on it: once one has served, the pin decides.
+        let version = version.to_string();
+        return Some(Next::Do(Step::Record(Record::Bootstrap(BootstrapStatus { version, ..bootstrap }))));
+    }
     let unclaimed: Vec<MemberName> =
         members.iter().filter(|member| view.claim_of(member).is_none()).cloned().collect();
     if !lost_while_forming(view).is_empty() {
@@ -140,8 +145,11 @@ fn begin(view: &View<'_>) -> Next {
 fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<EtcdVersion> {
     let pinned: Option<EtcdVersion> = bootstrap.version.parse().ok();
     let wanted = view.desired.as_ref().ok().map(|desired| desired.version);
-    let begun = view.world.claims.values().any(|claim| claim.opened.is_some())
-        || view.world.answers.values().any(|answer| answer.status.is_ok());
+    let serves_or_is_about_to = view.world.answers.values().any(|answer| answer.status.is_ok())
+        || view.world.pods.values().any(|pod| {
+            !pod.deleting && pod.container.running_since.is_some() && pod.container.restarts == 0
+        });
+    let begun = serves_or_is_about_to || view.world.claims.values().any(|claim| claim.opened.is_some());
     if begun { pinned } else { wanted.filter(|wanted| is_supported(wanted.minor)).or(pinned) }
 }
 

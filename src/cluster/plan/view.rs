@@ -65,7 +65,15 @@ impl<'a> View<'a> {
             .status
             .bootstrap
             .clone()
-            .or_else(|| self.world.claims.values().find_map(|claim| claim.bootstrap.clone()))
+            .or_else(|| {
+                self.world.claims.values().find_map(|claim| {
+                    let noted = claim.bootstrap.clone()?;
+                    // It may have been pinned anew since the claim was made.
+                    let assigned = claim.assigned.as_ref().and_then(|name| self.world.revisions.get(name));
+                    let version = assigned.map_or(noted.version, |revision| revision.version.to_string());
+                    Some(BootstrapStatus { version, ..noted })
+                })
+            })
     }
 
     /// Every voter with its id, as noted when the cluster formed. The claims say it, whatever becomes
