@@ -145,10 +145,11 @@ fn begin(view: &View<'_>) -> Next {
 fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<EtcdVersion> {
     let pinned: Option<EtcdVersion> = bootstrap.version.parse().ok();
     let wanted = view.desired.as_ref().ok().map(|desired| desired.version);
-    let serves_or_is_about_to = view.world.answers.values().any(|answer| answer.status.is_ok())
-        || view.world.pods.values().any(|pod| {
-            !pod.deleting && pod.container.running_since.is_some() && pod.container.restarts == 0
-        });
+    let serves_or_is_about_to =
+        view.world.answers.values().any(|answer| answer.status.is_ok())
+            || view.world.pods.values().any(|pod| {
+                !pod.deleting && pod.container.running_since.is_some() && pod.container.restarts == 0
+            });
     let begun = serves_or_is_about_to || view.world.claims.values().any(|claim| claim.opened.is_some());
     if begun { pinned } else { wanted.filter(|wanted| is_supported(wanted.minor)).or(pinned) }
 }
