@@ -138,16 +138,16 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     }
     let voters = world.raft().map(|raft| raft.voters.clone()).unwrap_or_default();
     let lost = |member: &MemberName| world.data(member).is_none() || world.claims[member].facts.deleting;
-    let begun = plan.refusals.iter().any(|refusal| refusal.code == Code::AllMembersLost);
-    if voters.is_empty() && begun && !world.revisions.is_empty() {
-        // The status was emptied within the moment between the first revision and the first claim.
-        return Some("life without status");
-    }
     if voters.is_empty() && !is_supported(desired.version.minor) {
         return Some("unsupported");
     }
     if voters.keys().any(lost) || (voters.is_empty() && !world.rafts.is_empty()) {
         return Some("lost data");
+    }
+    let begun = plan.refusals.iter().any(|refusal| refusal.code == Code::AllMembersLost);
+    if voters.is_empty() && begun && !world.revisions.is_empty() {
+        // The status was emptied within the moment between the first revision and the first claim.
+        return Some("life without status");
     }
     let wanted = desired.storage_size.bytes();
     if world.claims.values().any(|volume| volume.facts.size < wanted) {

@@ -4,7 +4,9 @@
 
 mod act;
 mod check;
+mod exhaustive;
 mod faults;
+mod mutants;
 mod named;
 mod observe;
 mod operator;

@@ -19,12 +19,15 @@ pub type Brain = fn(&Observation) -> Plan;
 /// A look at the world this often while nothing is expected to move.
 const ROUND: u64 = 10_000;
 
+/// Lives through the whole act and dies before the report.
+pub const DIES_BEFORE_THE_REPORT: usize = usize::MAX - 1;
+
 #[derive(Clone, Debug, Default)]
 pub struct Operator {
     pub patience: Patience,
-    planned_at: Option<u64>,
-    next_at: u64,
-    seen_changes: u64,
+    pub planned_at: Option<u64>,
+    pub next_at: u64,
+    pub seen_changes: u64,
     /// A plan that was made and not carried out yet.
     pub pending: Option<(Seen, Plan)>,
     pub last: Option<Plan>,
@@ -82,6 +85,10 @@ impl Operator {
             world.say(|| format!("{outcome:?}: {}", brief(&format!("{step:?}"))));
             match outcome {
                 Outcome::Killed => {
+                    self.restart();
+                    return false;
+                }
+                _ if pieces == DIES_BEFORE_THE_REPORT => {
                     self.restart();
                     return false;
                 }

@@ -1,7 +1,7 @@
 //! Tables of the planner: one obstacle at a time, and what is done about it.
 
 use super::{Next, Record, Step, plan};
-use crate::api::{Action, Code, FailureStatus, ProgressStatus};
+use crate::api::{Action, FailureStatus, ProgressStatus};
 use crate::cluster::fixtures::{edited, healthy, member, silence};
 use crate::cluster::observation::{Observation, Ownership, ProbeFacts, ProbeState};
 use crate::cluster::revision::Revision;

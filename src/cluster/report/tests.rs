@@ -33,7 +33,7 @@ fn a_healthy_cluster_is_available_and_ready_and_nothing_else() {
 fn what_was_reported_once_is_not_written_again() {
     let mut world = healthy("version: 3.6.16");
     world.cluster.status = reported(&world).status;
-    world.now += Duration::from_secs(60);
+    world.now += Duration::from_mins(1);
     for answer in world.answers.values_mut() {
         // A quiet cluster moves a little all the time.
         let status = answer.status.as_mut().unwrap();
