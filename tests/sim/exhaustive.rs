@@ -72,7 +72,8 @@ fn fingerprint(node: &Node) -> u64 {
     let mut status = cluster.status.clone();
     if let Some(progress) = &mut status.progress {
         progress.since = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.timestamp(0));
-        progress.pod_uid = progress.pod_uid.take().filter(|uid| world.pods.values().any(|pod| pod.uid == *uid));
+        progress.pod_uid =
+            progress.pod_uid.take().filter(|uid| world.pods.values().any(|pod| pod.uid == *uid));
     }
     format!("{:?} {:?} {status:?}", cluster.spec.version, cluster.deleting).hash(&mut hash);
     for (member, pod) in &world.pods {
@@ -91,7 +92,11 @@ fn fingerprint(node: &Node) -> u64 {
     }
     for (member, volume) in &world.claims {
         format!("{member} {:?}", volume.facts).hash(&mut hash);
-        volume.data.as_ref().map(|data| (data.opened, data.cluster_version, data.storage_version)).hash(&mut hash);
+        volume
+            .data
+            .as_ref()
+            .map(|data| (data.opened, data.cluster_version, data.storage_version))
+            .hash(&mut hash);
     }
     for raft in world.rafts.values() {
         (&raft.leader, raft.cluster_version, raft.published.len()).hash(&mut hash);
@@ -101,7 +106,8 @@ fn fingerprint(node: &Node) -> u64 {
     }
     world.revisions.keys().collect::<Vec<_>>().hash(&mut hash);
     let due = world.changes != operator.seen_changes;
-    (due, operator.next_at.saturating_sub(now), &operator.patience.subject, operator.patience.best > 0).hash(&mut hash);
+    (due, operator.next_at.saturating_sub(now), &operator.patience.subject, operator.patience.best > 0)
+        .hash(&mut hash);
     hash.finish()
 }
 
@@ -127,7 +133,12 @@ fn events(node: &Node) -> Vec<Event> {
 #[case::one_member_minor(1, "3.5.35", "3.6.16", 2)]
 #[case::three_members_patch(3, "3.6.14", "3.6.16", 1)]
 #[case::three_members_minor(3, "3.5.35", "3.6.16", 1)]
-fn every_interleaving_of_a_hop(#[case] members: u32, #[case] from: &str, #[case] to: &str, #[case] faults: u8) {
+fn every_interleaving_of_a_hop(
+    #[case] members: u32,
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] faults: u8,
+) {
     let first = spec(&format!(
         "{{version: {from}, replicas: {members}, rollout: {{memberDeadline: 20s, allowDowntime: true}}}}"
     ));
