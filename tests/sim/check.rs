@@ -189,6 +189,11 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
         return Err(format!("it never rests; the last step is {step:?}"));
     }
     if let Some(excuse) = excuse(world, plan) {
+        // What a person must do about the spec is said.
+        let silent = plan.refusals.is_empty() && !matches!(plan.next, Next::Paused);
+        if silent && matches!(excuse, "hop" | "replicas" | "storage" | "downtime" | "failed before" | "invalid spec") {
+            return Err(format!("{excuse}, and nobody is told: {:?}", plan.next));
+        }
         return Ok(excuse);
     }
     let target = spec::parse(&cluster.spec)

@@ -89,7 +89,7 @@ fn fingerprint(node: &Node) -> u64 {
         };
         let deleting =
             pod.deleting.as_ref().map(|deletion| (ahead(deletion.answers_until), ahead(deletion.gone_at)));
-        (member, state, deleting, &pod.revision, pod.ready, pod.restarts, pod.exit_code, pod.node)
+        (member, state, deleting, &pod.revision, pod.ready, pod.restarts.min(4), pod.exit_code, pod.node)
             .hash(&mut hash);
     }
     for (member, volume) in &world.claims {
