@@ -10,4 +10,5 @@
 pub mod api;
 pub mod cluster;
 pub mod etcd;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the process is I/O")]
 pub mod process;

@@ -1,6 +1,8 @@
 //! The operator's process: reads its arguments, waits for its kind and its lease, runs the controllers,
 //! and ends in order. What it does in between is told in the modules of the library.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the process is I/O")]
+
 use anyhow::Context as _;
 use clap::{ArgAction, Parser};
 use kube::runtime::events::Reporter;

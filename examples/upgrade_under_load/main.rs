@@ -1,6 +1,7 @@
 //! Changes `spec.version` of an `EtcdCluster` while clients write, and shows what happens: the heart of
 //! `make demo`. It only edits the spec and looks; everything else is the operator's doing.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests and tools are I/O")]
 #![allow(missing_docs, clippy::print_stdout, reason = "a program for the terminal")]
 
 mod screen;

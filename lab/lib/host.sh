@@ -40,20 +40,28 @@ missing_packages() {
 }
 
 install_packages() {
-  local missing policy=/usr/sbin/policy-rc.d mine='' failed=''
+  local missing
   command -v apt-get >/dev/null || die "this is not Debian: apt-get is missing" "use Debian 12, or install by hand: ${LAB_PACKAGES[*]}"
   mapfile -t missing < <(missing_packages)
   [[ ${#missing[@]} -gt 0 ]] || return 0
   say "installing Debian packages: ${missing[*]}"
-  # Debian starts a daemon as soon as its package is installed. The lab wants containerd's binary, not a containerd on the host.
-  if [[ ! -e $policy ]]; then
-    mine=yes
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod 755 "$policy"
-  fi
-  apt_install "${missing[@]}" || { apt-get -qq update && apt_install "${missing[@]}"; } || failed=yes
-  [[ -z $mine ]] || rm -f "$policy"
-  [[ -z $failed ]] || die "apt-get could not install ${missing[*]}" "see $LAB_CACHE/apt.log; is the Debian mirror in /etc/apt reachable?"
+  without_daemons apt_install "${missing[@]}" || { apt-get -qq update && without_daemons apt_install "${missing[@]}"; } ||
+    die "apt-get could not install ${missing[*]}" "see $LAB_CACHE/logs/apt.log; is the Debian mirror in /etc/apt reachable?"
 }
 
-apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >>"$LAB_CACHE/apt.log" 2>&1; }
+apt_install() {
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@" >>"$LAB_CACHE/logs/apt.log" 2>&1
+}
+
+# Debian starts a daemon as soon as its package is installed. The lab wants containerd's binary, not a containerd on the host.
+without_daemons() {
+  (
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+      trap 'rm -f "$policy"' EXIT
+      printf '#!/bin/sh\nexit 101\n' >"$policy"
+      chmod 755 "$policy"
+    fi
+    "$@"
+  )
+}

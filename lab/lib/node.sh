@@ -5,6 +5,7 @@
 LAB_CGROUP=quorate-lab-$LAB_OCTET
 
 node_dir() { echo "$LAB_STATE/nodes/$1"; }
+# 2 for node-2.
 node_index() { echo "${1#node-}"; }
 
 # The nodes of the running lab, one a line.

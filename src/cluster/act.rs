@@ -68,7 +68,7 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::StoreRevision(revision) => return hands.store_revision(revision).await,
         Step::CreateClaims { members, revision } => return hands.create_claims(members, revision).await,
         Step::Assign { member, revision } => {
-            hands.annotate(member, json!({ labels::ASSIGNED: revision })).await?
+            hands.annotate(member, json!({ labels::ASSIGNED: revision })).await?;
         }
         Step::CreatePods(new) => return hands.create_pods(new).await,
         Step::Guard(members) => hands.guard(members).await?,
@@ -81,7 +81,7 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
                 .move_leader(from, Identity { cluster_id: *cluster_id, member_id: *from_id }, *to_id)
                 .await?;
         }
-        Step::Stop(stop) => return hands.stop(stop).await,
+        Step::Stop(proven) => return hands.stop(proven).await,
         Step::CreateProbes { nodes, revision } => return hands.create_probes(nodes, revision).await,
         Step::DeleteProbes(probes) => {
             try_join_all(probes.iter().map(|(pod, uid)| hands.delete::<Pod>(pod, Some(uid)))).await?;

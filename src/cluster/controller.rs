@@ -79,7 +79,7 @@ async fn pass(
     let uid = cluster.uid().unwrap_or_default();
     let span = tracing::info_span!("reconcile", namespace, cluster = name);
     let begun = Instant::now();
-    let result = reconcile(&ctx, &namespace, &name).instrument(span.clone()).await;
+    let result = Box::pin(reconcile(&ctx, &namespace, &name)).instrument(span.clone()).await;
     ctx.metrics.reconciled(begun.elapsed(), result.as_ref().err().map(Error::kind));
     Ok(match result {
         Ok(Some(next)) => Action::requeue(next),

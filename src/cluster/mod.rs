@@ -1,14 +1,19 @@
 //! The loop of one cluster: observe (I/O) → plan (pure) → act (I/O) → report (pure).
 
+#[allow(clippy::disallowed_types, reason = "carries steps out through the API server")]
 pub mod act;
+#[allow(clippy::disallowed_types, reason = "holds the client for the I/O files")]
 pub mod context;
+#[allow(clippy::disallowed_types, reason = "watches")]
 pub mod controller;
 pub mod names;
 pub mod notice;
 pub mod objects;
 pub mod observation;
+#[allow(clippy::disallowed_types, reason = "reads through the API server")]
 pub mod observe;
 pub mod plan;
+#[allow(clippy::disallowed_types, reason = "writes status and Events")]
 pub mod publish;
 pub mod rbac;
 pub mod report;
@@ -60,7 +65,9 @@ impl Error {
 /// # Errors
 /// See [`Error`]. The caller tries again, later each time.
 pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Duration>, Error> {
-    let Some(world) = observe::observe(ctx, namespace, name).await.map_err(Error::Observe)? else {
+    // Boxed: an observation's future is large, and there may be a thousand of them.
+    let observed = Box::pin(observe::observe(ctx, namespace, name)).await;
+    let Some(world) = observed.map_err(Error::Observe)? else {
         ctx.metrics.forget(namespace, name);
         return Ok(None);
     };

@@ -1,6 +1,7 @@
 //! Names of a cluster's objects. Pure; the one place that knows how they are built.
 
 use crate::api::BootstrapStatus;
+use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// A member's name, `<cluster>-<number>`: its name in etcd, and its Pod's name.
@@ -57,6 +58,13 @@ pub fn client_service(cluster: &str) -> String {
 /// The PodDisruptionBudget.
 pub fn disruption_budget(cluster: &str) -> String {
     cluster.to_owned()
+}
+
+/// Ten hexadecimal digits that stand for a text in a name.
+pub fn digest(text: &[u8]) -> String {
+    let bytes: [u8; 32] = Sha256::digest(text).into();
+    let head = bytes.first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
+    format!("{:010x}", head >> 24)
 }
 
 /// The members of a bootstrap, in order.

@@ -108,6 +108,7 @@ impl Ownership {
 }
 
 /// A Pod under a member's name.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each as the API server says it")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
     /// Its UID.

@@ -5,6 +5,7 @@
 //! stored rendering, so an upgrade of the operator restarts nobody. An admission webhook that rewrites
 //! Pods starts no fight either: a Pod is compared by the name of its revision, never by its fields.
 
+use super::names::digest;
 use super::objects::pod;
 use super::spec::{Desired, image_of};
 use crate::api::{EtcdClusterSpec, labels};
@@ -14,7 +15,6 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// A full rendering of a member, the same for every member of the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,9 +87,7 @@ fn name_of(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion, image: &
     };
     // Plain data with string keys always serialises, and its maps are ordered.
     let text = serde_json::to_vec(&inputs).unwrap_or_default();
-    let hash = Sha256::digest(&text);
-    let digits: String = hash.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-    format!("{cluster}-{digits}")
+    format!("{cluster}-{}", digest(&text))
 }
 
 impl Revision {

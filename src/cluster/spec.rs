@@ -93,7 +93,7 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
         span("spec.etcd.electionTimeout", etcd.election_timeout.as_ref(), Duration::from_secs(1));
     let rollout = spec.rollout.clone().unwrap_or_default();
     let member_deadline =
-        span("spec.rollout.memberDeadline", rollout.member_deadline.as_ref(), Duration::from_secs(300));
+        span("spec.rollout.memberDeadline", rollout.member_deadline.as_ref(), Duration::from_mins(5));
 
     // etcd itself exits when the timeout is below five heartbeats or above 50 s:
     // https://github.com/etcd-io/etcd/blob/v3.6.16/server/embed/config.go (Validate)
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(desired.replicas, 3);
         assert_eq!(desired.quota_bytes, (8 * GIB - GIB / 2) / 2);
         assert_eq!(desired.election_timeout, Duration::from_secs(1));
-        assert_eq!(desired.member_deadline, Duration::from_secs(300));
+        assert_eq!(desired.member_deadline, Duration::from_mins(5));
         assert!(!desired.allow_downtime);
     }
 

@@ -55,6 +55,7 @@ impl Minor {
     }
 
     /// The next minor of the same major.
+    #[must_use]
     pub const fn next(self) -> Self {
         Self { major: self.major, minor: self.minor + 1 }
     }

@@ -3,6 +3,7 @@
 //! Run with `cargo test --test etcd`. The binaries come from `lab/lab etcd VERSION`, which builds them once;
 //! `QUORATE_LAB` names another lab.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests and tools are I/O")]
 // clippy.toml allows these in tests, but clippy knows only the bodies of `#[test]` functions as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -6,6 +6,7 @@
 //! `make generate` and `make check` do the same and set `HELM`, without which the manifests that are made
 //! from the chart are only compared in part.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests and tools are I/O")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod codes;

@@ -3,11 +3,11 @@
 
 use super::pod::{CONTAINER, container_security, pod_security};
 use crate::api::labels;
+use crate::cluster::names::digest;
 use crate::cluster::revision::Revision;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// `etcd --version` from the revision's image, on this node.
@@ -74,7 +74,5 @@ pub fn pod(namespace: &str, cluster: &str, node: &str, revision: &Revision, owne
 
 /// One name per node and revision, so that a second attempt finds the first.
 fn name(cluster: &str, node: &str, revision: &Revision) -> String {
-    let hash = Sha256::digest(format!("{node}/{}", revision.name));
-    let digits: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{cluster}-probe-{digits}")
+    format!("{cluster}-probe-{}", digest(format!("{node}/{}", revision.name).as_bytes()))
 }

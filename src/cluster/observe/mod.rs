@@ -11,7 +11,7 @@ use super::names::{MemberName, bootstrap_members, client_service, disruption_bud
 use super::observation::{ClusterFacts, Observation, ProbeFacts, ProbeState};
 use super::revision::Revision;
 use super::spec::storage_class;
-use crate::api::{EtcdCluster, EtcdClusterStatus, labels};
+use crate::api::{EtcdCluster, labels};
 use crate::etcd::EtcdVersion;
 use crate::etcd::logs::version_in_version_output;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -117,7 +117,7 @@ fn facts_of(cluster: EtcdCluster) -> ClusterFacts {
         deleting: metadata.deletion_timestamp.is_some(),
         finalizer: metadata.finalizers.iter().flatten().any(|name| name == labels::FINALIZER),
         spec: cluster.spec,
-        status: cluster.status.unwrap_or_else(EtcdClusterStatus::default),
+        status: cluster.status.unwrap_or_default(),
     }
 }
 

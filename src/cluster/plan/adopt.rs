@@ -23,8 +23,11 @@ pub(super) fn refusals(view: &View<'_>) -> Option<Notice> {
     earlier(view)?.err()
 }
 
+/// An earlier cluster and its voters.
+type Earlier = (ClusterId, BTreeMap<MemberName, MemberId>);
+
 /// The cluster that the volumes belong to: nothing when there is none, or one that is only forming.
-fn earlier(view: &View<'_>) -> Option<Result<(ClusterId, BTreeMap<MemberName, MemberId>), Notice>> {
+fn earlier(view: &View<'_>) -> Option<Result<Earlier, Notice>> {
     let claims = &view.world.claims;
     // A bootstrap, in the status or on a claim, says that the cluster is still forming.
     let forming = view.world.cluster.status.bootstrap.is_some()

@@ -159,10 +159,11 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     }
     let subject = format!("back/{member}/{}", pod.revision);
     let wait = view.wait(notice, Some(member), subject, view.start_progress(member));
-    if wait.overdue && progress.action != Action::PutBack {
-        if let Some(next) = put_back(view, member, pod, &wait.notice) {
-            return next;
-        }
+    if wait.overdue
+        && progress.action != Action::PutBack
+        && let Some(next) = put_back(view, member, pod, &wait.notice)
+    {
+        return next;
     }
     Next::Wait(wait)
 }

@@ -32,28 +32,28 @@ pub(super) fn target_image_on_every_node(
             }
             Some(ProbeState::Said(Some(version))) if *version == target.version => continue,
             Some(ProbeState::Said(Some(version))) => {
-                return wait(
+                return Some(wait(
                     view,
                     Code::ImageVersionMismatch,
                     format!("{image} holds etcd {version}, not {}", target.version),
                     true,
-                );
+                ));
             }
             Some(ProbeState::Said(None)) => {
-                return wait(
+                return Some(wait(
                     view,
                     Code::ImageVersionMismatch,
                     format!("{image} does not say which etcd it holds"),
                     true,
-                );
+                ));
             }
             Some(ProbeState::Failed(words)) => {
-                return wait(
+                return Some(wait(
                     view,
                     Code::ImageProbing,
                     format!("{image} does not run on {node}: {words}"),
                     true,
-                );
+                ));
             }
             Some(ProbeState::Running(None)) => format!("{image} is tried out on {node}"),
             Some(ProbeState::Running(Some((reason, message)))) if message.is_empty() => {
@@ -63,7 +63,7 @@ pub(super) fn target_image_on_every_node(
                 format!("{image} does not start on {node}: {reason}: {message}")
             }
         };
-        return wait(view, Code::ImageProbing, notice, false);
+        return Some(wait(view, Code::ImageProbing, notice, false));
     }
     (!missing.is_empty())
         .then(|| Next::Do(Step::CreateProbes { nodes: missing, revision: target.name.clone() }))
@@ -77,7 +77,7 @@ pub(super) fn needed(view: &View<'_>, outdated: &[MemberName], target: &Revision
     })
 }
 
-fn wait(view: &View<'_>, code: Code, message: String, final_word: bool) -> Option<Next> {
+fn wait(view: &View<'_>, code: Code, message: String, final_word: bool) -> Next {
     let notice = Notice::new(
         code,
         message,
@@ -85,5 +85,5 @@ fn wait(view: &View<'_>, code: Code, message: String, final_word: bool) -> Optio
     );
     let mut wait = view.wait(notice, None, "image-probe".to_owned(), 0);
     wait.overdue |= final_word;
-    Some(Next::Wait(wait))
+    Next::Wait(wait)
 }

@@ -125,7 +125,18 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
     }
     let leader = view.leader();
     let mut steps = Vec::new();
-    let outdated = order(view, view.outdated());
+    let claimed = view.claimed();
+    if let Some((progress, member)) = &claimed {
+        let to = view.revision(&progress.revision).map(|revision| revision.version.to_string());
+        steps.push(StepStatus {
+            action: progress.action,
+            member: Some(member.to_string()),
+            to,
+            reason: "under way; see status.progress".to_owned(),
+        });
+    }
+    let mut outdated = order(view, view.outdated());
+    outdated.retain(|member| claimed.as_ref().is_none_or(|(_, claimed)| claimed != member));
     if super::probe::needed(view, &outdated, target) {
         steps.push(StepStatus {
             action: Action::ProbeImage,

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A wait that the operator's own hand caused has this deadline where the spec cannot be read.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_mins(5);
 
 /// An observation, and what follows from it at once.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl<'a> View<'a> {
             return Err(Notice::of(Code::PodUnschedulable, format!("no node takes {member}: {words}")));
         }
         let Some(answer) = self.answer(member) else {
-            return starting(format!("{member} {}", self.container_words(pod)));
+            return starting(format!("{member} {}", container_words(pod)));
         };
         let status = match &answer.status {
             Ok(status) => status,
@@ -137,7 +137,7 @@ impl<'a> View<'a> {
                 return starting(format!("{member} does not answer yet: {error}"));
             }
             Err(_) => {
-                return Err(Notice::of(Code::MemberDown, format!("{member} {}", self.container_words(pod))));
+                return Err(Notice::of(Code::MemberDown, format!("{member} {}", container_words(pod))));
             }
         };
         if let Some(expected) = self.cluster_id().filter(|id| *id != status.cluster_id) {
@@ -162,23 +162,6 @@ impl<'a> View<'a> {
             ));
         }
         Ok(Up { status })
-    }
-
-    fn container_words(&self, pod: &PodFacts) -> String {
-        let container = &pod.container;
-        match (&container.waiting, container.running_since, container.exit_code) {
-            (Some((reason, message)), _, Some(code)) if message.is_empty() => {
-                format!("does not run ({reason}, last exit code {code})")
-            }
-            (Some((reason, _)), _, Some(code)) => format!("does not run ({reason}, last exit code {code})"),
-            (Some((reason, message)), _, None) if message.is_empty() => {
-                format!("is not running yet ({reason})")
-            }
-            (Some((reason, message)), _, None) => format!("is not running yet ({reason}: {message})"),
-            (None, Some(_), _) => "runs and does not answer yet".to_owned(),
-            (None, None, Some(code)) => format!("has ended with exit code {code}"),
-            (None, None, None) => "is not running yet".to_owned(),
-        }
     }
 
     /// Members that are up.
@@ -283,6 +266,24 @@ impl<'a> View<'a> {
             None => 3 * STAGE,
             Some(status) => 4 * STAGE + status.raft_applied_index.min(STAGE - 1),
         }
+    }
+}
+
+/// What the kubelet says of a member that does not answer.
+fn container_words(pod: &PodFacts) -> String {
+    let container = &pod.container;
+    match (&container.waiting, container.running_since, container.exit_code) {
+        (Some((reason, message)), _, Some(code)) if message.is_empty() => {
+            format!("does not run ({reason}, last exit code {code})")
+        }
+        (Some((reason, _)), _, Some(code)) => format!("does not run ({reason}, last exit code {code})"),
+        (Some((reason, message)), _, None) if message.is_empty() => {
+            format!("is not running yet ({reason})")
+        }
+        (Some((reason, message)), _, None) => format!("is not running yet ({reason}: {message})"),
+        (None, Some(_), _) => "runs and does not answer yet".to_owned(),
+        (None, None, Some(code)) => format!("has ended with exit code {code}"),
+        (None, None, None) => "is not running yet".to_owned(),
     }
 }
 

@@ -100,13 +100,10 @@ pub(super) fn mood(plan: &Plan, outcome: &Outcome) -> Mood {
 
 fn doing(step: &Step) -> Notice {
     let (code, message) = match step {
-        Step::Record(Record::Bootstrap(_))
+        Step::Record(Record::Bootstrap(_) | Record::Formed(_))
         | Step::CreateClaims { .. }
         | Step::Guard(_)
-        | Step::NoteMembers { .. }
-        | Step::Record(Record::Formed(_)) => {
-            (Code::Bootstrapping, "the first members are started".to_owned())
-        }
+        | Step::NoteMembers { .. } => (Code::Bootstrapping, "the first members are started".to_owned()),
         Step::Record(Record::Adopted { cluster_id, .. }) => {
             (Code::ClusterAdopted, format!("volumes of cluster {cluster_id} are taken over"))
         }
@@ -116,7 +113,7 @@ fn doing(step: &Step) -> Notice {
         Step::Record(Record::Release { member, .. } | Record::Withdraw { member }) => {
             (Code::MemberUpdated, format!("{member} is released"))
         }
-        Step::Stop(stop) => (Code::MemberStopping, format!("{} is stopped", stop.member())),
+        Step::Stop(proven) => (Code::MemberStopping, format!("{} is stopped", proven.member())),
         Step::MoveLeader { from, to, .. } => {
             (Code::LeaderMoving, format!("leadership is handed from {from} to {to}"))
         }

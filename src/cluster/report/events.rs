@@ -120,13 +120,13 @@ fn done(world: &Observation, step: &Step, status: &EtcdClusterStatus) -> Vec<New
                 .about(member),
             ]
         }
-        Step::Stop(stop) => vec![
+        Step::Stop(proven) => vec![
             News::new(
                 Code::MemberStopped,
                 "ReplaceMember",
-                format!("{} was evicted to be replaced", stop.member()),
+                format!("{} was evicted to be replaced", proven.member()),
             )
-            .about(stop.member()),
+            .about(proven.member()),
         ],
         Step::MoveLeader { from, to, .. } => vec![
             News::new(Code::LeaderMoved, "MoveLeader", format!("leadership moved from {from} to {to}"))
