@@ -10,4 +10,10 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests and tools are I/O")]
 
 mod create;
+mod data;
+mod failure;
+mod input;
+mod refusals;
+mod strangers;
 mod support;
+mod upgrade;

@@ -237,11 +237,14 @@ impl Cluster {
     }
 
     /// Replaces the status subresource as a whole.
-    pub async fn put_status(&self, status: Value) {
+    ///
+    /// # Errors
+    /// When somebody else wrote meanwhile.
+    pub async fn put_status(&self, status: Value) -> Result<EtcdCluster, kube::Error> {
         let mut object = serde_json::to_value(self.get().await).unwrap();
         object["status"] = status;
         let object: EtcdCluster = serde_json::from_value(object).unwrap();
-        self.api::<EtcdCluster>().replace_status(&self.name, &PostParams::default(), &object).await.unwrap();
+        self.api::<EtcdCluster>().replace_status(&self.name, &PostParams::default(), &object).await
     }
 }
 

@@ -5,7 +5,7 @@ use super::cluster::{Cluster, endpoints};
 use super::writer::{Options, Receipt, Writers};
 use kube::ResourceExt as _;
 use quorate::api::EtcdClusterStatus;
-use quorate::etcd::{MemberClient, MemberId, MemberStatus};
+use quorate::etcd::{EtcdError, MemberClient, MemberId, MemberStatus};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,8 +14,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
 const EVERY: Duration = Duration::from_millis(50);
-/// A member that keeps an answer back for this long counts as away.
-const SILENCE: Duration = Duration::from_millis(1500);
+/// A member from which nothing at all is heard for this long counts as away. A busy machine keeps answers back for
+/// a second or two; a process that is gone says so at once, by a refused connection or by its Pod.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// What was seen.
 #[derive(Clone, Debug, Default)]
@@ -174,8 +175,11 @@ impl Voice {
 
 async fn listen(client: MemberClient, voice: Arc<Voice>) {
     loop {
-        let answer = client.status().await.ok();
-        *voice.said.lock().unwrap() = Some((Instant::now(), answer));
+        match client.status().await {
+            // Late is not away, see `SILENCE`.
+            Err(EtcdError::TimedOut { .. }) => {}
+            answer => *voice.said.lock().unwrap() = Some((Instant::now(), answer.ok())),
+        }
         sleep(EVERY).await;
     }
 }
