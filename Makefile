@@ -26,7 +26,7 @@ SEEDS ?=
 # Which tests of tests/e2e and tests/etcd run; all when empty.
 TESTS ?=
 
-CLIPPY := cargo clippy --locked --all-targets -- -D warnings
+CLIPPY := cargo clippy --locked --all-targets --features demo -- -D warnings
 # Each kind of test is a binary of its own; what a branch does not have yet is left out.
 HAVE = $(if $(wildcard tests/$(1)/main.rs),$(2))
 STAGES ?= $(CACHE)/stages.$(shell echo $$PPID)
@@ -36,7 +36,7 @@ LAB := lab/lab
 ##@ Try
 
 demo: deps ## An upgrade under load, before your eyes. CONTEXT=name IMAGE=… uses a cluster of your kubeconfig.
-	hack/demo
+	demo/demo
 
 install: $(if $(CONTEXT),,build) ## Build the image, load it into the lab, install the chart there. Again and again without harm.
 	hack/install
@@ -55,7 +55,7 @@ check: deps ## All that needs no lab: format, lints, unit tests, simulator, real
 	$(STAGE) unit cargo test --locked --quiet --lib --bins
 	export HELM=$$($(LAB) helm)
 	$(STAGE) generated cargo test --locked --quiet --test generated
-	$(call HAVE,sim,$(STAGE) simulator env $(if $(SEEDS),SEEDS=$(SEEDS)) cargo test --locked --quiet --test sim)
+	$(call HAVE,sim,$(STAGE) simulator env $(if $(SEEDS),SIM_SEEDS=$(SEEDS)) cargo test --locked --quiet --test sim)
 	$(call HAVE,etcd,$(STAGE) etcd-build hack/etcd-versions)
 	$(call HAVE,etcd,$(STAGE) etcd cargo test --locked --quiet --test etcd $(TESTS))
 	$(STAGE) shellcheck hack/shellcheck
@@ -75,7 +75,7 @@ e2e: deps ## The lab, the operator in it, and the end-to-end tests. TESTS=name r
 
 soak: deps ## What takes longer than a change may wait for. The dated result belongs into docs/soak.md.
 	rm -f $(STAGES); trap '$(STAGE) --summary' EXIT
-	$(call HAVE,sim,$(STAGE) simulator env SEEDS=$(or $(SEEDS),200000) cargo test --locked --release --test sim -- --include-ignored)
+	$(call HAVE,sim,$(STAGE) simulator env SIM_SEEDS=$(or $(SEEDS),200000) cargo test --locked --release --test sim -- --include-ignored)
 	$(call HAVE,etcd,$(STAGE) etcd-build hack/etcd-versions)
 	$(call HAVE,etcd,$(STAGE) etcd cargo test --locked --test etcd -- --include-ignored)
 	$(call HAVE,e2e,$(STAGE) lab $(LAB) up --nodes $(NODES))

@@ -6,6 +6,8 @@ pub mod act;
 pub mod context;
 #[allow(clippy::disallowed_types, reason = "watches")]
 pub mod controller;
+#[cfg(test)]
+mod fixtures;
 pub mod names;
 pub mod notice;
 pub mod objects;

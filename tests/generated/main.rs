@@ -13,6 +13,7 @@ mod codes;
 mod crd;
 mod manifests;
 mod rbac;
+mod samples;
 mod schema;
 #[path = "../support/specs.rs"]
 mod specs;

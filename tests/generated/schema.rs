@@ -75,7 +75,7 @@ fn what_rules_walk_over_is_bounded() {
     walk("", &schema());
 }
 
-fn schema() -> Value {
+pub fn schema() -> Value {
     serde_json::to_value(crd::definition()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         .take()
 }
@@ -93,7 +93,7 @@ fn collect_messages(schema: &Value, found: &mut Vec<String>) {
     }
 }
 
-fn errors(schema: &Value, object: &Value, before: Option<&Value>) -> Vec<String> {
+pub fn errors(schema: &Value, object: &Value, before: Option<&Value>) -> Vec<String> {
     let mut errors = Vec::new();
     plain(schema, object, "", &mut errors);
     if let Err(found) = Validator::new().validate(schema, object, before) {

@@ -26,8 +26,16 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     if view.world.cluster.status.bootstrap.is_none() {
         return Some(Next::Do(Step::Record(Record::Bootstrap(bootstrap))));
     }
+    if let Some(version) = starting_version(view, &bootstrap).filter(|v| v.to_string() != bootstrap.version) {
+        // Pinned anew before the first member starts on it: once one has served, the pin decides.
+        let version = version.to_string();
+        return Some(Next::Do(Step::Record(Record::Bootstrap(BootstrapStatus { version, ..bootstrap }))));
+    }
     let unclaimed: Vec<MemberName> =
         members.iter().filter(|member| view.claim_of(member).is_none()).cloned().collect();
+    if !lost_while_forming(view).is_empty() {
+        return Some(Next::Refused);
+    }
     if !unclaimed.is_empty() {
         return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::CreateClaims {
             members: unclaimed,
@@ -36,6 +44,17 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     }
     if let Some(step) = another_attempt(view, &bootstrap, &members) {
         return Some(step);
+    }
+    // The revisions go with an EtcdCluster that is deleted; its claims stay.
+    let unstored = members.iter().find(|member| {
+        let assigned = view.claim_of(member).and_then(|claim| claim.assigned.as_deref());
+        view.pod(member).is_none() && assigned.is_none_or(|name| !view.world.revisions.contains_key(name))
+    });
+    if let Some(member) = unstored {
+        return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::Assign {
+            member: member.clone(),
+            revision,
+        }));
     }
     let new: Vec<NewPod> =
         members.iter().filter_map(|member| first_pod(view, member, &members, &bootstrap)).collect();
@@ -51,11 +70,24 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
 
 /// What keeps a new cluster from being begun.
 pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
-    if view.cluster_id().is_some() || view.bootstrap().is_some() {
+    if view.cluster_id().is_some() {
         return Vec::new();
+    }
+    if view.bootstrap().is_some() {
+        return lost_while_forming(view);
     }
     let Ok(desired) = &view.desired else { return Vec::new() };
     let mut refusals = Vec::new();
+    if let Some(revision) = view.world.revisions.keys().next() {
+        // The same UID would give the same cluster and member ids again, on empty volumes.
+        refusals.push(Notice::new(
+            Code::AllMembersLost,
+            format!(
+                "status and volume claims are gone, but revision {revision} says that this EtcdCluster had members"
+            ),
+            "bring the volume claims back; or delete this EtcdCluster and make it again to begin anew",
+        ));
+    }
     if !is_supported(desired.version.minor) {
         let newest: Vec<String> =
             SUPPORTED.iter().map(|line| line.minor.patch(line.newest_patch).to_string()).collect();
@@ -72,6 +104,27 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         ));
     }
     refusals
+}
+
+/// A volume that is gone after members of the bootstrap have run: a new one would start empty under a
+/// member id that may have voted and acknowledged writes already.
+fn lost_while_forming(view: &View<'_>) -> Vec<Notice> {
+    let Some(bootstrap) = view.bootstrap() else { return Vec::new() };
+    let world = view.world;
+    let has_run = world.claims.values().any(|claim| claim.opened.is_some())
+        || world.pods.values().any(|pod| pod.container.has_run());
+    let unclaimed = bootstrap_members(&world.cluster.name, &bootstrap)
+        .into_iter()
+        .find(|member| view.claim_of(member).is_none())
+        .filter(|_| has_run);
+    let Some(member) = unclaimed else { return Vec::new() };
+    vec![Notice::new(
+        Code::MemberDataLost,
+        format!(
+            "{member}'s volume claim went while the cluster was forming; it is not started empty under its old id"
+        ),
+        "bring the claim back; or delete this EtcdCluster and all its claims, and make it again",
+    )]
 }
 
 fn begin(view: &View<'_>) -> Next {
@@ -92,8 +145,12 @@ fn begin(view: &View<'_>) -> Next {
 fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<EtcdVersion> {
     let pinned: Option<EtcdVersion> = bootstrap.version.parse().ok();
     let wanted = view.desired.as_ref().ok().map(|desired| desired.version);
-    let begun = view.world.claims.values().any(|claim| claim.opened.is_some())
-        || view.world.answers.values().any(|answer| answer.status.is_ok());
+    let serves_or_is_about_to =
+        view.world.answers.values().any(|answer| answer.status.is_ok())
+            || view.world.pods.values().any(|pod| {
+                !pod.deleting && pod.container.running_since.is_some() && pod.container.restarts == 0
+            });
+    let begun = serves_or_is_about_to || view.world.claims.values().any(|claim| claim.opened.is_some());
     if begun { pinned } else { wanted.filter(|wanted| is_supported(wanted.minor)).or(pinned) }
 }
 

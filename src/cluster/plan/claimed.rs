@@ -9,9 +9,10 @@
 //! ```
 
 use super::gates;
+use super::loss::is_lost;
 use super::records;
 use super::request;
-use super::roll::{is_canary, may_mend};
+use super::roll::{is_canary, may_mend, next_to_mend};
 use super::step::{Claim, NewPod, Next, Record, Step};
 use super::view::{View, quorum};
 use crate::api::{Action, Code, FailureStatus, ProgressStatus};
@@ -56,28 +57,29 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if let Some(stop) = down {
         return Next::Do(Step::Stop(stop));
     }
-    if gates::before(view, member).is_err() && progress.action != Action::PutBack {
+    let wait = |notice: Notice| Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
+    let up = view.why_not_up(member).and_then(|_| gates::before(view, member));
+    if up.is_err() && progress.action != Action::PutBack {
         // Nothing was touched yet, and another member may need the claim to be mended.
         return withdraw();
     }
     if let Err(notice) = gates::budget(view, member) {
-        return Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
+        return wait(notice);
     }
-    if let Some(step) = move_leader_off(view, progress, member) {
-        return step;
+    if view.members().len() > 1 && view.leader().as_ref() == Some(member) {
+        return move_leader_off(view, progress, member).unwrap_or_else(|| {
+            wait(Notice::of(Code::LeaderMoving, format!("{member} leads and does not answer just now")))
+        });
     }
     match gates::stop(view, member, &pod.uid) {
         Ok(stop) => Next::Do(Step::Stop(stop)),
-        Err(notice) => Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0)),
+        Err(notice) => wait(notice),
     }
 }
 
 /// A leader is not stopped: leadership is handed to the voter that is furthest, one that runs the
 /// target already if there is any, so that it need not move again.
 fn move_leader_off(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Option<Next> {
-    if view.members().len() < 2 || view.leader().as_ref() != Some(member) {
-        return None;
-    }
     let leader = view.up(member)?.status;
     let (to, heir) =
         view.up_members().into_iter().filter(|(other, _)| other != member).max_by_key(|(other, up)| {
@@ -135,6 +137,8 @@ fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &Member
         .target
         .as_ref()
         .filter(|target| request::refusals(view).is_empty() && Some(&target.name) != failed.as_ref())
+        // A hop to a new minor begins with a try of the image and with all members up, not here.
+        .filter(|target| target.name == progress.revision || may_mend(view))
         .map(|target| target.name.clone());
     let own = Some(progress.revision.clone());
     let good = view.claim_of(member).and_then(|claim| claim.good.clone());
@@ -157,6 +161,9 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if let Some(next) = corrected(view, member, pod) {
         return next;
     }
+    if notice.code == Code::MemberBehind && quorum_needs_another_mended(view, member) {
+        return Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }));
+    }
     let subject = format!("back/{member}/{}", pod.revision);
     let wait = view.wait(notice, Some(member), subject, view.start_progress(member));
     if wait.overdue
@@ -166,6 +173,15 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         return next;
     }
     Next::Wait(wait)
+}
+
+/// Whether this member answers, and what it still lacks is a quorum that only the same change to
+/// another member can bring: then the claim must pass on, or both wait for each other for ever.
+fn quorum_needs_another_mended(view: &View<'_>, member: &MemberName) -> bool {
+    let voters = view.members();
+    let answering =
+        voters.iter().filter(|voter| view.answer(voter).is_some_and(|answer| answer.status.is_ok()));
+    answering.count() < quorum(voters.len()) && next_to_mend(view).is_some_and(|(other, _)| other != *member)
 }
 
 fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
@@ -192,18 +208,50 @@ fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Nex
     let failed = view.world.cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());
     let another = target.name != pod.revision && failed != Some(target.name.as_str());
     let allowed = view.known_cluster_version().is_none_or(|floor| target.version.minor >= floor);
-    if !another || !allowed || !request::refusals(view).is_empty() {
+    if !another || !allowed || !request::refusals(view).is_empty() || !gates::is_down(view, member) {
         return None;
     }
-    gates::stop_of_a_down_member(view, member, &pod.uid)?;
-    Some(Next::Do(Step::Record(Record::Claim(Claim {
-        action: Action::ReplaceMember,
+    if !may_mend(view) {
+        // A hop to a new minor begins with all members up: so this one goes back to what it had.
+        return last_good(view, member, pod)
+            .map(|good| claim_again(view, member, pod, Action::PutBack, good));
+    }
+    Some(claim_again(view, member, pod, Action::ReplaceMember, target.name.clone()))
+}
+
+fn claim_again(
+    view: &View<'_>,
+    member: &MemberName,
+    pod: &PodFacts,
+    action: Action,
+    revision: String,
+) -> Next {
+    Next::Do(Step::Record(Record::Claim(Claim {
+        action,
         member: member.clone(),
-        revision: target.name.clone(),
+        revision,
         pod_uid: pod.uid.clone(),
         since: view.world.now,
         failure: None,
-    }))))
+    })))
+}
+
+/// A member that is down with a revision on which it never passed its gate, and whose claim was lost
+/// with the status or given up: what it had before still starts.
+pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
+    view.members().into_iter().find_map(|member| {
+        let pod = view.pod(&member).filter(|pod| !pod.deleting && gates::is_down(view, &member))?;
+        let good = last_good(view, &member, pod).filter(|_| !is_lost(view, &member))?;
+        Some(claim_again(view, &member, pod, Action::PutBack, good))
+    })
+}
+
+/// The revision with which a member last passed its gate, where it is another one than its Pod's and
+/// etcd still starts with it.
+fn last_good(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<String> {
+    let good = view.claim_of(member)?.good.clone().filter(|good| *good != pod.revision)?;
+    let version = view.world.revisions.get(&good)?.version;
+    view.known_cluster_version().is_none_or(|floor| version.minor >= floor).then_some(good)
 }
 
 /// The last good revision, where the member itself is what is wrong and that one still starts.
@@ -216,11 +264,7 @@ fn put_back(view: &View<'_>, member: &MemberName, pod: &PodFacts, why: &Notice) 
     if voters.len() > 1 && others < quorum(voters.len()) {
         return None;
     }
-    let good = view.claim_of(member)?.good.clone().filter(|good| *good != pod.revision)?;
-    let version = view.world.revisions.get(&good)?.version;
-    if view.known_cluster_version().is_some_and(|floor| version.minor < floor) {
-        return None;
-    }
+    let good = last_good(view, member, pod)?;
     let failed = view.revision(&pod.revision);
     let container = &pod.container;
     Some(Next::Do(Step::Record(Record::Claim(Claim {

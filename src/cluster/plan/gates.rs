@@ -105,8 +105,19 @@ pub(super) fn stop(view: &View<'_>, member: &MemberName, uid: &str) -> Result<St
 /// The stop of a member that is down already: its Pod is replaced to bring it up, which takes nothing
 /// away from quorum, so that it needs no gate. It must really be down.
 pub(super) fn stop_of_a_down_member(view: &View<'_>, member: &MemberName, uid: &str) -> Option<Stop> {
-    let answers = view.answer(member).is_some_and(|answer| answer.status.is_ok());
-    (!answers).then(|| Stop { member: member.clone(), uid: uid.to_owned() })
+    is_down(view, member).then(|| Stop { member: member.clone(), uid: uid.to_owned() })
+}
+
+/// Whether a member is down by more than one witness. That it did not answer us in time is not enough:
+/// its readiness probe must fail too, and where the others do not hold quorum without it, so that an
+/// error would cost quorum, its container must not even run.
+pub(super) fn is_down(view: &View<'_>, member: &MemberName) -> bool {
+    let Some(pod) = view.pod(member) else { return false };
+    let silent = view.answer(member).is_none_or(|answer| answer.status.is_err());
+    let voters = view.members();
+    let others = voters.iter().filter(|other| *other != member && view.up(other).is_some()).count();
+    let spared = voters.len() > 1 && others >= quorum(voters.len());
+    silent && !pod.ready && (spared || pod.container.running_since.is_none())
 }
 
 fn agree_on_a_leader(ups: &[Up<'_>]) -> Result<(), Notice> {

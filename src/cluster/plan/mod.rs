@@ -19,6 +19,8 @@ mod request;
 mod roll;
 mod step;
 mod support;
+#[cfg(test)]
+mod tests;
 mod tidy;
 mod view;
 

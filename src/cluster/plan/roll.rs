@@ -1,6 +1,8 @@
 //! The roll: which outdated member is next, and whether the cluster may lose it for a moment now.
 
+use super::claimed::a_member_left_half_way;
 use super::gates;
+use super::loss::is_lost;
 use super::probe::target_image_on_every_node;
 use super::request;
 use super::step::{Claim, Next, Record, Step};
@@ -8,6 +10,7 @@ use super::view::View;
 use crate::api::{Action, Code, StepStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
+use crate::cluster::observation::PodFacts;
 use crate::cluster::revision::Revision;
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::Hop;
@@ -22,9 +25,11 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
         return Some(Next::Do(Step::StoreRevision(Box::new(target.clone()))));
     }
     // What is down already and may be mended by the change goes first: bringing it up needs no gate.
-    if let Some(down) = outdated.iter().find(|member| view.up(member).is_none() && may_mend(view)) {
-        let pod = view.pod(down).filter(|pod| !pod.deleting)?;
-        return Some(claim(view, down, target, &pod.uid, Action::ReplaceMember));
+    if let Some((down, pod)) = next_to_mend(view) {
+        return Some(claim(view, &down, target, &pod.uid, Action::ReplaceMember));
+    }
+    if let Some(back) = a_member_left_half_way(view) {
+        return Some(back);
     }
     if let Some((member, notice)) =
         view.members().into_iter().find_map(|member| Some((member.clone(), view.why_not_up(&member).err()?)))
@@ -84,6 +89,16 @@ fn order(view: &View<'_>, mut members: Vec<MemberName>) -> Vec<MemberName> {
     let leader = view.leader();
     members.sort_by_key(|member| (Some(member) == leader.as_ref(), member.clone()));
     members
+}
+
+/// The next member that is down and that the change may bring up.
+pub(super) fn next_to_mend<'a>(view: &View<'a>) -> Option<(MemberName, &'a PodFacts)> {
+    if !may_mend(view) || !request::refusals(view).is_empty() {
+        return None;
+    }
+    let mut down = view.outdated().into_iter().filter_map(|member| Some((view.pod(&member)?, member)));
+    down.find(|(pod, member)| !pod.deleting && gates::is_down(view, member) && !is_lost(view, member))
+        .map(|(pod, member)| (member, pod))
 }
 
 /// Whether the change may be what brings a down member up. A hop to a new minor may not: it begins with

@@ -60,12 +60,15 @@ impl<'a> View<'a> {
 
     /// The bootstrap, from the status or, where that was lost, from the claims.
     pub fn bootstrap(&self) -> Option<BootstrapStatus> {
-        self.world
-            .cluster
-            .status
-            .bootstrap
-            .clone()
-            .or_else(|| self.world.claims.values().find_map(|claim| claim.bootstrap.clone()))
+        self.world.cluster.status.bootstrap.clone().or_else(|| {
+            self.world.claims.values().find_map(|claim| {
+                let noted = claim.bootstrap.clone()?;
+                // It may have been pinned anew since the claim was made.
+                let assigned = claim.assigned.as_ref().and_then(|name| self.world.revisions.get(name));
+                let version = assigned.map_or(noted.version, |revision| revision.version.to_string());
+                Some(BootstrapStatus { version, ..noted })
+            })
+        })
     }
 
     /// Every voter with its id, as noted when the cluster formed. The claims say it, whatever becomes
@@ -185,7 +188,18 @@ impl<'a> View<'a> {
     pub fn known_cluster_version(&self) -> Option<Minor> {
         let noted = self.world.cluster.status.cluster_version.as_deref();
         let noted = noted.and_then(EtcdVersion::reported).map(|version| version.minor);
-        self.cluster_version().max(noted)
+        self.cluster_version().max(noted).or_else(|| self.highest_possible_cluster_version())
+    }
+
+    /// Where nobody answers and the status is lost: etcd raises the cluster version to the lowest
+    /// binary and no further, so it is at most the lowest of what members last ran or were to run.
+    fn highest_possible_cluster_version(&self) -> Option<Minor> {
+        let minors = self.voters().into_keys().map(|member| {
+            let claim = self.claim_of(&member)?;
+            let assigned = claim.assigned.as_ref().and_then(|name| self.world.revisions.get(name));
+            claim.opened.max(assigned.map(|revision| revision.version)).map(|version| version.minor)
+        });
+        minors.flatten().min()
     }
 
     /// Alarms that are set, as any member reports them.
@@ -261,6 +275,10 @@ impl<'a> View<'a> {
         }
         if !pod.container.has_run() {
             return 2 * STAGE;
+        }
+        if self.up(member).is_some() {
+            // It is there; what its gate still asks for does not come by applying entries.
+            return 5 * STAGE;
         }
         match self.answer(member).and_then(Answer::status) {
             None => 3 * STAGE,

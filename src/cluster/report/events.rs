@@ -60,7 +60,9 @@ pub(super) fn news(
     if let Some(notice) =
         mood(plan, outcome).stalled.filter(|notice| stalled_before != Some(notice.code.as_str()))
     {
-        news.push(News::new(notice.code, "Refuse", format!("{} — {}", notice.message, notice.remedy)));
+        let said = notice.message.contains(&notice.remedy);
+        let note = if said { notice.message } else { format!("{} — {}", notice.message, notice.remedy) };
+        news.push(News::new(notice.code, "Refuse", note));
     }
     news
 }

@@ -4,7 +4,7 @@ use crate::api::{EtcdClusterStatus, MemberRole, MemberStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::objects::pod::client_url;
 use crate::cluster::observation::{Answer, Observation};
-use crate::etcd::{ListedMember, Minor};
+use crate::etcd::{EtcdVersion, ListedMember, Minor};
 use std::collections::BTreeSet;
 
 /// A lag below this is none.
@@ -34,7 +34,9 @@ pub(super) fn fill(status: &mut EtcdClusterStatus, world: &Observation) {
     }
     let written = |minor: Minor| minor.patch(0).to_string();
     if let Some(version) = world.answers.values().filter_map(|answer| answer.cluster_version).max() {
-        status.cluster_version = Some(written(version));
+        // It never falls by itself, and an observation may have missed the member that knows better.
+        let noted = status.cluster_version.as_deref().and_then(EtcdVersion::reported);
+        status.cluster_version = Some(written(noted.map_or(version, |noted| noted.minor.max(version))));
     }
     if let Some(version) = world.answers.values().filter_map(|answer| answer.storage_version).max() {
         status.storage_version = Some(written(version));

@@ -3,6 +3,8 @@
 mod conditions;
 mod events;
 mod members;
+#[cfg(test)]
+mod tests;
 
 pub use events::News;
 

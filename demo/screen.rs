@@ -4,7 +4,7 @@ use super::Look;
 use super::writer::Tally;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use quorate::api::ProgressStatus;
+use quorate::api::{Action, ProgressStatus};
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -13,6 +13,8 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const DIM: &str = "2";
 const BOLD: &str = "1";
+/// Of the line that says what the operator is doing; terminals have 80 columns at least.
+const WIDTH: usize = 76;
 
 pub struct Screen {
     from: String,
@@ -158,18 +160,31 @@ fn doing(look: &Look) -> String {
     let Some(status) = &look.cluster.status else { return String::new() };
     let words = |progress: &ProgressStatus| {
         let step = match (progress.step, progress.steps) {
-            (Some(step), Some(steps)) => format!("step {step} of {steps}: "),
+            (Some(step), Some(steps)) => format!("step {step} of {steps} · "),
             _ => String::new(),
         };
-        let waiting = progress.waiting_for.as_ref().map_or(String::new(), |what| format!(" ({what})"));
-        format!("{step}{:?} {}{waiting}", progress.action, progress.member)
+        let waiting = progress.waiting_for.as_ref().map_or(String::new(), |what| format!(" · {what}"));
+        format!("{step}{} {}{waiting}", in_words(progress.action), progress.member)
     };
     let next = || {
         let step = status.plan.as_ref()?.steps.first()?;
-        Some(format!("next: {:?} {}", step.action, step.member.as_deref().unwrap_or_default()))
+        Some(format!("next: {} {}", in_words(step.action), step.member.as_deref().unwrap_or_default()))
     };
     let text = status.progress.as_ref().map(words).or_else(next).unwrap_or_default();
-    text.chars().take(100).collect()
+    // A line that wraps would spoil the redrawing.
+    if text.chars().count() > WIDTH { text.chars().take(WIDTH - 1).chain(['…']).collect() } else { text }
+}
+
+/// `ReplaceMember` as `replace member`.
+fn in_words(action: Action) -> String {
+    let mut words = String::new();
+    for letter in format!("{action:?}").chars() {
+        if letter.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words
 }
 
 /// `1234567` as `1,234,567`.

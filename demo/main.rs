@@ -5,7 +5,7 @@
 #![allow(missing_docs, clippy::print_stdout, reason = "a program for the terminal")]
 
 mod screen;
-#[path = "../../tests/support/writer.rs"]
+#[path = "../tests/support/writer.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
 mod writer;
 

@@ -1,0 +1,190 @@
+//! Small builders of observations for tests: a healthy world, from which a test takes away.
+
+use super::names::MemberName;
+use super::observation::{
+    Answer, ClaimFacts, ClusterFacts, ContainerFacts, Observation, Ownership, Patience, PodFacts,
+};
+use super::{revision, spec};
+use crate::api::EtcdClusterStatus;
+use crate::cluster::objects::support;
+use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus};
+use jiff::Timestamp;
+use k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The cluster's name: another word than the product's, so that swapped labels show.
+pub const NAME: &str = "db";
+/// Its namespace.
+pub const NAMESPACE: &str = "prod";
+/// Its id in etcd.
+pub const CLUSTER: ClusterId = ClusterId(0xc1);
+
+/// A member by number.
+pub fn member(number: u32) -> MemberName {
+    MemberName::new(NAME, number)
+}
+
+/// A healthy cluster that is what this spec says, led by the first member.
+pub fn healthy(spec_yaml: &str) -> Observation {
+    let spec: crate::api::EtcdClusterSpec = serde_saphyr::from_str(spec_yaml).unwrap();
+    let desired = spec::parse(&spec).unwrap();
+    let revision = revision::render(NAMESPACE, NAME, &spec, &desired, desired.version);
+    let members: Vec<MemberName> = (0..desired.replicas).map(member).collect();
+    let voters: BTreeMap<MemberName, MemberId> =
+        members.iter().map(|member| (member.clone(), id_of(member))).collect();
+    let mut budget = support::budget(NAMESPACE, NAME, members.len(), owner());
+    budget.status =
+        Some(PodDisruptionBudgetStatus { disruptions_allowed: 1, ..PodDisruptionBudgetStatus::default() });
+    Observation {
+        now: Timestamp::UNIX_EPOCH + Duration::from_hours(1),
+        cluster: ClusterFacts {
+            namespace: NAMESPACE.to_owned(),
+            name: NAME.to_owned(),
+            uid: "uid-of-the-cluster".to_owned(),
+            generation: 1,
+            resource_version: "7".to_owned(),
+            deleting: false,
+            finalizer: false,
+            spec: spec.clone(),
+            status: EtcdClusterStatus {
+                cluster_id: Some(CLUSTER.to_string()),
+                ..EtcdClusterStatus::default()
+            },
+        },
+        pods: members
+            .iter()
+            .map(|member| (member.clone(), pod(member, &revision.name, &revision.image)))
+            .collect(),
+        claims: members
+            .iter()
+            .map(|member| (member.clone(), claim(member, &voters, &revision.name, desired.version)))
+            .collect(),
+        headless: Some(support::headless(NAMESPACE, NAME, &spec, owner())),
+        client: Some(support::client(NAMESPACE, NAME, &spec, owner())),
+        budget: Some(budget),
+        probes: Vec::new(),
+        answers: members.iter().map(|member| (member.clone(), answer(member, desired.version))).collect(),
+        member_list: Some(members.iter().map(listed).collect()),
+        proposal: None,
+        default_storage_class: Some(true),
+        patience: Patience::default(),
+        revisions: BTreeMap::from([(revision.name.clone(), revision)]),
+    }
+}
+
+/// The same world with another spec, as an edit makes it.
+pub fn edited(mut world: Observation, spec_yaml: &str) -> Observation {
+    world.cluster.spec = serde_saphyr::from_str(spec_yaml).unwrap();
+    world.cluster.generation += 1;
+    world
+}
+
+/// Takes a member's answer away, as when it is down.
+pub fn silence(world: &mut Observation, member: &MemberName) {
+    world.answers.insert(
+        member.clone(),
+        Answer {
+            status: Err("connection refused".to_owned()),
+            cluster_version: None,
+            storage_version: None,
+            read: Err("connection refused".to_owned()),
+        },
+    );
+    if let Some(pod) = world.pods.get_mut(member) {
+        pod.ready = false;
+        pod.container = ContainerFacts {
+            waiting: Some(("CrashLoopBackOff".to_owned(), String::new())),
+            restarts: 3,
+            exit_code: Some(2),
+            last_words: Some("flag provided but not defined".to_owned()),
+            ..ContainerFacts::default()
+        };
+    }
+}
+
+fn owner() -> OwnerReference {
+    OwnerReference {
+        kind: "EtcdCluster".to_owned(),
+        name: NAME.to_owned(),
+        uid: "uid-of-the-cluster".to_owned(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    }
+}
+
+fn id_of(member: &MemberName) -> MemberId {
+    MemberId(0xa0 + u64::from(member.number()))
+}
+
+fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
+    PodFacts {
+        uid: format!("pod-{member}"),
+        ownership: Ownership::Ours,
+        deleting: false,
+        revision: revision.to_owned(),
+        bootstraps: false,
+        ip: Some([10, 0, 0, u8::try_from(member.number()).unwrap()].into()),
+        node: Some(format!("node-{}", member.number())),
+        image: image.to_owned(),
+        ready: true,
+        ended: false,
+        unschedulable: None,
+        container: ContainerFacts { running_since: Some(Timestamp::UNIX_EPOCH), ..ContainerFacts::default() },
+    }
+}
+
+fn claim(
+    member: &MemberName,
+    voters: &BTreeMap<MemberName, MemberId>,
+    revision: &str,
+    version: EtcdVersion,
+) -> ClaimFacts {
+    ClaimFacts {
+        uid: format!("claim-{member}"),
+        ownership: Ownership::Ours,
+        deleting: false,
+        cluster_id: Some(CLUSTER),
+        member_id: Some(id_of(member)),
+        voters: Some(voters.clone()),
+        bootstrap: None,
+        assigned: Some(revision.to_owned()),
+        good: Some(revision.to_owned()),
+        opened: Some(version),
+        size: Some(8 << 30),
+        class: Some("fast".to_owned()),
+    }
+}
+
+fn answer(member: &MemberName, version: EtcdVersion) -> Answer {
+    Answer {
+        status: Ok(MemberStatus {
+            cluster_id: CLUSTER,
+            member_id: id_of(member),
+            version,
+            leader: Some(MemberId(0xa0)),
+            raft_term: 2,
+            raft_index: 1_000,
+            raft_applied_index: 1_000,
+            revision: 900,
+            db_size: 25 << 20,
+            db_size_in_use: 24 << 20,
+            is_learner: false,
+            alarms: Vec::new(),
+        }),
+        cluster_version: Some(version.minor),
+        storage_version: None,
+        read: Ok(()),
+    }
+}
+
+fn listed(member: &MemberName) -> ListedMember {
+    ListedMember {
+        id: id_of(member),
+        name: member.to_string(),
+        peer_urls: vec![format!("http://{}:2380", member.host(NAMESPACE))],
+        client_urls: vec![format!("http://{}:2379", member.host(NAMESPACE))],
+        is_learner: false,
+    }
+}

@@ -1,0 +1,281 @@
+//! Tables of the planner: one obstacle at a time, and what is done about it.
+
+use super::{Next, Record, Step, plan};
+use crate::api::{Action, FailureStatus, ProgressStatus};
+use crate::cluster::fixtures::{edited, healthy, member, silence};
+use crate::cluster::observation::{Observation, Ownership, ProbeFacts, ProbeState};
+use crate::cluster::revision::Revision;
+use crate::cluster::{revision, spec};
+use crate::etcd::{Alarm, MemberId, Minor};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use rstest::rstest;
+use std::time::Duration;
+
+/// What is done now, as a word.
+fn next(world: &Observation) -> String {
+    match plan(world).next {
+        Next::Do(step) => step.name().to_owned(),
+        Next::Wait(wait) if wait.overdue => format!("Overdue({})", wait.notice.code),
+        Next::Wait(wait) => format!("Wait({})", wait.notice.code),
+        Next::Refused => format!("Refused({})", plan(world).refusals[0].code),
+        Next::Paused => "Paused".to_owned(),
+        Next::Settled => "Settled".to_owned(),
+    }
+}
+
+fn target(world: &Observation) -> Revision {
+    let cluster = &world.cluster;
+    let desired = spec::parse(&cluster.spec).unwrap();
+    revision::render(&cluster.namespace, &cluster.name, &cluster.spec, &desired, desired.version)
+}
+
+/// A cluster on 3.6.15 that shall go to 3.6.16: the revision is stored and the image was tried out.
+fn ready_to_roll() -> Observation {
+    let mut world = edited(healthy("version: 3.6.15"), "version: 3.6.16");
+    let target = target(&world);
+    for number in 0..3 {
+        world.probes.push(ProbeFacts {
+            pod: format!("probe-{number}"),
+            uid: format!("probe-{number}"),
+            node: format!("node-{number}"),
+            revision: target.name.clone(),
+            state: ProbeState::Said(Some(target.version)),
+        });
+    }
+    world.revisions.insert(target.name.clone(), target);
+    world
+}
+
+/// The same with this member claimed, and a proposal that committed just now.
+fn claimed(number: u32) -> Observation {
+    let mut world = ready_to_roll();
+    world.cluster.status.progress = Some(ProgressStatus {
+        step: None,
+        steps: None,
+        action: Action::ReplaceMember,
+        member: member(number).to_string(),
+        revision: target(&world).name,
+        pod_uid: Some(format!("pod-db-{number}")),
+        waiting_for: None,
+        since: Time(world.now),
+        deadline: None,
+    });
+    world.proposal = Some(Ok(()));
+    world
+}
+
+/// The claimed member's new Pod, which does not come up.
+fn claimed_and_failing() -> Observation {
+    let mut world = claimed(1);
+    let revision = target(&world).name;
+    silence(&mut world, &member(1));
+    let pod = world.pods.get_mut(&member(1)).unwrap();
+    pod.uid = "pod-new".to_owned();
+    pod.revision.clone_from(&revision);
+    world.claims.get_mut(&member(1)).unwrap().assigned = Some(revision);
+    world
+}
+
+fn out_of_patience(world: &mut Observation) {
+    let Next::Wait(wait) = plan(world).next else { panic!("nothing is waited for") };
+    world.patience.subject = wait.subject;
+    world.patience.best = wait.progress;
+    world.patience.without_progress = Duration::from_mins(5);
+}
+
+#[test]
+fn a_healthy_cluster_is_settled() {
+    assert_eq!(next(&healthy("version: 3.6.16")), "Settled");
+}
+
+#[test]
+fn a_roll_begins_with_its_revision_then_the_probes_then_a_claim_of_a_follower() {
+    let mut world = ready_to_roll();
+    let target = target(&world);
+    world.revisions.remove(&target.name);
+    assert_eq!(next(&world), "StoreRevision");
+    world.revisions.insert(target.name.clone(), target);
+    let probes = std::mem::take(&mut world.probes);
+    assert_eq!(next(&world), "CreateProbes");
+    world.probes = probes;
+    let Next::Do(Step::Record(Record::Claim(claim))) = plan(&world).next else { panic!() };
+    assert_eq!(claim.member, member(1), "db-0 leads and goes last");
+}
+
+#[rstest]
+#[case::a_member_goes_away(|w: &mut Observation| w.pods.get_mut(&member(2)).unwrap().deleting = true, "Wait(MemberStopping)")]
+#[case::an_alarm(|w: &mut Observation| alarm(w, Alarm::NoSpace), "Wait(AlarmActive)")]
+#[case::a_learner(|w: &mut Observation| w.member_list.as_mut().unwrap()[2].is_learner = true, "Wait(MembershipUnexpected)")]
+#[case::a_stranger(|w: &mut Observation| w.member_list.as_mut().unwrap()[2].id = MemberId(0xbad), "Wait(MembershipUnexpected)")]
+#[case::an_unstarted_member(|w: &mut Observation| w.member_list.as_mut().unwrap()[2].name.clear(), "Wait(MembershipUnexpected)")]
+#[case::one_too_few(|w: &mut Observation| { w.member_list.as_mut().unwrap().pop(); }, "Wait(MembershipUnexpected)")]
+#[case::no_list(|w: &mut Observation| w.member_list = None, "Wait(QuorumUnproven)")]
+#[case::two_terms(|w: &mut Observation| status(w, 2).raft_term = 3, "Wait(NoLeader)")]
+#[case::two_leaders(|w: &mut Observation| status(w, 2).leader = Some(MemberId(0xa2)), "Wait(NoLeader)")]
+#[case::far_behind(|w: &mut Observation| { status(w, 0).raft_index = 9_000; status(w, 0).raft_applied_index = 9_000; }, "Wait(MemberBehind)")]
+#[case::another_image(|w: &mut Observation| w.probes[0].state = ProbeState::Said(Some("3.6.1".parse().unwrap())), "Overdue(ImageVersionMismatch)")]
+#[case::no_image(|w: &mut Observation| w.probes[0].state = ProbeState::Running(Some(("ErrImagePull".into(), String::new()))), "Wait(ImageProbing)")]
+#[case::a_broken_image(|w: &mut Observation| w.probes[0].state = ProbeState::Failed("exit code 127".into()), "Overdue(ImageProbing)")]
+#[case::a_volume_that_goes_with_the_pod(|w: &mut Observation| w.claims.get_mut(&member(1)).unwrap().deleting = true, "Wait(MemberDataLost)")]
+#[case::somebody_else_s_pod(|w: &mut Observation| w.pods.get_mut(&member(2)).unwrap().ownership = Ownership::Foreign("x".into()), "Refused(ForeignObject)")]
+#[case::nothing(|_: &mut Observation| {}, "Claim")]
+fn before_a_claim(#[case] obstacle: fn(&mut Observation), #[case] expected: &str) {
+    let mut world = ready_to_roll();
+    obstacle(&mut world);
+    assert_eq!(next(&world), expected);
+}
+
+#[rstest]
+#[case::all_is_well(|_: &mut Observation| {}, "Stop")]
+#[case::no_proposal_was_tried(|w: &mut Observation| w.proposal = None, "Wait(QuorumUnproven)")]
+#[case::no_proposal_commits(|w: &mut Observation| w.proposal = Some(Err("timed out".into())), "Wait(QuorumUnproven)")]
+#[case::the_budget_says_no(|w: &mut Observation| w.budget.as_mut().unwrap().status.as_mut().unwrap().disruptions_allowed = 0, "Wait(DisruptionBudget)")]
+#[case::another_goes_away(|w: &mut Observation| w.pods.get_mut(&member(2)).unwrap().deleting = true, "Withdraw")]
+#[case::another_is_down(|w: &mut Observation| silence(w, &member(2)), "Withdraw")]
+#[case::the_spec_went_back(|w: &mut Observation| w.cluster.spec.version = "3.6.15".into(), "Withdraw")]
+#[case::the_spec_became_impossible(|w: &mut Observation| w.cluster.spec.version = "3.5.35".into(), "Withdraw")]
+#[case::it_is_on_its_way_out(|w: &mut Observation| w.pods.get_mut(&member(1)).unwrap().deleting = true, "Wait(MemberStopping)")]
+#[case::it_is_gone(|w: &mut Observation| { w.pods.remove(&member(1)); w.answers.remove(&member(1)); }, "Assign")]
+fn with_a_claim(#[case] change: fn(&mut Observation), #[case] expected: &str) {
+    let mut world = claimed(1);
+    change(&mut world);
+    assert_eq!(next(&world), expected);
+}
+
+#[test]
+fn a_claimed_leader_hands_over_before_it_is_stopped() {
+    let world = claimed(0);
+    let Next::Do(Step::MoveLeader { from, to, .. }) = plan(&world).next else { panic!() };
+    assert_eq!((from, to), (member(0), member(1)));
+}
+
+#[test]
+fn leadership_goes_to_who_runs_the_target_already() {
+    let mut world = claimed(0);
+    let target = target(&world).name;
+    world.pods.get_mut(&member(2)).unwrap().revision = target;
+    let Next::Do(Step::MoveLeader { to, .. }) = plan(&world).next else { panic!() };
+    assert_eq!(to, member(2));
+}
+
+#[test]
+fn a_member_that_does_not_come_up_is_waited_for_then_put_back() {
+    let mut world = claimed_and_failing();
+    assert_eq!(next(&world), "Wait(MemberDown)");
+    out_of_patience(&mut world);
+    let Next::Do(Step::Record(Record::Claim(claim))) = plan(&world).next else { panic!() };
+    assert_eq!(claim.action, Action::PutBack);
+    assert_eq!(Some(&claim.revision), world.claims[&member(1)].good.as_ref());
+    let failure = claim.failure.unwrap();
+    assert_eq!((failure.exit_code, failure.version.as_str()), (Some(2), "3.6.16"));
+}
+
+#[test]
+fn nothing_is_put_back_while_the_others_are_what_is_wrong() {
+    let mut world = claimed_and_failing();
+    silence(&mut world, &member(2));
+    out_of_patience(&mut world);
+    assert!(next(&world).starts_with("Overdue"), "{}", next(&world));
+}
+
+#[test]
+fn an_old_minor_is_not_put_back_once_the_cluster_version_has_moved() {
+    let mut world = claimed_and_failing();
+    for answer in world.answers.values_mut().filter(|answer| answer.status.is_ok()) {
+        answer.cluster_version = Some(Minor::new(3, 7));
+    }
+    out_of_patience(&mut world);
+    assert!(next(&world).starts_with("Overdue"), "{}", next(&world));
+}
+
+#[test]
+fn a_spec_corrected_while_the_member_fails_is_tried_at_once() {
+    let mut world = claimed_and_failing();
+    world.cluster.spec.version = "3.6.15".to_owned();
+    let Next::Do(Step::Record(Record::Claim(claim))) = plan(&world).next else { panic!("{}", next(&world)) };
+    assert_eq!(Some(&claim.revision), world.claims[&member(1)].good.as_ref());
+}
+
+#[test]
+fn what_failed_is_not_tried_again() {
+    let mut world = ready_to_roll();
+    world.cluster.status.last_failure = Some(FailureStatus {
+        member: "db-1".to_owned(),
+        revision: target(&world).name,
+        version: "3.6.16".to_owned(),
+        reason: None,
+        exit_code: Some(2),
+        log: None,
+        time: Time(Timestamp::UNIX_EPOCH),
+    });
+    assert_eq!(next(&world), "Refused(MemberFailed)");
+}
+
+#[rstest]
+#[case::skip("version: 3.5.35", "version: 3.7.3", "Refused(MinorSkipped)")]
+#[case::trap("version: 3.6.16", "version: 3.7.3", "Refused(HopUnsupported)")]
+#[case::down("version: 3.6.16", "version: 3.5.35", "Refused(DowngradeUnsupported)")]
+#[case::floor("version: 3.5.9", "version: 3.6.16", "Refused(FloorNotMet)")]
+#[case::unknown("version: 3.5.35", "version: 3.4.45", "Refused(VersionUnsupported)")]
+#[case::alone(
+    "{version: 3.5.35, replicas: 1}",
+    "{version: 3.6.16, replicas: 1}",
+    "Refused(DowntimeNotAllowed)"
+)]
+#[case::replicas("version: 3.6.16", "{version: 3.6.16, replicas: 5}", "Refused(ReplicasChangeUnsupported)")]
+#[case::storage(
+    "version: 3.6.16",
+    "{version: 3.6.16, storage: {size: 9Gi}}",
+    "Refused(StorageChangeUnsupported)"
+)]
+#[case::class(
+    "version: 3.6.16",
+    "{version: 3.6.16, storage: {storageClassName: slow}}",
+    "Refused(StorageChangeUnsupported)"
+)]
+#[case::heartbeat(
+    "version: 3.6.16",
+    "{version: 3.6.16, etcd: {heartbeatInterval: 1s, electionTimeout: 10s}}",
+    "Refused(ElectionTimeoutConflict)"
+)]
+#[case::owned("version: 3.6.16", "{version: 3.6.16, etcd: {extraArgs: {name: x}}}", "Refused(InvalidSpec)")]
+fn refuses_and_touches_nothing(#[case] from: &str, #[case] to: &str, #[case] expected: &str) {
+    assert_eq!(next(&edited(healthy(from), to)), expected);
+}
+
+#[test]
+fn a_refused_spec_still_brings_members_back_with_their_own_revision() {
+    let mut world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    world.pods.remove(&member(1));
+    world.answers.remove(&member(1));
+    let Next::Do(Step::CreatePods(pods)) = plan(&world).next else { panic!("{}", next(&world)) };
+    assert_eq!(Some(&pods[0].revision), world.claims[&member(1)].assigned.as_ref());
+}
+
+#[test]
+fn a_down_member_goes_first_where_the_change_may_mend_it() {
+    let mut world = ready_to_roll();
+    silence(&mut world, &member(2));
+    world.cluster.spec.version = "3.6.15".to_owned();
+    world.cluster.spec.etcd = Some(serde_saphyr::from_str("{snapshotCount: 5000}").unwrap());
+    let target = target(&world);
+    world.revisions.insert(target.name.clone(), target);
+    let Next::Do(Step::Record(Record::Claim(claim))) = plan(&world).next else { panic!("{}", next(&world)) };
+    assert_eq!(claim.member, member(2));
+}
+
+#[test]
+fn paused_touches_nothing_not_even_a_missing_pod() {
+    let mut world = edited(healthy("version: 3.6.15"), "{version: 3.6.16, paused: true}");
+    world.pods.remove(&member(1));
+    assert_eq!(next(&world), "Paused");
+}
+
+fn status(world: &mut Observation, number: u32) -> &mut crate::etcd::MemberStatus {
+    world.answers.get_mut(&member(number)).unwrap().status.as_mut().unwrap()
+}
+
+fn alarm(world: &mut Observation, alarm: Alarm) {
+    status(world, 0).alarms.push(alarm);
+}

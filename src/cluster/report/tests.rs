@@ -1,0 +1,165 @@
+//! Tables of the report: what people see of each situation.
+
+use super::{Outcome, Report, report};
+use crate::api::{Code, ConditionType, find_condition};
+use crate::cluster::fixtures::{edited, healthy, member, silence};
+use crate::cluster::notice::Notice;
+use crate::cluster::observation::Observation;
+use crate::cluster::plan::plan;
+use crate::etcd::Alarm;
+use std::time::Duration;
+
+fn reported(world: &Observation) -> Report {
+    report(world, &plan(world), &Outcome::default(), Some("https://docs.example"))
+}
+
+/// Type, status and reason of each condition, in order.
+fn conditions(report: &Report) -> Vec<(&str, &str, &str)> {
+    let all = report.status.conditions.iter();
+    all.map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
+}
+
+#[test]
+fn a_healthy_cluster_is_available_and_ready_and_nothing_else() {
+    let report = reported(&healthy("version: 3.6.16"));
+    assert_eq!(conditions(&report), [("Available", "True", "Serving"), ("Ready", "True", "Converged")]);
+    assert_eq!(report.status.members_ready.as_deref(), Some("3/3"));
+    assert_eq!(report.status.leader.as_deref(), Some("db-0"));
+    assert_eq!(report.status.version.as_deref(), Some("3.6.16"));
+    assert_eq!(report.status.observed_generation, Some(1));
+}
+
+#[test]
+fn what_was_reported_once_is_not_written_again() {
+    let mut world = healthy("version: 3.6.16");
+    world.cluster.status = reported(&world).status;
+    world.now += Duration::from_mins(1);
+    for answer in world.answers.values_mut() {
+        // A quiet cluster moves a little all the time.
+        let status = answer.status.as_mut().unwrap();
+        status.raft_index += 17;
+        status.raft_applied_index += 11;
+        status.db_size += 4096;
+    }
+    let again = reported(&world);
+    assert_eq!(again.status, world.cluster.status);
+    assert!(again.news.is_empty(), "{:?}", again.news);
+}
+
+#[test]
+fn an_edit_is_reconciling_and_not_ready_in_the_same_write() {
+    let mut world = healthy("version: 3.6.15");
+    world.cluster.status = reported(&world).status;
+    let report = reported(&edited(world, "version: 3.6.16"));
+    let types: Vec<_> = conditions(&report).iter().map(|(kind, status, _)| (*kind, *status)).collect();
+    assert_eq!(types, [("Reconciling", "True"), ("Available", "True"), ("Ready", "False")]);
+    assert!(report.status.conditions.iter().all(|c| c.observed_generation == Some(2)));
+    let plan = report.status.plan.unwrap();
+    assert_eq!(plan.hops, ["3.6.15", "3.6.16"]);
+    let members: Vec<_> = plan.steps.iter().filter_map(|step| step.member.as_deref()).collect();
+    assert_eq!(members, ["db-1", "db-2", "db-0"], "the leader goes last");
+}
+
+#[test]
+fn a_refused_edit_is_stalled_with_evidence_remedy_and_link() {
+    let world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    let report = reported(&world);
+    assert_eq!(
+        conditions(&report),
+        [
+            ("Stalled", "True", "MinorSkipped"),
+            ("Available", "True", "Serving"),
+            ("Ready", "False", "MinorSkipped")
+        ]
+    );
+    let message = &find_condition(&report.status.conditions, ConditionType::Stalled).unwrap().message;
+    for part in [
+        "3.5",
+        "3.7.3",
+        "set spec.version to a 3.6 release first",
+        "https://docs.example/codes.md#minorskipped",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(report.status.refusals[0].code, Code::MinorSkipped);
+    assert!(report.status.plan.is_none(), "nothing is planned that is not done");
+}
+
+#[test]
+fn a_refusal_is_one_event_and_not_one_a_pass() {
+    let mut world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    let first = reported(&world);
+    assert_eq!(first.news.iter().map(|news| news.code).collect::<Vec<_>>(), [Code::MinorSkipped]);
+    world.cluster.status = first.status;
+    assert!(reported(&world).news.is_empty());
+}
+
+#[test]
+fn two_of_three_are_available_and_not_ready() {
+    let mut world = healthy("version: 3.6.16");
+    silence(&mut world, &member(2));
+    let report = reported(&world);
+    assert_eq!(
+        conditions(&report),
+        [
+            ("Reconciling", "True", "MemberDown"),
+            ("Available", "True", "Serving"),
+            ("Ready", "False", "MemberDown")
+        ]
+    );
+    assert_eq!(report.status.members_ready.as_deref(), Some("2/3"));
+}
+
+#[test]
+fn a_wait_past_its_deadline_is_stalled() {
+    let mut world = healthy("version: 3.6.16");
+    silence(&mut world, &member(2));
+    world.patience.subject = "MemberDown/db-2".to_owned();
+    world.patience.without_progress = Duration::from_secs(301);
+    assert_eq!(conditions(&reported(&world))[0], ("Stalled", "True", "MemberDown"));
+}
+
+#[test]
+fn no_reader_is_no_availability() {
+    let mut world = healthy("version: 3.6.16");
+    for number in 0..3 {
+        silence(&mut world, &member(number));
+    }
+    world.member_list = None;
+    let report = reported(&world);
+    assert_eq!(conditions(&report)[1], ("Available", "False", "QuorumLost"));
+}
+
+#[test]
+fn nospace_is_no_availability_with_a_reason_of_its_own() {
+    let mut world = healthy("version: 3.6.16");
+    for answer in world.answers.values_mut() {
+        answer.status.as_mut().unwrap().alarms.push(Alarm::NoSpace);
+    }
+    let report = reported(&world);
+    let available = find_condition(&report.status.conditions, ConditionType::Available).unwrap();
+    assert_eq!((available.status.as_str(), available.reason.as_str()), ("False", "NoSpace"));
+    assert!(available.message.contains("disarm"), "{}", available.message);
+}
+
+#[test]
+fn paused_says_so_and_keeps_its_last_honest_ready() {
+    let world = healthy("{version: 3.6.16, paused: true}");
+    assert_eq!(
+        conditions(&reported(&world)),
+        [("Available", "True", "Serving"), ("Ready", "True", "Converged"), ("Paused", "True", "Paused")]
+    );
+}
+
+#[test]
+fn what_the_api_server_refuses_is_said_in_its_own_words() {
+    let mut world = healthy("version: 3.6.16");
+    world.pods.remove(&member(1));
+    world.answers.remove(&member(1));
+    let words = "pods \"db-1\" is forbidden: exceeded quota";
+    let outcome = Outcome { refused: Some(Notice::of(Code::PodRefused, words)), log: None };
+    let report = report(&world, &plan(&world), &outcome, None);
+    let reconciling = find_condition(&report.status.conditions, ConditionType::Reconciling).unwrap();
+    assert_eq!(reconciling.reason, "PodRefused");
+    assert!(reconciling.message.contains("exceeded quota"));
+}

@@ -1,0 +1,315 @@
+//! Carries one step out, as the operator's `act.rs` does: with the same preconditions, in the same
+//! small pieces, between any two of which the operator may be killed.
+
+use crate::check;
+use crate::observe::Seen;
+use crate::world::catalogue::BAD_FLAG;
+use crate::world::kube::{Pod, Probe, State, StoredRevision, Volume};
+use crate::world::{NAME, NAMESPACE, World};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use quorate::api::{EtcdClusterStatus, ProgressStatus};
+use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::{pod::Initial, support};
+use quorate::cluster::observation::{ClaimFacts, Ownership};
+use quorate::cluster::plan::{Claim, Guarded, NewPod, Record, Step, Stop};
+use quorate::cluster::revision::Revision;
+use quorate::cluster::spec::{self, storage_class};
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// A precondition did not hold, or Kubernetes said no.
+    Refused,
+    /// The operator was killed in the middle.
+    Killed,
+}
+
+/// Carries out one step that was planned from `seen`. `pieces`: how many writes the operator lives for.
+pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcome {
+    let mut pieces = pieces;
+    let mut alive = || {
+        let alive = pieces > 0;
+        pieces = pieces.saturating_sub(1);
+        alive
+    };
+    macro_rules! each {
+        ($items:expr, $do:expr) => {{
+            for item in $items {
+                if !alive() {
+                    return Outcome::Killed;
+                }
+                $do(world, item);
+            }
+            Outcome::Done
+        }};
+    }
+    match step {
+        Step::Guard(members) => each!(members, |world: &mut World, item| guard(world, item)),
+        Step::CreatePods(pods) => each!(pods, |world: &mut World, item| create_pod(world, seen, item)),
+        Step::CreateClaims { members, revision } => {
+            each!(members, |world: &mut World, item| create_claim(world, seen, item, revision))
+        }
+        Step::CreateProbes { nodes, revision } => {
+            each!(nodes, |world: &mut World, item: &String| create_probe(world, item, revision))
+        }
+        Step::DeleteProbes(probes) => each!(probes, |world: &mut World, (name, uid): &(String, String)| {
+            if world.probes.get(name).is_some_and(|probe| probe.uid == *uid) {
+                world.probes.remove(name);
+                wrote(world);
+            }
+        }),
+        Step::DeleteRevisions(names) => each!(names, |world: &mut World, name: &String| {
+            if world.revisions.remove(name).is_some() {
+                wrote(world);
+            }
+        }),
+        Step::NoteMembers { cluster_id, voters, opened, good } => {
+            let named: std::collections::BTreeSet<_> = opened.keys().chain(good.keys()).collect();
+            each!(named, |world: &mut World, member: &MemberName| {
+                let Some(volume) = world.claims.get_mut(member) else { return };
+                let facts = &mut volume.facts;
+                facts.cluster_id = Some(*cluster_id);
+                facts.member_id = voters.get(member).copied();
+                facts.voters = Some(voters.clone());
+                facts.opened = opened.get(member).copied().or(facts.opened);
+                facts.good = good.get(member).cloned().or_else(|| facts.good.clone());
+                facts.bootstrap = None;
+                wrote(world);
+            })
+        }
+        Step::DeleteClaims(members) => each!(members, |world: &mut World, member: &MemberName| {
+            check::before_a_claim_is_deleted(world, member);
+            if let Some(volume) = world.claims.get_mut(member) {
+                volume.facts.deleting = true;
+                wrote(world);
+            }
+        }),
+        Step::ApplySupport { voters } => {
+            let (owner, spec) = (world.owner(), seen.facts.cluster.spec.clone());
+            world.headless = Some(support::headless(NAMESPACE, NAME, &spec, owner.clone()));
+            wrote(world);
+            if !alive() {
+                return Outcome::Killed;
+            }
+            world.client = Some(support::client(NAMESPACE, NAME, &spec, owner.clone()));
+            world.budget = Some(support::budget(NAMESPACE, NAME, *voters, owner));
+            wrote(world);
+            Outcome::Done
+        }
+        _ if !alive() => Outcome::Killed,
+        step => single(world, seen, step),
+    }
+}
+
+/// Steps of one write.
+fn single(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
+    let done = match step {
+        Step::Record(record) => {
+            let at = seen.facts.cluster.resource_version.parse().unwrap_or_default();
+            let ok = world.write_status(at, |status| apply_record(status, record));
+            if ok {
+                check::record(world, &seen.facts.cluster.status, record);
+            }
+            ok
+        }
+        Step::SetFinalizer(wanted) => set_finalizer(world, *wanted),
+        Step::StoreRevision(revision) => {
+            store(world, revision);
+            true
+        }
+        Step::Assign { member, revision } => match world.claims.get_mut(member) {
+            Some(volume) => {
+                volume.facts.assigned = Some(revision.clone());
+                wrote(world);
+                true
+            }
+            None => false,
+        },
+        Step::RemovePod { member, uid, .. } => {
+            let meant = world.pods.get(member).is_some_and(|pod| pod.uid == *uid);
+            if meant {
+                check::before_a_pod_is_removed(world, member);
+                world.delete_pod(member);
+                wrote(world);
+            }
+            meant
+        }
+        Step::MoveLeader { from, from_id, cluster_id, to, to_id } => {
+            let meant = world.data(to).is_some_and(|data| data.member_id == to_id.0);
+            meant && world.move_leader(from, from_id.0, cluster_id.0, to)
+        }
+        Step::Stop(stop) => evict(world, seen, stop),
+        _ => unreachable!("steps of many writes are carried out above"),
+    };
+    if done { Outcome::Done } else { Outcome::Refused }
+}
+
+/// How a record becomes status.
+pub fn apply_record(status: &mut EtcdClusterStatus, record: &Record) {
+    match record {
+        Record::Bootstrap(bootstrap) => status.bootstrap = Some(bootstrap.clone()),
+        Record::Formed(cluster_id) => {
+            let last = status.bootstrap.take().map(|bootstrap| bootstrap.members - 1);
+            status.cluster_id = Some(cluster_id.to_string());
+            status.last_member_number = last.or(status.last_member_number);
+        }
+        Record::Adopted { cluster_id, last_member_number } => {
+            status.bootstrap = None;
+            status.cluster_id = Some(cluster_id.to_string());
+            status.last_member_number = i32::try_from(*last_member_number).ok();
+        }
+        Record::Claim(claim) => {
+            status.progress = Some(progress(claim));
+            if claim.failure.is_some() {
+                status.last_failure.clone_from(&claim.failure);
+            }
+        }
+        Record::Release { .. } | Record::Withdraw { .. } => status.progress = None,
+    }
+}
+
+fn progress(claim: &Claim) -> ProgressStatus {
+    ProgressStatus {
+        step: None,
+        steps: None,
+        action: claim.action,
+        member: claim.member.to_string(),
+        revision: claim.revision.clone(),
+        pod_uid: Some(claim.pod_uid.clone()),
+        waiting_for: None,
+        since: Time(claim.since),
+        deadline: None,
+    }
+}
+
+fn wrote(world: &mut World) {
+    world.writes += 1;
+    world.changed();
+}
+
+fn store(world: &mut World, revision: &Revision) {
+    if !world.revisions.contains_key(&revision.name) {
+        let owner = world.owner().uid;
+        let stored = StoredRevision { owner, revision: revision.clone() };
+        world.revisions.insert(revision.name.clone(), stored);
+        wrote(world);
+    }
+}
+
+fn set_finalizer(world: &mut World, wanted: bool) -> bool {
+    let version = world.serial();
+    let Some(cluster) = &mut world.cluster else { return false };
+    // The API server lets nobody add a finalizer to what is being deleted.
+    if cluster.deleting && wanted {
+        return false;
+    }
+    cluster.finalizer = wanted;
+    cluster.resource_version = version;
+    if cluster.deleting {
+        world.cluster = None;
+    }
+    wrote(world);
+    true
+}
+
+fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, revision: &str) {
+    if world.claims.contains_key(member) {
+        return;
+    }
+    let (spec, uid) = (&seen.facts.cluster.spec, world.uid("claim"));
+    let facts = ClaimFacts {
+        uid,
+        ownership: Ownership::Ours,
+        deleting: false,
+        cluster_id: None,
+        member_id: None,
+        voters: None,
+        bootstrap: seen.facts.cluster.status.bootstrap.clone(),
+        assigned: Some(revision.to_owned()),
+        good: None,
+        opened: None,
+        size: spec::parse(spec).ok().and_then(|desired| desired.storage_size.bytes()),
+        class: Some(storage_class(spec).unwrap_or("standard").to_owned()),
+    };
+    world.claims.insert(member.clone(), Volume { facts, data: None });
+    wrote(world);
+}
+
+fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
+    let Some(revision) = world.revisions.get(&new.revision).map(|stored| stored.revision.clone()) else {
+        world.violate(format!("{} is made from revision {}, which is not stored", new.member, new.revision));
+        return;
+    };
+    if world.cluster.as_ref().is_none_or(|cluster| cluster.uid != seen.facts.cluster.uid) {
+        // Kubernetes would take it and the garbage collector would delete it at once.
+        return;
+    }
+    if world.pods.contains_key(&new.member) {
+        return;
+    }
+    check::before_a_pod_is_made(world, new, &revision);
+    let args: Vec<String> = revision
+        .template
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .flat_map(|container| container.args.clone().unwrap_or_default())
+        .collect();
+    let pod = Pod {
+        uid: world.uid("pod"),
+        owner: Some(seen.facts.cluster.uid.clone()),
+        deleting: None,
+        revision: new.revision.clone(),
+        image: revision.image.clone(),
+        bad_flag: args.iter().any(|arg| arg.contains(BAD_FLAG)),
+        initial: new.initial.clone(),
+        node: None,
+        ready: false,
+        ended: false,
+        restarts: 0,
+        exit_code: None,
+        last_words: None,
+        state: State::Unscheduled,
+    };
+    world.pods.insert(new.member.clone(), pod);
+    wrote(world);
+}
+
+fn guard(world: &mut World, guarded: &Guarded) {
+    let Some(pod) = world.pods.get_mut(&guarded.member).filter(|pod| pod.uid == guarded.uid) else { return };
+    pod.initial = Initial::Guard;
+    if let Some(volume) = world.claims.get_mut(&guarded.member) {
+        volume.facts.opened = Some(guarded.version);
+    }
+    wrote(world);
+}
+
+fn create_probe(world: &mut World, node: &str, revision: &str) {
+    let name = format!("{NAME}-probe-{node}-{revision}");
+    let number = node.rsplit_once('-').and_then(|(_, number)| number.parse().ok());
+    let image = world.revisions.get(revision).map(|stored| stored.revision.image.clone());
+    let (Some(node), Some(image)) = (number, image) else { return };
+    if world.probes.contains_key(&name) {
+        return;
+    }
+    let owner = world.owner().uid;
+    let done_at = world.now + 500 + world.rng.range(0, 4_000);
+    let uid = world.uid("probe");
+    let revision = revision.to_owned();
+    world.probes.insert(name, Probe { uid, owner, node, revision, image, done_at });
+    wrote(world);
+}
+
+fn evict(world: &mut World, seen: &Seen, stop: &Stop) -> bool {
+    let objection = check::objection_to_a_stop(world, seen, stop.member());
+    let already = world.pods.get(stop.member()).is_some_and(|pod| pod.deleting.is_some());
+    let granted = world.evict(stop.member(), Some(stop.uid()));
+    if granted && !already {
+        world.writes += 1;
+        if let Some(objection) = objection {
+            world.violate(objection);
+        }
+    }
+    granted
+}

@@ -1,0 +1,213 @@
+//! The invariants of the design, asked of the true world (not of what the operator saw).
+
+use crate::observe::Seen;
+use crate::world::World;
+use crate::world::catalogue::{self, BAD_FLAG, Image};
+use quorate::api::{Code, EtcdClusterStatus};
+use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::pod::Initial;
+use quorate::cluster::plan::{NewPod, Next, Plan, Record};
+use quorate::cluster::revision::{self, Revision};
+use quorate::cluster::spec::{self, deletes_volumes};
+use quorate::etcd::Minor;
+use quorate::etcd::versions::is_supported;
+
+/// Whether a member counts for quorum right now, and is not on its way out.
+pub fn counts(world: &World, member: &MemberName) -> bool {
+    world.serving(member)
+        && !world.isolated.contains_key(member)
+        && world.pods.get(member).is_some_and(|pod| pod.deleting.is_none())
+}
+
+/// Why this member must not be stopped now, if there is a reason (invariant 1).
+pub fn objection_to_a_stop(world: &World, seen: &Seen, member: &MemberName) -> Option<String> {
+    let raft = world.raft_of(member)?;
+    if seen.violent != world.violent || !counts(world, member) {
+        return None;
+    }
+    let away: Vec<String> = raft
+        .voters
+        .keys()
+        .filter(|other| *other != member && !counts(world, other))
+        .map(ToString::to_string)
+        .collect();
+    if !away.is_empty() {
+        return Some(format!("{member} is stopped while {} is away", away.join(", ")));
+    }
+    let leads = raft.voters.len() > 1 && raft.leader.as_ref() == Some(member);
+    let just_now = seen.facts.now == world.timestamp(world.now);
+    (leads && just_now).then(|| format!("{member} is stopped while it leads"))
+}
+
+/// A Pod is removed only when it serves nobody (invariant 1).
+pub fn before_a_pod_is_removed(world: &mut World, member: &MemberName) {
+    let deleting = world.cluster.as_ref().is_none_or(|cluster| cluster.deleting);
+    let formed = world.data(member).is_some_and(|data| world.formed.contains(&data.cluster_id));
+    if !deleting && formed && counts(world, member) {
+        world.violate(format!("{member}'s Pod is removed while it serves"));
+    }
+}
+
+/// Invariants 3 and 5: no `new` after bootstrap, no binary that cannot open the data.
+pub fn before_a_pod_is_made(world: &mut World, new: &NewPod, revision: &Revision) {
+    let member = &new.member;
+    let id_is_known = world.cluster.as_ref().is_some_and(|cluster| cluster.status.cluster_id.is_some());
+    if id_is_known && matches!(new.initial, Initial::New { .. }) {
+        world.violate(format!("{member} is made as `new` after the cluster had formed"));
+    }
+    let Some(raft) = world.raft_of(member) else { return };
+    let minor = revision.version.minor;
+    if raft.cluster_version.is_some_and(|version| minor < version) {
+        let version = raft.cluster_version;
+        world.violate(format!(
+            "{member} is made with {} below the cluster version {version:?}",
+            revision.version
+        ));
+        return;
+    }
+    let lowest = raft.voters.keys().filter_map(|voter| world.data(voter)).map(|data| data.opened.minor).min();
+    if lowest.is_some_and(|lowest| minor > lowest.next()) {
+        world.violate(format!(
+            "{member} is made with {}, more than a minor above {lowest:?}",
+            revision.version
+        ));
+    }
+}
+
+/// Invariant 6: a volume goes only with the cluster, under the policy that says so.
+pub fn before_a_claim_is_deleted(world: &mut World, member: &MemberName) {
+    let allowed =
+        world.cluster.as_ref().is_some_and(|cluster| cluster.deleting && deletes_volumes(&cluster.spec));
+    if !allowed {
+        world.violate(format!("{member}'s volume claim is deleted"));
+    }
+}
+
+/// One claim at a time, and what is on record is true.
+pub fn record(world: &mut World, before: &EtcdClusterStatus, record: &Record) {
+    world.records.push(match record {
+        Record::Bootstrap(_) => "Bootstrap",
+        Record::Formed(_) => "Formed",
+        Record::Adopted { .. } => "Adopted",
+        Record::Claim(_) => "Claim",
+        Record::Release { .. } => "Release",
+        Record::Withdraw { .. } => "Withdraw",
+    });
+    match record {
+        Record::Claim(claim) => {
+            let other =
+                before.progress.as_ref().filter(|progress| progress.member != claim.member.to_string());
+            if let Some(other) = other.map(|other| other.member.clone()) {
+                world.violate(format!("{} is claimed while {other} is", claim.member));
+            }
+        }
+        Record::Formed(id) => {
+            if before.cluster_id.is_some() {
+                world.violate("a cluster is recorded as formed twice".to_owned());
+            }
+            if world.rafts.get(&id.0).is_none_or(|raft| raft.published.len() < raft.voters.len()) {
+                world.violate(format!("{id} is recorded as formed and is not"));
+            }
+            world.formed.insert(id.0);
+        }
+        Record::Adopted { cluster_id, .. } => {
+            world.formed.insert(cluster_id.0);
+        }
+        Record::Release { member, .. } => {
+            if seen_as_back(world, member).is_none() {
+                world.say(|| format!("{member} is released and is not up any more"));
+            }
+        }
+        Record::Bootstrap(_) | Record::Withdraw { .. } => {}
+    }
+}
+
+fn seen_as_back(world: &World, member: &MemberName) -> Option<()> {
+    counts(world, member).then_some(())
+}
+
+/// What keeps the cluster from ever reaching its spec, by the true world.
+fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
+    let cluster = world.cluster.as_ref()?;
+    let Ok(desired) = spec::parse(&cluster.spec) else { return Some("invalid spec") };
+    if cluster.spec.paused == Some(true) {
+        return Some("paused");
+    }
+    if world.pods.values().any(|pod| pod.owner.is_none()) {
+        return Some("foreign Pod");
+    }
+    let voters = world.raft().map(|raft| raft.voters.clone()).unwrap_or_default();
+    let lost = |member: &MemberName| world.data(member).is_none() || world.claims[member].facts.deleting;
+    if voters.is_empty() && !is_supported(desired.version.minor) {
+        return Some("unsupported");
+    }
+    if voters.keys().any(lost) || (voters.is_empty() && !world.rafts.is_empty()) {
+        return Some("lost data");
+    }
+    let begun = plan.refusals.iter().any(|refusal| refusal.code == Code::AllMembersLost);
+    if voters.is_empty() && begun && !world.revisions.is_empty() {
+        // The status was emptied within the moment between the first revision and the first claim.
+        return Some("life without status");
+    }
+    let wanted = desired.storage_size.bytes();
+    if world.claims.values().any(|volume| volume.facts.size < wanted) {
+        return Some("storage");
+    }
+    if world.raft().is_some_and(|raft| raft.alarm) {
+        return Some("alarm");
+    }
+    if cluster.status.cluster_id.is_some() && desired.replicas as usize != voters.len() {
+        return Some("replicas");
+    }
+    let target = revision::render("prod", "db", &cluster.spec, &desired, desired.version);
+    if catalogue::image(&target.image) != Image::Holds(desired.version) {
+        return Some("bad image");
+    }
+    if cluster.spec.etcd.as_ref().is_some_and(|etcd| etcd.extra_args.contains_key(BAD_FLAG)) {
+        return Some("bad flag");
+    }
+    let failed = cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());
+    if failed == Some(target.name.as_str()) {
+        return Some("failed before");
+    }
+    let current = world.raft().and_then(|raft| raft.cluster_version);
+    if let Some(current) = current.filter(|current| *current != desired.version.minor) {
+        let from_3_5 = current == Minor::new(3, 5) && desired.version.minor == Minor::new(3, 6);
+        let lowest = voters.keys().filter_map(|voter| world.data(voter)).map(|data| data.opened).min();
+        if !from_3_5 || lowest.is_some_and(|lowest| lowest < Minor::new(3, 5).patch(26)) {
+            return Some("hop");
+        }
+        if voters.len() == 1 && !desired.allow_downtime {
+            return Some("downtime");
+        }
+    }
+    plan.refusals.iter().find(|refusal| refusal.code == Code::VolumesIncomplete).map(|_| "volumes incomplete")
+}
+
+/// Invariant 7, once faults have stopped and nothing moves: the spec, or a reason that is true.
+pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
+    let Some(cluster) = &world.cluster else { return Ok("gone") };
+    if let Next::Do(step) = &plan.next {
+        return Err(format!("it never rests; the last step is {step:?}"));
+    }
+    if let Some(excuse) = excuse(world, plan) {
+        return Ok(excuse);
+    }
+    let target = spec::parse(&cluster.spec)
+        .map(|desired| revision::render("prod", "db", &cluster.spec, &desired, desired.version).name)
+        .unwrap_or_default();
+    let raft = world.raft().ok_or("no cluster")?;
+    for member in raft.voters.keys() {
+        let pod = world.pods.get(member).ok_or_else(|| format!("{member} has no Pod: {:?}", plan.next))?;
+        if pod.revision != target || !counts(world, member) {
+            return Err(format!("{member} is not as the spec says, and nothing is done: {:?}", plan.next));
+        }
+        if matches!(pod.initial, Initial::New { .. }) {
+            return Err(format!("{member} is not guarded"));
+        }
+    }
+    match (&plan.next, &cluster.status.progress, plan.refusals.is_empty()) {
+        (Next::Settled, None, true) => Ok("settled"),
+        (next, progress, _) => Err(format!("not settled: {next:?}, {progress:?}, {:?}", plan.refusals)),
+    }
+}

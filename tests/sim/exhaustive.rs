@@ -1,0 +1,166 @@
+//! Every interleaving: one hop, a bounded number of faults, each at every step of time. States that
+//! were seen before with at least as many faults left are not gone into again.
+
+use crate::check;
+use crate::faults::{Fault, strike};
+use crate::named::spec;
+use crate::operator::{DIES_BEFORE_THE_REPORT, Operator, words};
+use crate::rng::Rng;
+use crate::run::rest;
+use crate::world::World;
+use crate::world::kube::State;
+use quorate::api::EtcdClusterSpec;
+use quorate::cluster::names::MemberName;
+use quorate::cluster::plan::plan;
+use rstest::rstest;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// What may happen in one step of time.
+#[derive(Clone, Debug)]
+enum Event {
+    Nothing,
+    /// The operator dies after so many writes of its next step.
+    Killed(usize),
+    Struck(Fault, MemberName),
+    Reverted,
+}
+
+#[derive(Clone)]
+struct Node {
+    world: World,
+    operator: Operator,
+    left: u8,
+    /// What happened on the way here, for people.
+    path: Vec<(u64, String)>,
+}
+
+fn step(node: &mut Node, event: &Event, first: &EtcdClusterSpec) {
+    let (world, operator) = (&mut node.world, &mut node.operator);
+    world.tick();
+    let mut pieces = usize::MAX;
+    match event {
+        Event::Nothing => {}
+        Event::Killed(after) => pieces = *after,
+        Event::Struck(fault, member) => strike(world, *fault, Some(member), first),
+        Event::Reverted => {
+            let first = first.clone();
+            world.edit_spec(|spec| *spec = first);
+        }
+    }
+    if !matches!(event, Event::Nothing) {
+        node.left -= 1;
+        node.path.push((world.now, format!("{event:?}")));
+    }
+    for _ in 0..3 {
+        if !operator.is_due(world) || world.violation.is_some() {
+            return;
+        }
+        operator.think(world, plan, &BTreeSet::new());
+        if !operator.carry_out(world, pieces) {
+            pieces = usize::MAX;
+        }
+    }
+}
+
+/// What a state is, whenever it is reached: times relative to now, raft without its numbers.
+fn fingerprint(node: &Node) -> u64 {
+    let (world, operator) = (&node.world, &node.operator);
+    let now = world.now;
+    let mut hash = DefaultHasher::new();
+    let cluster = world.cluster.as_ref().unwrap();
+    let mut status = cluster.status.clone();
+    if let Some(progress) = &mut status.progress {
+        progress.since = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.timestamp(0));
+        progress.pod_uid = progress.pod_uid.take().filter(|uid| world.pods.values().any(|pod| pod.uid == *uid));
+    }
+    format!("{:?} {:?} {status:?}", cluster.spec.version, cluster.deleting).hash(&mut hash);
+    for (member, pod) in &world.pods {
+        let ahead = |at: u64| at.saturating_sub(now);
+        let state = match &pod.state {
+            State::Creating { until } => (1, ahead(*until), 0),
+            State::Backoff { until } => (2, ahead(*until), 0),
+            State::Running { since, serves_at } => (3, ahead(*serves_at), (now - since).min(12_000)),
+            State::NotPulled => (4, 0, 0),
+            State::Unscheduled => (5, 0, 0),
+        };
+        let deleting =
+            pod.deleting.as_ref().map(|deletion| (ahead(deletion.answers_until), ahead(deletion.gone_at)));
+        (member, state, deleting, &pod.revision, pod.ready, pod.restarts, pod.exit_code, pod.node)
+            .hash(&mut hash);
+    }
+    for (member, volume) in &world.claims {
+        format!("{member} {:?}", volume.facts).hash(&mut hash);
+        volume.data.as_ref().map(|data| (data.opened, data.cluster_version, data.storage_version)).hash(&mut hash);
+    }
+    for raft in world.rafts.values() {
+        (&raft.leader, raft.cluster_version, raft.published.len()).hash(&mut hash);
+    }
+    for (name, probe) in &world.probes {
+        (name, probe.done_at.saturating_sub(now)).hash(&mut hash);
+    }
+    world.revisions.keys().collect::<Vec<_>>().hash(&mut hash);
+    let due = world.changes != operator.seen_changes;
+    (due, operator.next_at.saturating_sub(now), &operator.patience.subject, operator.patience.best > 0).hash(&mut hash);
+    hash.finish()
+}
+
+fn events(node: &Node) -> Vec<Event> {
+    let mut events = vec![Event::Nothing];
+    if node.left == 0 {
+        return events;
+    }
+    // Where the operator has nothing to do a kill only costs it its patience.
+    if node.operator.is_due(&node.world) {
+        events.extend([Event::Killed(0), Event::Killed(1), Event::Killed(DIES_BEFORE_THE_REPORT)]);
+    }
+    for member in node.world.members() {
+        events.push(Event::Struck(Fault::Drain, member.clone()));
+        events.push(Event::Struck(Fault::Crash, member));
+    }
+    events.push(Event::Reverted);
+    events
+}
+
+#[rstest]
+#[case::one_member_patch(1, "3.6.14", "3.6.16", 2)]
+#[case::one_member_minor(1, "3.5.35", "3.6.16", 2)]
+#[case::three_members_patch(3, "3.6.14", "3.6.16", 1)]
+#[case::three_members_minor(3, "3.5.35", "3.6.16", 1)]
+fn every_interleaving_of_a_hop(#[case] members: u32, #[case] from: &str, #[case] to: &str, #[case] faults: u8) {
+    let first = spec(&format!(
+        "{{version: {from}, replicas: {members}, rollout: {{memberDeadline: 20s, allowDowntime: true}}}}"
+    ));
+    let mut world = World::new(Rng::fixed(), first.clone());
+    let mut operator = Operator::default();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    world.edit_spec(|spec| to.clone_into(&mut spec.version));
+    let begun = world.now;
+
+    let mut seen: HashMap<u64, u8> = HashMap::new();
+    let mut open = vec![Node { world, operator, left: faults, path: Vec::new() }];
+    let mut ends = 0;
+    while let Some(node) = open.pop() {
+        let quiet = fingerprint(&node);
+        for event in events(&node) {
+            let mut next = node.clone();
+            step(&mut next, &event, &first);
+            assert_eq!(next.world.violation, None, "{:?}", next.path);
+            let last = next.operator.last.as_ref().map(|plan| words(&plan.next));
+            assert!(next.world.now < begun + 900_000, "it never ends: {:?}, {last:?}", next.path);
+            let state = fingerprint(&next);
+            if seen.get(&state).is_some_and(|left| *left >= next.left) {
+                let at_rest = matches!(event, Event::Nothing) && state == quiet;
+                if let Some(last) = next.operator.last.as_ref().filter(|_| at_rest) {
+                    ends += 1;
+                    assert_eq!(check::at_rest(&next.world, last), Ok("settled"), "{:?}", next.path);
+                }
+                continue;
+            }
+            seen.insert(state, next.left);
+            open.push(next);
+        }
+    }
+    println!("{members} × {from} → {to}, {faults} faults: {} states, {ends} ends", seen.len());
+    assert!(seen.len() > 100);
+}

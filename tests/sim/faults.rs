@@ -1,0 +1,285 @@
+//! What goes wrong, and what people do: by chance, or chosen by name.
+
+use crate::world::catalogue::BAD_FLAG;
+use crate::world::kube::{Pod, State};
+use crate::world::{NAME, World};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use quorate::api::{
+    Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, Quantity, RolloutSpec,
+};
+use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::pod::Initial;
+
+/// Versions that people write into the spec.
+const VERSIONS: &[&str] = &[
+    "3.5.9", "3.5.25", "3.5.30", "3.5.35", "3.5.35", "3.6.14", "3.6.16", "3.6.16", "3.6.16", "3.6.99",
+    "3.6.98", "3.6.98", "3.6.97", "3.6.96", "3.5.98", "3.7.3", "3.4.45", "latest",
+];
+
+/// Versions that a cluster begins with.
+pub const FIRST_VERSIONS: &[&str] = &["3.5.9", "3.5.30", "3.5.35", "3.5.35", "3.6.14", "3.6.16", "3.7.3"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    Crash,
+    NodeDown,
+    PodDeleted,
+    ClaimLost,
+    VolumeWiped,
+    AllWiped,
+    SlowStarts,
+    Isolated,
+    Drain,
+    StatusEmptied,
+    Recreated,
+    ForeignPod,
+    Alarm,
+    Edit,
+    Revert,
+}
+
+/// How often each happens, beside the others.
+const CHANCES: &[(Fault, u64)] = &[
+    (Fault::Crash, 16),
+    (Fault::NodeDown, 6),
+    (Fault::PodDeleted, 10),
+    (Fault::ClaimLost, 1),
+    (Fault::VolumeWiped, 1),
+    (Fault::AllWiped, 1),
+    (Fault::SlowStarts, 4),
+    (Fault::Isolated, 6),
+    (Fault::Drain, 16),
+    (Fault::StatusEmptied, 4),
+    (Fault::Recreated, 2),
+    (Fault::ForeignPod, 1),
+    (Fault::Alarm, 2),
+    (Fault::Edit, 30),
+    (Fault::Revert, 12),
+];
+
+pub fn by_chance(world: &mut World, first: &EtcdClusterSpec) {
+    let total: u64 = CHANCES.iter().map(|(_, weight)| weight).sum();
+    let mut at = world.rng.range(0, total);
+    for (fault, weight) in CHANCES {
+        if at < *weight {
+            let members = world.members();
+            let member = world.rng.pick(&members).cloned();
+            return strike(world, *fault, member.as_ref(), first);
+        }
+        at -= weight;
+    }
+}
+
+/// Lets one fault happen. `member`: to whom, where it happens to one.
+pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, first: &EtcdClusterSpec) {
+    world.say(|| format!("  * {fault:?} {}", member.map(ToString::to_string).unwrap_or_default()));
+    match fault {
+        Fault::Edit => return edit(world),
+        Fault::Revert => {
+            let first = first.clone();
+            return world.edit_spec(|spec| *spec = first);
+        }
+        Fault::StatusEmptied => {
+            let at = world.cluster.as_ref().map(|cluster| cluster.resource_version).unwrap_or_default();
+            world.write_status(at, |status| *status = EtcdClusterStatus::default());
+            return;
+        }
+        Fault::Recreated => return recreate(world),
+        Fault::AllWiped => {
+            if world.pods.values().all(|pod| pod.initial == Initial::Guard) {
+                for member in world.members() {
+                    wipe(world, &member);
+                }
+            }
+            return;
+        }
+        _ => {}
+    }
+    let Some(member) = member else { return };
+    match fault {
+        Fault::Drain => {
+            world.evict(member, None);
+        }
+        Fault::Crash => {
+            world.violent += 1;
+            if world.pods.get(member).is_some_and(|pod| matches!(pod.state, State::Running { .. })) {
+                world.exit(member, 137, "");
+            }
+        }
+        Fault::NodeDown => node_down(world, member),
+        Fault::PodDeleted => {
+            world.violent += 1;
+            world.delete_pod(member);
+        }
+        Fault::ClaimLost => {
+            // Somebody deletes the claim and the Pod that holds it.
+            if world.claims.contains_key(member) && may_lose(world, member) {
+                world.violent += 1;
+                if let Some(volume) = world.claims.get_mut(member) {
+                    volume.facts.deleting = true;
+                }
+                world.delete_pod(member);
+                world.changed();
+            }
+        }
+        Fault::VolumeWiped => {
+            if may_lose(world, member) {
+                wipe(world, member);
+            }
+        }
+        Fault::SlowStarts => {
+            let slow = world.rng.range(0, 60_000);
+            world.slow.insert(member.clone(), slow);
+        }
+        Fault::Isolated => {
+            world.violent += 1;
+            let until = world.now + world.rng.range(1_000, 30_000);
+            world.isolated.insert(member.clone(), until);
+        }
+        Fault::ForeignPod => foreign(world, member),
+        Fault::Alarm => {
+            if let Some(cluster) = world.data(member).map(|data| data.cluster_id)
+                && let Some(raft) = world.rafts.get_mut(&cluster)
+            {
+                raft.alarm = !raft.alarm;
+            }
+        }
+        _ => unreachable!("{fault:?} is dealt with above"),
+    }
+}
+
+/// Between its first WAL and its guard a wiped member forms anew, and nobody can keep it from that:
+/// some hundred milliseconds, which are left out here.
+fn may_lose(world: &World, member: &MemberName) -> bool {
+    world.pods.get(member).is_none_or(|pod| pod.initial == Initial::Guard)
+}
+
+fn wipe(world: &mut World, member: &MemberName) {
+    world.violent += 1;
+    world.destroy(member);
+}
+
+fn node_down(world: &mut World, member: &MemberName) {
+    let until = world.now + world.rng.range(2_000, 90_000);
+    if let Some(node) = world.pods.get(member).and_then(|pod| pod.node)
+        && world.node_is_up(node)
+    {
+        world.violent += 1;
+        world.nodes[node] = Some((world.now, until));
+        world.changed();
+    }
+}
+
+fn foreign(world: &mut World, member: &MemberName) {
+    if !world.pods.contains_key(member) {
+        let uid = world.uid("pod");
+        let pod = Pod {
+            uid,
+            owner: None,
+            deleting: None,
+            revision: String::new(),
+            image: String::new(),
+            bad_flag: true,
+            initial: Initial::Guard,
+            node: None,
+            ready: false,
+            ended: false,
+            restarts: 0,
+            exit_code: None,
+            last_words: None,
+            state: State::Unscheduled,
+        };
+        world.pods.insert(member.clone(), pod);
+        world.changed();
+    }
+}
+
+/// Deleted, and made again under the same name; sometimes at once, while the old Pods still go.
+fn recreate(world: &mut World) {
+    let Some(spec) = world.cluster.as_ref().map(|cluster| cluster.spec.clone()) else { return };
+    world.violent += 1;
+    world.delete_cluster();
+    if world.cluster.is_none() {
+        world.create_cluster(spec);
+    }
+}
+
+fn edit(world: &mut World) {
+    let kind = world.rng.range(0, 20);
+    let number = world.rng.range(1, 4);
+    let version = (*world.rng.pick(VERSIONS).unwrap()).to_owned();
+    let at = world.timestamp(world.now);
+    let restarted = Time(jiff::Timestamp::from_second(at.as_second()).unwrap());
+    let replicas = *world.rng.pick(&[1, 2, 3, 3, 3, 5]).unwrap();
+    world.say(|| format!("      edit {kind} {version} {replicas}"));
+    world.edit_spec(|spec| match kind {
+        0..=8 => spec.version = version,
+        9 => spec.replicas = replicas,
+        10 => spec.paused = Some(spec.paused != Some(true)),
+        11 => {
+            let etcd = spec.etcd.get_or_insert_default();
+            if etcd.extra_args.remove(BAD_FLAG).is_none() {
+                etcd.extra_args.insert(BAD_FLAG.to_owned(), "1".to_owned());
+            }
+        }
+        12 | 13 => {
+            spec.etcd
+                .get_or_insert_default()
+                .extra_args
+                .insert("max-txn-ops".to_owned(), number.to_string());
+        }
+        14 | 15 => spec.rollout.get_or_insert_default().restarted_at = Some(restarted),
+        16 => spec.rollout.get_or_insert_default().allow_downtime = Some(true),
+        17 => spec.etcd.get_or_insert_default().election_timeout = Some(Duration::new(format!("{number}s"))),
+        18 => spec.storage.get_or_insert_default().size = Some(Quantity::new(format!("{}Gi", 7 + number))),
+        _ => spec.etcd.get_or_insert_default().extra_args.clear(),
+    });
+}
+
+/// A spec that this cluster can reach, whatever was done to it.
+pub fn reachable(world: &World, first: &EtcdClusterSpec) -> EtcdClusterSpec {
+    let newest = |minor: &str| match minor {
+        "3.5" => "3.5.35".to_owned(),
+        "3.6" => "3.6.16".to_owned(),
+        _ => "3.7.3".to_owned(),
+    };
+    let raft = world.raft();
+    let current = raft.and_then(|raft| raft.cluster_version).map(|version| newest(&version.to_string()));
+    let pinned = world.cluster.as_ref().and_then(|cluster| cluster.status.bootstrap.as_ref());
+    let voters = raft.map(|raft| raft.voters.len()).and_then(|voters| i32::try_from(voters).ok());
+    let known = current.filter(|version| version != "3.7.3" || raft.is_some_and(|raft| raft.acked > 0));
+    EtcdClusterSpec {
+        version: known.filter(|_| voters.is_some()).unwrap_or_else(|| first.version.clone()),
+        replicas: voters.or(pinned.map(|pinned| pinned.members)).unwrap_or(first.replicas),
+        paused: None,
+        storage: world.cluster.as_ref().and_then(|cluster| cluster.spec.storage.clone()).filter(|_| false),
+        etcd: None::<EtcdSpec>,
+        rollout: Some(RolloutSpec {
+            member_deadline: Some(Duration::new("20s")),
+            restarted_at: Some(Time(jiff::Timestamp::from_second(1_790_000_000 + 999_999).unwrap())),
+            allow_downtime: Some(true),
+        }),
+        ..first.clone()
+    }
+}
+
+/// The name of a member by its number.
+pub fn member(number: u32) -> MemberName {
+    MemberName::new(NAME, number)
+}
+
+/// What is over when the faults are.
+pub fn heal(world: &mut World) {
+    world.isolated.clear();
+    world.slow.clear();
+    for node in &mut world.nodes {
+        if let Some((_, until)) = node {
+            *until = 0;
+        }
+    }
+    world.pods.retain(|_, pod| pod.owner.is_some());
+    for raft in world.rafts.values_mut() {
+        raft.alarm = false;
+    }
+    world.changed();
+}

@@ -1,0 +1,16 @@
+//! The simulator: the planner against a small model of Kubernetes and etcd, through faults at every
+//! point. One seed, one world: `SIM_SEED=n cargo test --test sim a_seed -- --nocapture` replays it with
+//! a trace; `SIM_SEEDS=n` sets how many are run.
+
+mod act;
+mod check;
+mod exhaustive;
+mod faults;
+mod mutants;
+mod named;
+mod observe;
+mod operator;
+mod rng;
+mod run;
+mod seeds;
+mod world;

@@ -1,0 +1,215 @@
+//! Worlds with a name.
+
+use crate::faults::{Fault, member, strike};
+use crate::operator::Operator;
+use crate::rng::Rng;
+use crate::run::{rest, until};
+use crate::world::World;
+use crate::world::catalogue::{BROKEN, CRASHES, LIES, MISSING};
+use quorate::api::{Code, EtcdClusterSpec};
+use quorate::cluster::plan::plan;
+use quorate::etcd::{EtcdVersion, Minor};
+use rstest::rstest;
+
+pub fn spec(yaml: &str) -> EtcdClusterSpec {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
+/// A formed, settled cluster.
+pub fn settled(yaml: &str) -> (World, Operator) {
+    let mut world = World::new(Rng::seeded(7), spec(yaml));
+    world.tracing = std::env::var("SIM_TRACE").is_ok();
+    let mut operator = Operator::default();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    (world, operator)
+}
+
+#[test]
+fn a_patch_roll_takes_the_leader_last_and_moves_leadership_once() {
+    let (mut world, mut operator) = settled("{version: 3.6.14, rollout: {memberDeadline: 20s}}");
+    let leader = world.raft().unwrap().leader.clone().unwrap();
+    let moves = world.raft().unwrap().moves;
+    world.edit_spec(|spec| spec.version = "3.6.16".to_owned());
+    until(&mut world, &mut operator, plan, "the roll", |world| world.running().len() < 3);
+    assert!(world.serving(&leader));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(world.raft().unwrap().moves, moves + 1);
+}
+
+#[test]
+fn a_bootstrap_ends_as_formed_not_as_adopted() {
+    let (world, _) = settled("{version: 3.5.35, rollout: {memberDeadline: 20s}}");
+    let status = &world.cluster.as_ref().unwrap().status;
+    assert_eq!((status.last_member_number, &status.bootstrap), (Some(2), &None));
+    assert_eq!(world.records, ["Bootstrap", "Formed"]);
+}
+
+fn version(version: &str) -> impl FnOnce(&mut EtcdClusterSpec) {
+    let version = version.to_owned();
+    move |spec| spec.version = version
+}
+
+const THREE: &str = "{version: 3.5.35, rollout: {memberDeadline: 20s}}";
+
+/// UIDs of all Pods: what nobody touched stays the same.
+fn uids(world: &World) -> Vec<String> {
+    world.pods.values().map(|pod| pod.uid.clone()).collect()
+}
+
+fn codes(operator: &Operator) -> Vec<Code> {
+    operator.last.iter().flat_map(|plan| &plan.refusals).map(|refusal| refusal.code).collect()
+}
+
+#[test]
+fn a_minor_hop_ends_with_the_new_cluster_version() {
+    let (mut world, mut operator) = settled(THREE);
+    world.edit_spec(version("3.6.16"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(world.raft().unwrap().cluster_version, Some(Minor::new(3, 6)));
+    assert_eq!(world.cluster.unwrap().status.cluster_version.as_deref(), Some("3.6.0"));
+}
+
+#[test]
+fn a_canary_that_does_not_come_up_is_put_back_and_nobody_else_is_touched() {
+    let (mut world, mut operator) = settled(THREE);
+    let before = uids(&world);
+    world.edit_spec(version(&format!("3.6.{CRASHES}")));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
+    let after = uids(&world);
+    assert_eq!(before.iter().zip(&after).filter(|(before, after)| before != after).count(), 1);
+    assert_eq!(codes(&operator), [Code::MemberFailed]);
+    assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 5, 35)));
+    let failure = world.cluster.as_ref().unwrap().status.last_failure.clone().unwrap();
+    assert_eq!((failure.version.as_str(), failure.exit_code), ("3.6.98", Some(1)));
+    assert_eq!(world.running().len(), 3);
+}
+
+#[rstest]
+#[case::missing(MISSING)]
+#[case::lies(LIES)]
+#[case::broken(BROKEN)]
+fn a_bad_image_costs_nothing(#[case] patch: u64) {
+    let (mut world, mut operator) = settled(THREE);
+    let before = uids(&world);
+    world.edit_spec(version(&format!("3.6.{patch}")));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
+    assert_eq!(uids(&world), before);
+    world.edit_spec(version("3.5.35"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(uids(&world), before);
+}
+
+#[rstest]
+#[case::skip("3.5.35", version("3.7.3"), Code::MinorSkipped)]
+#[case::downgrade("3.6.16", version("3.5.35"), Code::DowngradeUnsupported)]
+#[case::trap("3.6.16", version("3.7.3"), Code::HopUnsupported)]
+#[case::floor("3.5.25", version("3.6.16"), Code::FloorNotMet)]
+#[case::unknown("3.5.35", version("3.4.45"), Code::VersionUnsupported)]
+#[case::nonsense("3.5.35", version("latest"), Code::InvalidSpec)]
+#[case::replicas("3.5.35", |spec: &mut EtcdClusterSpec| spec.replicas = 5, Code::ReplicasChangeUnsupported)]
+fn what_cannot_be_done_touches_nothing(
+    #[case] from: &str,
+    #[case] edit: impl FnOnce(&mut EtcdClusterSpec),
+    #[case] code: Code,
+) {
+    let (mut world, mut operator) = settled(&format!("{{version: {from}}}"));
+    let before = uids(&world);
+    world.edit_spec(edit);
+    rest(&mut world, &mut operator, plan).unwrap();
+    assert_eq!((uids(&world), codes(&operator)), (before, vec![code]));
+}
+
+#[test]
+fn a_revert_half_way_goes_back() {
+    let (mut world, mut operator) = settled(THREE);
+    world.edit_spec(version("3.6.16"));
+    until(&mut world, &mut operator, plan, "two on 3.6", |world| {
+        world.running().values().filter(|version| version.minor == Minor::new(3, 6)).count() == 2
+    });
+    world.edit_spec(version("3.5.35"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(world.raft().unwrap().cluster_version, Some(Minor::new(3, 5)));
+}
+
+#[test]
+fn all_volumes_wiped_is_a_refusal_and_nothing_is_made() {
+    let (mut world, mut operator) = settled(THREE);
+    let first = spec(THREE);
+    strike(&mut world, Fault::AllWiped, None, &first);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
+    assert_eq!(codes(&operator), [Code::AllMembersLost]);
+    assert!(world.claims.values().all(|volume| volume.data.is_none()));
+}
+
+#[test]
+fn deleted_and_made_again_it_adopts_its_volumes() {
+    let (mut world, mut operator) = settled(THREE);
+    let acked = world.raft().unwrap().acked;
+    strike(&mut world, Fault::Recreated, None, &spec(THREE));
+    world.edit_spec(version("3.6.16"));
+    world.records.clear();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(world.records.first(), Some(&"Adopted"));
+    assert!(world.raft().unwrap().acked > acked);
+}
+
+#[test]
+fn a_lost_status_is_built_again_and_no_pod_is_touched() {
+    let (mut world, mut operator) = settled(THREE);
+    let before = uids(&world);
+    strike(&mut world, Fault::StatusEmptied, None, &spec(THREE));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(uids(&world), before);
+    let status = world.cluster.unwrap().status;
+    assert!(status.cluster_id.is_some() && status.cluster_version.is_some());
+}
+
+#[test]
+fn volumes_go_with_the_cluster_only_where_it_says_so() {
+    for (policy, left) in [("Delete", 0), ("Retain", 3)] {
+        let yaml = format!("{{version: 3.6.16, storage: {{retentionPolicy: {{whenDeleted: {policy}}}}}}}");
+        let (mut world, mut operator) = settled(&yaml);
+        world.delete_cluster();
+        assert_eq!(rest(&mut world, &mut operator, plan), Ok("gone"));
+        assert_eq!((world.claims.len(), world.pods.len()), (left, 0));
+    }
+}
+
+#[test]
+fn a_foreign_pod_is_a_refusal() {
+    let mut world = World::new(Rng::seeded(1), spec(THREE));
+    let mut operator = Operator::default();
+    strike(&mut world, Fault::ForeignPod, Some(&member(1)), &spec(THREE));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("foreign Pod"));
+    assert_eq!((codes(&operator), world.pods.len()), (vec![Code::ForeignObject], 1));
+}
+
+#[test]
+fn drains_during_a_roll_wait_for_it_and_it_for_them() {
+    let (mut world, mut operator) = settled(THREE);
+    world.edit_spec(version("3.6.16"));
+    for turn in 0..60 {
+        for _ in 0..3 {
+            crate::run::calm_step(&mut world, &mut operator, plan);
+        }
+        strike(&mut world, Fault::Drain, Some(&member(turn % 3)), &spec(THREE));
+        assert!(world.running().len() >= 2, "two members were away at {} ms", world.now);
+    }
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}
+
+#[test]
+fn an_edit_during_bootstrap_finishes_the_pinned_one_first() {
+    let mut world = World::new(Rng::seeded(3), spec(THREE));
+    let mut operator = Operator::default();
+    until(&mut world, &mut operator, plan, "a first member", |world| !world.running().is_empty());
+    world.edit_spec(|spec| {
+        spec.version = "3.6.16".to_owned();
+        spec.replicas = 5;
+    });
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("replicas"));
+    assert_eq!(world.raft().unwrap().voters.len(), 3);
+    assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 5, 35)));
+    world.edit_spec(|spec| spec.replicas = 3);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}

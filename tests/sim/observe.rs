@@ -1,0 +1,198 @@
+//! The world as the operator sees it: the same meaning as `src/cluster/observation.rs`, where single
+//! members may not answer in time.
+
+use crate::world::catalogue::Image;
+use crate::world::kube::{Cluster, Pod, Probe, State};
+use crate::world::{NAME, NAMESPACE, World};
+use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::pod::{Initial, client_url, peer_url};
+use quorate::cluster::observation::{
+    Answer, ClusterFacts, ContainerFacts, Observation, Ownership, Patience, PodFacts, ProbeFacts, ProbeState,
+};
+use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// An observation, and how many violent faults had struck when it was made: what strikes between it
+/// and the act is not laid at the operator's door.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub facts: Observation,
+    pub violent: u64,
+}
+
+/// What an operator sees now. `deaf`: members whose answers do not come in time.
+pub fn observe(
+    world: &mut World,
+    cluster: &Cluster,
+    deaf: &BTreeSet<MemberName>,
+    patience: Patience,
+) -> Observation {
+    let answers: BTreeMap<MemberName, Answer> = world
+        .pods
+        .iter()
+        .filter(|(_, pod)| has_address(pod) && pod.owner.as_ref() == Some(&cluster.uid))
+        .map(|(member, _)| (member.clone(), answer(world, member, deaf.contains(member))))
+        .collect();
+    let reader = answers.iter().find(|(_, answer)| answer.read.is_ok()).map(|(member, _)| member.clone());
+    let member_list = reader.as_ref().and_then(|member| list(world, member));
+    let claimed = cluster.status.progress.as_ref().is_some_and(|progress| {
+        let pod = MemberName::parse(NAME, &progress.member).and_then(|member| world.pods.get(&member));
+        pod.is_some_and(|pod| progress.pod_uid.as_ref() == Some(&pod.uid))
+    });
+    let proposal = (claimed && reader.is_some()).then(|| propose(world, reader.as_ref()));
+    Observation {
+        now: world.timestamp(world.now),
+        cluster: ClusterFacts {
+            namespace: NAMESPACE.to_owned(),
+            name: NAME.to_owned(),
+            uid: cluster.uid.clone(),
+            generation: cluster.generation,
+            resource_version: cluster.resource_version.to_string(),
+            deleting: cluster.deleting,
+            finalizer: cluster.finalizer,
+            spec: cluster.spec.clone(),
+            status: cluster.status.clone(),
+        },
+        pods: world
+            .pods
+            .iter()
+            .map(|(member, pod)| (member.clone(), pod_facts(world, cluster, pod)))
+            .collect(),
+        claims: world.claims.iter().map(|(member, volume)| (member.clone(), volume.facts.clone())).collect(),
+        revisions: world
+            .revisions
+            .iter()
+            .map(|(name, stored)| (name.clone(), stored.revision.clone()))
+            .collect(),
+        headless: world.headless.clone(),
+        client: world.client.clone(),
+        budget: world.observed_budget(),
+        probes: world.probes.iter().map(|(name, probe)| probe_facts(world, name, probe)).collect(),
+        answers,
+        member_list,
+        proposal,
+        default_storage_class: Some(world.default_class),
+        patience,
+    }
+}
+
+fn has_address(pod: &Pod) -> bool {
+    matches!(pod.state, State::Running { .. } | State::Backoff { .. })
+}
+
+fn propose(world: &mut World, through: Option<&MemberName>) -> Result<(), String> {
+    let cluster = through.and_then(|member| world.data(member)).map(|data| data.cluster_id);
+    match cluster.map(|cluster| world.propose(cluster)) {
+        Some(true) => Ok(()),
+        _ => Err("etcdserver: request timed out".to_owned()),
+    }
+}
+
+fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
+    let none = |why: &str| Answer {
+        status: Err(why.to_owned()),
+        cluster_version: None,
+        storage_version: None,
+        read: Err(why.to_owned()),
+    };
+    if deaf {
+        return none("no answer in time");
+    }
+    let (Some(data), true) = (world.data(member), world.serving(member)) else {
+        return none("connection refused");
+    };
+    let Some(raft) = world.rafts.get(&data.cluster_id) else { return none("connection refused") };
+    let connected = !world.isolated.contains_key(member);
+    let leader = raft.leader.as_ref().filter(|_| connected).and_then(|leader| raft.voters.get(leader));
+    Answer {
+        status: Ok(MemberStatus {
+            cluster_id: ClusterId(data.cluster_id),
+            member_id: MemberId(data.member_id),
+            version: data.opened,
+            leader: leader.map(|id| MemberId(*id)),
+            raft_term: if connected { raft.term } else { data.log.0 },
+            raft_index: data.log.1,
+            raft_applied_index: data.log.1,
+            revision: i64::try_from(data.log.1).unwrap_or(i64::MAX),
+            db_size: 1 << 20,
+            db_size_in_use: 1 << 20,
+            is_learner: false,
+            alarms: if raft.alarm { vec![Alarm::NoSpace] } else { Vec::new() },
+        }),
+        cluster_version: data.cluster_version,
+        storage_version: data.storage_version,
+        read: if world.reads(member) { Ok(()) } else { Err("etcdserver: request timed out".to_owned()) },
+    }
+}
+
+fn list(world: &World, through: &MemberName) -> Option<Vec<ListedMember>> {
+    let raft = world.raft_of(through)?;
+    let listed = raft.voters.iter().map(|(member, id)| {
+        let published = raft.published.contains(member);
+        let host = member.host(NAMESPACE);
+        ListedMember {
+            id: MemberId(*id),
+            name: if published { member.to_string() } else { String::new() },
+            peer_urls: vec![peer_url(&host)],
+            client_urls: if published { vec![client_url(&host)] } else { Vec::new() },
+            is_learner: false,
+        }
+    });
+    Some(listed.collect())
+}
+
+fn pod_facts(world: &World, cluster: &Cluster, pod: &Pod) -> PodFacts {
+    let ownership = match &pod.owner {
+        None => Ownership::Foreign("Deployment other".to_owned()),
+        Some(owner) if *owner == cluster.uid => Ownership::Ours,
+        Some(_) => Ownership::EarlierCluster,
+    };
+    let waiting = match pod.state {
+        State::Creating { .. } => Some(("ContainerCreating".to_owned(), String::new())),
+        State::NotPulled => Some(("ImagePullBackOff".to_owned(), "not found".to_owned())),
+        State::Backoff { .. } => Some(("CrashLoopBackOff".to_owned(), "back-off".to_owned())),
+        State::Unscheduled | State::Running { .. } => None,
+    };
+    PodFacts {
+        uid: pod.uid.clone(),
+        ownership,
+        deleting: pod.deleting.is_some(),
+        revision: pod.revision.clone(),
+        bootstraps: matches!(pod.initial, Initial::New { .. }),
+        ip: has_address(pod).then_some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
+        node: pod.node.map(|node| format!("node-{node}")),
+        image: pod.image.clone(),
+        ready: pod.ready,
+        ended: pod.ended,
+        unschedulable: (pod.node.is_none()).then(|| "0/4 nodes are available".to_owned()),
+        container: ContainerFacts {
+            waiting,
+            running_since: match pod.state {
+                State::Running { since, .. } => Some(world.timestamp(since)),
+                _ => None,
+            },
+            restarts: pod.restarts,
+            exit_code: pod.exit_code,
+            last_words: pod.last_words.clone(),
+        },
+    }
+}
+
+fn probe_facts(world: &World, name: &str, probe: &Probe) -> ProbeFacts {
+    let state = match world.probe_image(probe) {
+        None => ProbeState::Running(None),
+        Some(Image::Missing) => {
+            ProbeState::Running(Some(("ImagePullBackOff".to_owned(), "not found".to_owned())))
+        }
+        Some(Image::Broken) => ProbeState::Failed("exit code 127: exec format error".to_owned()),
+        Some(Image::Holds(version) | Image::Crashes(version)) => ProbeState::Said(Some(version)),
+    };
+    ProbeFacts {
+        pod: name.to_owned(),
+        uid: probe.uid.clone(),
+        node: format!("node-{}", probe.node),
+        revision: probe.revision.clone(),
+        state,
+    }
+}

@@ -1,0 +1,246 @@
+//! A small model of etcd: data on volumes, elections, replication, the cluster version that only
+//! rises. Just enough of raft to see a lost write, a second cluster or a binary that cannot start.
+
+use super::World;
+use quorate::cluster::names::MemberName;
+use quorate::etcd::{EtcdVersion, Minor};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a member has on its volume.
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+pub struct Data {
+    pub cluster_id: u64,
+    pub member_id: u64,
+    pub voters: BTreeMap<MemberName, u64>,
+    /// Term and index of the last entry.
+    pub log: (u64, u64),
+    /// The binary that opened it last.
+    pub opened: EtcdVersion,
+    pub cluster_version: Option<Minor>,
+    pub storage_version: Option<Minor>,
+}
+
+/// One etcd cluster, as its members know it together.
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+pub struct Raft {
+    pub voters: BTreeMap<MemberName, u64>,
+    pub term: u64,
+    pub leader: Option<MemberName>,
+    elect_at: Option<u64>,
+    /// Index of the last acknowledged write.
+    pub acked: u64,
+    pub cluster_version: Option<Minor>,
+    flip_at: Option<u64>,
+    /// Members that have published their name and URLs.
+    pub published: BTreeSet<MemberName>,
+    /// How often leadership moved.
+    pub moves: u32,
+    /// Whether a fault destroyed so many volumes that writes may be gone.
+    pub excused: bool,
+    pub alarm: bool,
+}
+
+pub const UNDECIDED: Minor = Minor::new(3, 0);
+
+/// A number that depends on the text only.
+pub fn id(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        | 1
+}
+
+/// Data of a member that forms a new cluster.
+pub fn formed(member: &MemberName, members: &[MemberName], token: &str, version: EtcdVersion) -> Data {
+    let voters: BTreeMap<MemberName, u64> =
+        members.iter().map(|member| (member.clone(), id(&format!("{token}/{member}")))).collect();
+    Data {
+        cluster_id: id(&format!("{token}/{members:?}")),
+        member_id: voters.get(member).copied().unwrap_or_default(),
+        voters,
+        log: (0, 0),
+        opened: version,
+        cluster_version: None,
+        storage_version: None,
+    }
+}
+
+impl Raft {
+    pub fn new(voters: BTreeMap<MemberName, u64>) -> Self {
+        Self {
+            voters,
+            term: 1,
+            leader: None,
+            elect_at: None,
+            acked: 0,
+            cluster_version: None,
+            flip_at: None,
+            published: BTreeSet::new(),
+            moves: 0,
+            excused: false,
+            alarm: false,
+        }
+    }
+
+    pub fn quorum(&self) -> usize {
+        self.voters.len() / 2 + 1
+    }
+
+    fn lead(&mut self, member: MemberName) {
+        self.term += 1;
+        self.leader = Some(member);
+        self.elect_at = None;
+        self.moves += 1;
+    }
+}
+
+impl World {
+    pub fn data(&self, member: &MemberName) -> Option<&Data> {
+        self.claims.get(member)?.data.as_ref()
+    }
+
+    /// The cluster that a member belongs to by its data.
+    pub fn raft_of(&self, member: &MemberName) -> Option<&Raft> {
+        self.rafts.get(&self.data(member)?.cluster_id)
+    }
+
+    /// Members of a cluster that serve and reach each other.
+    pub fn connected(&self, cluster: u64) -> Vec<MemberName> {
+        let Some(raft) = self.rafts.get(&cluster) else { return Vec::new() };
+        raft.voters
+            .keys()
+            .filter(|member| {
+                self.serving(member)
+                    && !self.isolated.contains_key(*member)
+                    && self.data(member).is_some_and(|data| data.cluster_id == cluster)
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Whether a linearizable read through a member answers.
+    pub fn reads(&self, member: &MemberName) -> bool {
+        let Some(data) = self.data(member) else { return false };
+        let connected = self.connected(data.cluster_id);
+        self.rafts.get(&data.cluster_id).is_some_and(|raft| {
+            raft.leader.as_ref().is_some_and(|leader| connected.contains(leader))
+                && connected.contains(member)
+                && connected.len() >= raft.quorum()
+                && data.log.1 >= raft.acked
+        })
+    }
+
+    /// Hands leadership over, as `MoveLeader` does.
+    pub fn move_leader(&mut self, from: &MemberName, from_id: u64, cluster: u64, to: &MemberName) -> bool {
+        let connected = self.connected(cluster);
+        let caught_up = self.data(to).map(|data| data.log.1);
+        let Some(raft) = self.rafts.get_mut(&cluster) else { return false };
+        let ready = raft.leader.as_ref() == Some(from)
+            && raft.voters.get(from) == Some(&from_id)
+            && connected.contains(from)
+            && connected.contains(to)
+            && connected.len() >= raft.quorum()
+            && caught_up.is_some_and(|index| index >= raft.acked);
+        if ready {
+            raft.lead(to.clone());
+        }
+        ready
+    }
+
+    /// An entry that changes no key; whether it committed.
+    pub fn propose(&mut self, cluster: u64) -> bool {
+        let connected = self.connected(cluster);
+        let Some(raft) = self.rafts.get(&cluster) else { return false };
+        let leads = raft.leader.as_ref().is_some_and(|leader| connected.contains(leader));
+        leads && connected.len() >= raft.quorum()
+    }
+
+    pub fn tick_etcd(&mut self) {
+        for cluster in self.rafts.keys().copied().collect::<Vec<_>>() {
+            self.tick_raft(cluster);
+        }
+    }
+
+    fn tick_raft(&mut self, cluster: u64) {
+        let connected = self.connected(cluster);
+        let Some(mut raft) = self.rafts.remove(&cluster) else { return };
+        if raft.leader.as_ref().is_some_and(|leader| !connected.contains(leader)) {
+            let graceful = raft.leader.as_ref().and_then(|leader| self.pods.get(leader));
+            let graceful = graceful.is_some_and(|pod| pod.deleting.is_some());
+            raft.leader = None;
+            // A leader that is told to stop hands over; one that is killed is missed first.
+            let wait = if graceful { 0 } else { self.rng.range(1_000, 2_000) };
+            raft.elect_at = Some(self.now + wait);
+        }
+        if connected.len() < raft.quorum() {
+            raft.leader = None;
+            raft.elect_at = None;
+            raft.flip_at = None;
+        } else if raft.leader.is_none() {
+            let at = *raft.elect_at.get_or_insert(self.now + 500);
+            if self.now >= at {
+                self.elect(&mut raft, &connected);
+            }
+        }
+        if let Some(leader) = raft.leader.clone() {
+            self.replicate(&mut raft, &leader, &connected);
+            self.decide_cluster_version(&mut raft, &connected);
+        }
+        self.rafts.insert(cluster, raft);
+    }
+
+    fn elect(&mut self, raft: &mut Raft, connected: &[MemberName]) {
+        let log = |member: &MemberName| self.data(member).map(|data| data.log).unwrap_or_default();
+        let Some(best) = connected.iter().map(log).max() else { return };
+        let candidates: Vec<MemberName> =
+            connected.iter().filter(|member| log(member) == best).cloned().collect();
+        if best.1 < raft.acked {
+            if !raft.excused {
+                self.violate(format!(
+                    "an acknowledged write is lost: {candidates:?} lead with index {}, {} was acknowledged",
+                    best.1, raft.acked
+                ));
+            }
+            raft.acked = best.1;
+        }
+        if let Some(member) = self.rng.pick(&candidates).cloned() {
+            raft.lead(member);
+        }
+    }
+
+    fn replicate(&mut self, raft: &mut Raft, leader: &MemberName, connected: &[MemberName]) {
+        let writes = if raft.alarm { 0 } else { 1 + self.rng.range(0, 4) };
+        let index = self.data(leader).map(|data| data.log.1).unwrap_or_default() + writes;
+        raft.acked = index;
+        let version = raft.cluster_version.or(Some(UNDECIDED));
+        raft.cluster_version = version;
+        for member in connected {
+            raft.published.insert(member.clone());
+            let Some(data) = self.claims.get_mut(member).and_then(|claim| claim.data.as_mut()) else {
+                continue;
+            };
+            data.log = (raft.term, index);
+            data.cluster_version = version;
+            data.storage_version = version.filter(|_| data.opened.minor >= Minor::new(3, 6));
+        }
+    }
+
+    /// The lowest binary of all members, decided by the leader once it reaches them all; only upward.
+    fn decide_cluster_version(&mut self, raft: &mut Raft, connected: &[MemberName]) {
+        if connected.len() < raft.voters.len() || raft.published.len() < raft.voters.len() {
+            raft.flip_at = None;
+            return;
+        }
+        let lowest =
+            connected.iter().filter_map(|member| self.data(member)).map(|data| data.opened.minor).min();
+        let Some(lowest) = lowest.filter(|lowest| Some(*lowest) > raft.cluster_version) else {
+            raft.flip_at = None;
+            return;
+        };
+        let wait = self.rng.range(1_000, 3_300);
+        let at = *raft.flip_at.get_or_insert(self.now + wait);
+        if self.now >= at {
+            raft.cluster_version = Some(lowest);
+            raft.flip_at = None;
+        }
+    }
+}

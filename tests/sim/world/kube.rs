@@ -1,0 +1,253 @@
+//! The API server and its controllers: objects with UIDs and versions, garbage collection, evictions
+//! under a budget, probes.
+
+use super::catalogue::{self, Image};
+use super::{NAME, World};
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use quorate::api::{EtcdClusterSpec, EtcdClusterStatus};
+use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::pod::Initial;
+use quorate::cluster::observation::ClaimFacts;
+use quorate::cluster::revision::Revision;
+
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub uid: String,
+    pub generation: i64,
+    pub resource_version: u64,
+    pub deleting: bool,
+    pub finalizer: bool,
+    pub spec: EtcdClusterSpec,
+    pub status: EtcdClusterStatus,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+pub enum State {
+    Unscheduled,
+    Creating { until: u64 },
+    NotPulled,
+    Running { since: u64, serves_at: u64 },
+    Backoff { until: u64 },
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+pub struct Deletion {
+    pub answers_until: u64,
+    pub gone_at: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub uid: String,
+    /// The UID of the EtcdCluster that owns it; nothing for a foreign Pod.
+    pub owner: Option<String>,
+    pub deleting: Option<Deletion>,
+    pub revision: String,
+    pub image: String,
+    pub bad_flag: bool,
+    pub initial: Initial,
+    pub node: Option<usize>,
+    pub ready: bool,
+    pub ended: bool,
+    pub restarts: i32,
+    pub exit_code: Option<i32>,
+    pub last_words: Option<String>,
+    pub state: State,
+}
+
+#[derive(Clone, Debug)]
+pub struct Volume {
+    pub facts: ClaimFacts,
+    pub data: Option<super::etcd::Data>,
+}
+
+#[derive(Clone, Debug)]
+pub struct StoredRevision {
+    pub owner: String,
+    pub revision: Revision,
+}
+
+#[derive(Clone, Debug)]
+pub struct Probe {
+    pub uid: String,
+    pub owner: String,
+    pub node: usize,
+    pub revision: String,
+    pub image: String,
+    pub done_at: u64,
+}
+
+impl World {
+    pub fn create_cluster(&mut self, spec: EtcdClusterSpec) {
+        let uid = self.uid("cluster");
+        let resource_version = self.serial();
+        self.cluster = Some(Cluster {
+            uid,
+            generation: 1,
+            resource_version,
+            deleting: false,
+            finalizer: false,
+            spec,
+            status: EtcdClusterStatus::default(),
+        });
+        self.changed();
+    }
+
+    pub fn edit_spec(&mut self, edit: impl FnOnce(&mut EtcdClusterSpec)) {
+        let version = self.serial();
+        if let Some(cluster) = &mut self.cluster {
+            edit(&mut cluster.spec);
+            cluster.generation += 1;
+            cluster.resource_version = version;
+            self.changed();
+        }
+    }
+
+    /// Writes the status, if it is still at this version: whether it was.
+    pub fn write_status(&mut self, at: u64, edit: impl FnOnce(&mut EtcdClusterStatus)) -> bool {
+        let version = self.serial();
+        let Some(cluster) = &mut self.cluster else { return false };
+        if cluster.resource_version != at {
+            return false;
+        }
+        let mut status = cluster.status.clone();
+        edit(&mut status);
+        if status != cluster.status {
+            cluster.status = status;
+            cluster.resource_version = version;
+            self.writes += 1;
+            self.changed();
+        }
+        true
+    }
+
+    pub fn owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: "quorate.dev/v1alpha1".to_owned(),
+            kind: "EtcdCluster".to_owned(),
+            name: NAME.to_owned(),
+            uid: self.cluster.as_ref().map(|cluster| cluster.uid.clone()).unwrap_or_default(),
+            controller: Some(true),
+            ..OwnerReference::default()
+        }
+    }
+
+    /// `kubectl delete etcdcluster`.
+    pub fn delete_cluster(&mut self) {
+        let Some(cluster) = &mut self.cluster else { return };
+        cluster.deleting = true;
+        if !cluster.finalizer {
+            self.cluster = None;
+        }
+        self.changed();
+    }
+
+    pub fn tick_kubernetes(&mut self) {
+        self.collect_garbage();
+        let gone: Vec<MemberName> = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| {
+                pod.deleting.as_ref().is_some_and(|deletion| deletion.gone_at <= self.now)
+                    && pod.node.is_none_or(|node| self.node_is_up(node))
+            })
+            .map(|(member, _)| member.clone())
+            .collect();
+        for member in gone {
+            self.pods.remove(&member);
+            self.say(|| format!("{member}'s Pod is gone"));
+            self.changed();
+        }
+        let unused: Vec<MemberName> = self
+            .claims
+            .iter()
+            .filter(|(member, volume)| volume.facts.deleting && !self.pods.contains_key(*member))
+            .map(|(member, _)| member.clone())
+            .collect();
+        for member in unused {
+            self.destroy(&member);
+            self.claims.remove(&member);
+            self.changed();
+        }
+    }
+
+    /// A member's data is destroyed, by whomever.
+    pub fn destroy(&mut self, member: &MemberName) {
+        let Some(data) = self.claims.get_mut(member).and_then(|volume| volume.data.take()) else { return };
+        let left = self
+            .claims
+            .values()
+            .filter(|volume| volume.data.as_ref().is_some_and(|left| left.cluster_id == data.cluster_id))
+            .count();
+        if let Some(raft) = self.rafts.get_mut(&data.cluster_id) {
+            raft.excused |= left < raft.quorum();
+        }
+    }
+
+    /// What an owner that is gone has left is deleted.
+    fn collect_garbage(&mut self) {
+        let owner = self.cluster.as_ref().map(|cluster| cluster.uid.clone());
+        let orphan = |of: &str| Some(of) != owner.as_deref();
+        let pods: Vec<MemberName> = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| pod.deleting.is_none() && pod.owner.as_deref().is_some_and(orphan))
+            .map(|(member, _)| member.clone())
+            .collect();
+        for member in pods {
+            self.delete_pod(&member);
+        }
+        self.revisions.retain(|_, revision| !orphan(&revision.owner));
+        self.probes.retain(|_, probe| !orphan(&probe.owner));
+        let kept = |metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
+            metadata.owner_references.iter().flatten().all(|reference| !orphan(&reference.uid))
+        };
+        self.headless = self.headless.take().filter(|service| kept(&service.metadata));
+        self.client = self.client.take().filter(|service| kept(&service.metadata));
+        self.budget = self.budget.take().filter(|budget| kept(&budget.metadata));
+    }
+
+    /// How many ready members the budget lets go just now; all of them while there is none.
+    fn disruptions_allowed(&self) -> i32 {
+        let healthy = self.pods.values().filter(|pod| pod.ready && pod.deleting.is_none()).count();
+        let healthy = i32::try_from(healthy).unwrap();
+        match self.budget.as_ref().and_then(|budget| budget.spec.as_ref()?.min_available.clone()) {
+            Some(IntOrString::Int(minimum)) => healthy - minimum,
+            _ => healthy,
+        }
+    }
+
+    /// The budget with the status that its controller writes.
+    pub fn observed_budget(&self) -> Option<PodDisruptionBudget> {
+        let mut budget = self.budget.clone()?;
+        budget.status = Some(PodDisruptionBudgetStatus {
+            disruptions_allowed: self.disruptions_allowed().max(0),
+            ..PodDisruptionBudgetStatus::default()
+        });
+        Some(budget)
+    }
+
+    /// The Eviction API: whether it was granted.
+    pub fn evict(&mut self, member: &MemberName, uid: Option<&str>) -> bool {
+        let Some(pod) = self.pods.get(member) else { return false };
+        if uid.is_some_and(|uid| uid != pod.uid) {
+            return false;
+        }
+        if pod.deleting.is_some() {
+            return true;
+        }
+        // `unhealthyPodEvictionPolicy: AlwaysAllow`: what is not ready may always go.
+        if pod.ready && self.disruptions_allowed() < 1 {
+            return false;
+        }
+        self.delete_pod(member);
+        true
+    }
+
+    /// How a probe ends, once it has.
+    pub fn probe_image(&self, probe: &Probe) -> Option<Image> {
+        (probe.done_at <= self.now && self.node_is_up(probe.node)).then(|| catalogue::image(&probe.image))
+    }
+}

@@ -1,0 +1,203 @@
+//! Nodes and what runs on them: containers that are pulled, start, crash-loop and stop.
+
+use super::World;
+use super::catalogue::{self, Image};
+use super::etcd::{Raft, formed};
+use super::kube::{Deletion, State};
+use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::pod::Initial;
+use quorate::etcd::EtcdVersion;
+
+/// What etcd says on an empty directory under the guard.
+const EMPTY: &str = r#"{"msg":"discovery failed","error":"cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"}"#;
+
+impl World {
+    pub fn node_is_up(&self, node: usize) -> bool {
+        self.nodes.get(node).is_some_and(Option::is_none)
+    }
+
+    /// Whether a member's etcd answers on its client port.
+    pub fn serving(&self, member: &MemberName) -> bool {
+        let Some(pod) = self.pods.get(member) else { return false };
+        let State::Running { serves_at, .. } = pod.state else { return false };
+        pod.node.is_some_and(|node| self.node_is_up(node))
+            && self.now >= serves_at
+            && pod.deleting.as_ref().is_none_or(|deletion| self.now < deletion.answers_until)
+            && self.data(member).is_some()
+    }
+
+    pub fn tick_nodes(&mut self) {
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].is_some_and(|(_, until)| until <= self.now) {
+                self.nodes[node] = None;
+                self.say(|| format!("node {node} is back"));
+                for member in self.members_on(node) {
+                    if let Some(pod) = self.pods.get_mut(&member)
+                        && matches!(pod.state, State::Running { .. } | State::Backoff { .. })
+                    {
+                        pod.state = State::Backoff { until: self.now };
+                    }
+                }
+                self.changed();
+            }
+        }
+    }
+
+    fn members_on(&self, node: usize) -> Vec<MemberName> {
+        self.pods.iter().filter(|(_, pod)| pod.node == Some(node)).map(|(member, _)| member.clone()).collect()
+    }
+
+    pub fn tick_kubelets(&mut self) {
+        for member in self.pods.keys().cloned().collect::<Vec<_>>() {
+            self.schedule(&member);
+            self.tick_pod(&member);
+        }
+    }
+
+    fn schedule(&mut self, member: &MemberName) {
+        let waits = self.pods.get(member).is_some_and(|pod| pod.node.is_none() && pod.deleting.is_none());
+        let claimed = self.claims.get(member).is_some_and(|volume| !volume.facts.deleting);
+        if !waits || !claimed {
+            return;
+        }
+        let free = (0..self.nodes.len())
+            .filter(|node| self.node_is_up(*node))
+            .min_by_key(|node| self.members_on(*node).len());
+        let until = self.now + self.rng.range(0, 1_500);
+        if let (Some(node), Some(pod)) = (free, self.pods.get_mut(member)) {
+            pod.node = Some(node);
+            pod.state = State::Creating { until };
+            self.changed();
+        }
+    }
+
+    fn tick_pod(&mut self, member: &MemberName) {
+        let serving = self.serving(member) && !self.isolated.contains_key(member);
+        let Some(pod) = self.pods.get_mut(member) else { return };
+        let Some(node) = pod.node else { return };
+        if let Some((since, _)) = self.nodes[node] {
+            // The kubelet is silent: what it said last still stands, until the node controller notices.
+            if pod.ready && self.now >= since + 40_000 {
+                pod.ready = false;
+                self.changed();
+            }
+            return;
+        }
+        if pod.ready != serving {
+            pod.ready = serving;
+            self.changed();
+        }
+        let Some(pod) = self.pods.get_mut(member) else { return };
+        if pod.deleting.is_some() || pod.ended {
+            return;
+        }
+        match pod.state {
+            State::Creating { until } if until <= self.now => self.pull(member),
+            State::Backoff { until } if until <= self.now => {
+                pod.restarts += 1;
+                self.start(member);
+            }
+            State::Running { .. } => self.run(member),
+            _ => {}
+        }
+    }
+
+    fn pull(&mut self, member: &MemberName) {
+        let Some(pod) = self.pods.get_mut(member) else { return };
+        if catalogue::image(&pod.image) == Image::Missing {
+            pod.state = State::NotPulled;
+            self.changed();
+        } else {
+            self.start(member);
+        }
+    }
+
+    /// The container starts: etcd opens its data, or exits.
+    fn start(&mut self, member: &MemberName) {
+        let slow = self.slow.get(member).copied().unwrap_or_default();
+        let delay = self.rng.range(100, 1_500) + slow;
+        let Some(pod) = self.pods.get(member).cloned() else { return };
+        self.changed();
+        let version = match catalogue::image(&pod.image) {
+            Image::Holds(version) if !pod.bad_flag => version,
+            Image::Holds(_) => return self.exit(member, 2, "flag provided but not defined: -no-such-flag"),
+            Image::Crashes(_) => return self.exit(member, 1, "panic: it does not start"),
+            Image::Broken | Image::Missing => return self.exit(member, 127, "exec format error"),
+        };
+        let Some(volume) = self.claims.get(member) else { return };
+        match &volume.data {
+            None => match &pod.initial {
+                Initial::Guard => return self.exit(member, 1, EMPTY),
+                Initial::New { members, token } => self.form(member, members, token, version),
+            },
+            Some(data) => {
+                let known = self.rafts.get(&data.cluster_id).and_then(|raft| raft.cluster_version);
+                if Some(version.minor) < known.max(data.cluster_version).max(data.storage_version) {
+                    self.say(|| format!("{member} is started with {version} below the cluster version"));
+                    return self.exit(member, 1, "server version is lower than determined cluster version");
+                }
+            }
+        }
+        if let Some(data) = self.claims.get_mut(member).and_then(|volume| volume.data.as_mut()) {
+            data.opened = version;
+        }
+        let (since, serves_at) = (self.now, self.now + delay);
+        if let Some(pod) = self.pods.get_mut(member) {
+            pod.state = State::Running { since, serves_at };
+            self.say(|| format!("{member} starts {version}"));
+        }
+    }
+
+    fn form(&mut self, member: &MemberName, members: &[MemberName], token: &str, version: EtcdVersion) {
+        let data = formed(member, members, token, version);
+        if self.formed.contains(&data.cluster_id) {
+            self.violate(format!("{member} starts as `new` on an empty volume after its cluster had formed"));
+        } else if self.had_data.contains_key(&data.member_id) {
+            self.violate(format!("{member} starts as `new` on an empty volume under an id that had data"));
+        }
+        self.had_data.insert(data.member_id, member.clone());
+        self.rafts.entry(data.cluster_id).or_insert_with(|| Raft::new(data.voters.clone()));
+        if let Some(volume) = self.claims.get_mut(member) {
+            volume.data = Some(data);
+        }
+    }
+
+    /// A running etcd notices that its world has gone.
+    fn run(&mut self, member: &MemberName) {
+        let Some(data) = self.data(member) else {
+            return self.exit(member, 2, "panic: the data directory is gone");
+        };
+        let known = self.rafts.get(&data.cluster_id).and_then(|raft| raft.cluster_version);
+        if Some(data.opened.minor) < known && self.serving(member) {
+            self.exit(member, 1, "server version is lower than determined cluster version");
+        }
+    }
+
+    /// The container ends; the kubelet starts it again after a pause.
+    pub fn exit(&mut self, member: &MemberName, code: i32, words: &str) {
+        let now = self.now;
+        if let Some(pod) = self.pods.get_mut(member) {
+            let pause = if pod.restarts == 0 { 0 } else { 5_000 << pod.restarts.min(3) };
+            pod.exit_code = Some(code);
+            pod.last_words = Some(words.to_owned());
+            pod.ready = false;
+            pod.state = State::Backoff { until: now + pause };
+            self.changed();
+            self.say(|| format!("{member} exits {code}: {}", words.get(..40).unwrap_or(words)));
+        }
+    }
+
+    /// The Pod is told to go: etcd still answers for a while, hands over and stops.
+    pub fn delete_pod(&mut self, member: &MemberName) {
+        let (answers, rest) = (self.rng.range(0, 7_000), self.rng.range(0, 1_500));
+        let now = self.now;
+        if let Some(pod) = self.pods.get_mut(member)
+            && pod.deleting.is_none()
+        {
+            let runs = matches!(pod.state, State::Running { .. });
+            let answers_until = now + if runs { answers } else { 0 };
+            pod.deleting = Some(Deletion { answers_until, gone_at: answers_until + rest });
+            self.changed();
+        }
+    }
+}
