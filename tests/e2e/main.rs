@@ -1,4 +1,19 @@
 //! The operator on a real Kubernetes. Each test has a namespace and an operator process of its own, and
 //! asserts from etcd's API and from Pod UIDs, not from the operator's word alone.
+//!
+//! Run with `cargo test --test e2e` after `eval "$(lab/lab env)"`. The lab needs the images of
+//! [`support::IMAGES`]. `QUORATE_OPERATOR` names another operator than the one that cargo built,
+//! `QUORATE_KEEP=1` leaves the namespace of a test that failed.
 
+// clippy.toml allows these in tests, but clippy knows only the bodies of `#[test]` functions as tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests and tools are I/O")]
+
+mod create;
+mod data;
+mod failure;
+mod input;
+mod refusals;
+mod strangers;
+mod support;
+mod upgrade;

@@ -1,0 +1,129 @@
+//! What cannot be done safely is refused: a word, numbers, a remedy, and no member is touched.
+
+use crate::support::cluster::{Cluster, spec};
+use crate::support::{FORMED_WITHIN, ROLLED_WITHIN, SAID_WITHIN, run};
+use serde_json::{Value, json};
+
+#[test]
+fn moves_that_the_table_of_versions_forbids_are_refused_and_touch_nothing() {
+    run("refused-hops", async |space| {
+        let _operator = space.operator();
+        let (old, new) = (space.cluster("old"), space.cluster("new"));
+        tokio::join!(old.formed(spec("3.5.9", 1)), new.formed(spec("3.6.16", 1)));
+        // Skips a minor.
+        refused(&old, json!({ "version": "3.7.3" }), "MinorSkipped", &["3.5", "3.7.3", "3.6"]).await;
+        // Below the floor of the hop.
+        refused(&old, json!({ "version": "3.6.16" }), "FloorNotMet", &["3.5.9", "3.5.26", "3.6.16"]).await;
+        // A minor that nobody knows.
+        refused(&old, json!({ "version": "3.4.30" }), "VersionUnsupported", &["3.4.30"]).await;
+        refused(&new, json!({ "version": "4.0.0" }), "VersionUnsupported", &["4.0.0"]).await;
+        // Known to be dangerous.
+        refused(&new, json!({ "version": "3.7.3" }), "HopUnsupported", &["3.6", "3.7.3"]).await;
+        // A minor down after the cluster version has moved.
+        refused(&new, json!({ "version": "3.5.35" }), "DowngradeUnsupported", &["3.6", "3.5.35"]).await;
+    });
+}
+
+#[test]
+fn settings_that_would_hurt_a_running_cluster_are_refused_and_touch_nothing() {
+    run("refused-settings", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        cluster.formed(spec("3.5.10", 3)).await;
+        refused(&cluster, json!({ "replicas": 5 }), "ReplicasChangeUnsupported", &["5", "3"]).await;
+        refused(&cluster, json!({ "replicas": 1 }), "ReplicasChangeUnsupported", &["1", "3"]).await;
+        refused(&cluster, json!({ "storage": { "storageClassName": "fast" } }), "StorageChangeUnsupported", &["fast"]).await;
+        // At the old election timeout of a second: followers on the old one would never stop asking for votes.
+        let slow = json!({ "etcd": { "heartbeatInterval": "1s", "electionTimeout": "10s" } });
+        refused(&cluster, slow, "ElectionTimeoutConflict", &["1000ms"]).await;
+        let slower = json!({ "etcd": { "heartbeatInterval": "2s", "electionTimeout": "20s" } });
+        refused(&cluster, slower, "ElectionTimeoutConflict", &["2000ms", "1000ms"]).await;
+    });
+}
+
+#[test]
+fn one_member_changes_its_minor_only_where_downtime_is_allowed() {
+    run("downtime", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.5.35", 1)).await;
+        cluster.put("kept", "yes").await;
+        refused(&cluster, json!({ "version": "3.6.16" }), "DowntimeNotAllowed", &["3.6.16"]).await;
+        cluster.rolled(json!({ "version": "3.6.16", "rollout": { "allowDowntime": true } })).await;
+        cluster.assert_version("3.6.16").await;
+        assert_eq!(cluster.identity().await, before);
+        assert_eq!(cluster.get_key("kept").await.as_deref(), Some("yes"));
+    });
+}
+
+#[test]
+fn a_volume_that_should_grow_is_refused_and_setting_it_back_is_no_way_out_but_named() {
+    run("growing", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        cluster.formed(spec("3.5.10", 1)).await;
+        let runs = cluster.runs().await;
+        cluster.edit(json!({ "storage": { "size": "2Gi" } })).await;
+        let message = cluster.stalled("StorageChangeUnsupported", SAID_WITHIN).await;
+        assert!(message.contains("2Gi"), "{message}");
+        assert_eq!(cluster.runs().await, runs);
+        let error = cluster.try_edit(json!({ "storage": { "size": "1Gi" } })).await.unwrap_err().to_string();
+        assert!(error.contains("spec.storage.size"), "{error}");
+    });
+}
+
+#[test]
+fn an_edit_of_replicas_and_version_during_bootstrap_does_not_change_who_forms_the_cluster() {
+    run("edit-bootstrap", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        cluster.create(spec("3.5.9", 3)).await;
+        cluster
+            .until("the bootstrap is pinned", SAID_WITHIN, |cluster| {
+                cluster.status.as_ref().is_some_and(|status| status.bootstrap.is_some())
+            })
+            .await;
+        cluster.edit(json!({ "replicas": 5, "version": "3.5.10" })).await;
+        let message = cluster.stalled("ReplicasChangeUnsupported", FORMED_WITHIN + ROLLED_WITHIN).await;
+        assert!(message.contains('5') && message.contains('3'), "{message}");
+        let formed = cluster.identity().await;
+        assert_eq!(formed.members.len(), 3, "the pinned members and no other");
+        assert_eq!(cluster.member_list().await.len(), 3);
+        cluster.rolled(json!({ "replicas": 3 })).await;
+        cluster.assert_version("3.5.10").await;
+        assert_eq!(cluster.identity().await, formed);
+    });
+}
+
+/// The change is refused for this reason, in these words; nothing is touched; taking it back is ready.
+async fn refused(cluster: &Cluster, change: Value, code: &str, words: &[&str]) {
+    let before = serde_json::to_value(cluster.get().await.spec).unwrap();
+    let runs = cluster.runs().await;
+    cluster.edit(change.clone()).await;
+    let message = cluster.stalled(code, SAID_WITHIN).await;
+    for word in words {
+        assert!(message.contains(word), "no {word:?} in {message}");
+    }
+    let refusals = cluster.status().await.refusals;
+    let refusal = refusals.iter().find(|refusal| refusal.code.as_str() == code).expect("in the status too");
+    assert!(!refusal.remedy.is_empty() && message.contains(&refusal.remedy), "{message}");
+    assert_eq!(cluster.runs().await, runs, "touched by {change}");
+
+    let mut back = change;
+    set_back(&mut back, &before);
+    cluster.edit(back).await;
+    cluster.ready(SAID_WITHIN).await;
+    assert_eq!(cluster.runs().await, runs, "touched after {code} was taken back");
+}
+
+/// Every field of a merge patch gets the value that it had.
+fn set_back(patch: &mut Value, before: &Value) {
+    match patch {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                set_back(value, before.get(name).unwrap_or(&Value::Null));
+            }
+        }
+        value => *value = before.clone(),
+    }
+}

@@ -1,0 +1,279 @@
+//! One `EtcdCluster`: what is asked of it, and what it is, by Kubernetes' and etcd's own word.
+
+use super::{FORMED_WITHIN, ROLLED_WITHIN, until};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use quorate::api::{ConditionType, EtcdCluster, EtcdClusterStatus, find_condition, labels};
+use quorate::etcd::{Channels, ClusterId, Endpoint, ListedMember, MemberClient, MemberId, MemberStatus};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A name in a namespace.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    pub namespace: String,
+    pub name: String,
+    channels: Channels,
+}
+
+/// A spec for tests: small volumes, small requests, little patience.
+pub fn spec(version: &str, replicas: i32) -> Value {
+    json!({
+        "version": version,
+        "replicas": replicas,
+        "storage": { "size": "1Gi" },
+        "pod": { "resources": { "requests": { "cpu": "10m", "memory": "32Mi" } } },
+        "rollout": { "memberDeadline": "20s" },
+    })
+}
+
+/// What must be equal before and after, by etcd's own word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub cluster: ClusterId,
+    pub members: BTreeMap<String, MemberId>,
+}
+
+impl Cluster {
+    pub fn new(client: Client, namespace: &str, name: &str, channels: Channels) -> Self {
+        Self { client, namespace: namespace.to_owned(), name: name.to_owned(), channels }
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// # Errors
+    /// What the API server refuses.
+    pub async fn try_create(&self, spec: Value) -> Result<EtcdCluster, kube::Error> {
+        let object = json!({
+            "apiVersion": "quorate.dev/v1alpha1", "kind": "EtcdCluster",
+            "metadata": { "name": self.name }, "spec": spec,
+        });
+        // As kubectl sends it, not as our types would write it.
+        let request = http::Request::post(format!(
+            "/apis/quorate.dev/v1alpha1/namespaces/{}/etcdclusters?fieldValidation=Strict",
+            self.namespace
+        ))
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(&object).unwrap())
+        .unwrap();
+        self.client.request(request).await
+    }
+
+    pub async fn create(&self, spec: Value) -> EtcdCluster {
+        self.try_create(spec).await.unwrap()
+    }
+
+    /// Creates it and waits until it is ready.
+    pub async fn formed(&self, spec: Value) -> Identity {
+        self.create(spec).await;
+        self.ready(FORMED_WITHIN).await;
+        self.identity().await
+    }
+
+    /// # Errors
+    /// What the API server refuses.
+    pub async fn try_edit(&self, spec: Value) -> Result<EtcdCluster, kube::Error> {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.api::<EtcdCluster>().patch(&self.name, &PatchParams::default(), &patch).await
+    }
+
+    /// Changes fields of the spec.
+    pub async fn edit(&self, spec: Value) -> EtcdCluster {
+        self.try_edit(spec).await.unwrap()
+    }
+
+    /// Changes fields of the spec and waits until all members are what it says.
+    pub async fn rolled(&self, spec: Value) {
+        self.edit(spec).await;
+        self.ready(ROLLED_WITHIN).await;
+    }
+
+    pub async fn get(&self) -> EtcdCluster {
+        self.api::<EtcdCluster>().get(&self.name).await.unwrap()
+    }
+
+    pub async fn status(&self) -> EtcdClusterStatus {
+        self.get().await.status.unwrap_or_default()
+    }
+
+    /// Deletes the object and waits until it is gone.
+    pub async fn delete(&self, limit: Duration) {
+        let clusters = self.api::<EtcdCluster>();
+        clusters.delete(&self.name, &DeleteParams::default()).await.unwrap();
+        until("the EtcdCluster is gone", limit, async || clusters.get_opt(&self.name).await.unwrap().is_none().then_some(()))
+            .await;
+    }
+
+    /// Waits until the object is as asked, and shows its status if it never is.
+    pub async fn until(&self, what: &str, limit: Duration, holds: impl Fn(&EtcdCluster) -> bool) -> EtcdCluster {
+        let began = std::time::Instant::now();
+        loop {
+            let cluster = self.get().await;
+            if holds(&cluster) {
+                return cluster;
+            }
+            assert!(
+                began.elapsed() < limit,
+                "not within {limit:?}: {what}; conditions: {}",
+                shown(&cluster)
+            );
+            tokio::time::sleep(super::LOOK).await;
+        }
+    }
+
+    /// Waits as `kubectl wait --for=condition=Ready` and kstatus do, for the newest spec.
+    pub async fn ready(&self, limit: Duration) -> EtcdCluster {
+        self.until("Ready", limit, is_ready).await
+    }
+
+    /// Waits until it is stalled for this reason, and returns the message.
+    pub async fn stalled(&self, reason: &str, limit: Duration) -> String {
+        let what = format!("Stalled with {reason}");
+        let cluster = self
+            .until(&what, limit, |cluster| {
+                condition(cluster, ConditionType::Stalled)
+                    .is_some_and(|stalled| stalled.reason == reason && stalled.observed_generation == cluster.metadata.generation)
+            })
+            .await;
+        let status = cluster.status.as_ref().unwrap();
+        assert!(find_condition(&status.conditions, ConditionType::Reconciling).is_none(), "never both");
+        let ready = find_condition(&status.conditions, ConditionType::Ready).unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", reason));
+        condition(&cluster, ConditionType::Stalled).unwrap().message.clone()
+    }
+
+    /// The members' Pods by name, those that are going away too.
+    pub async fn pods(&self) -> BTreeMap<String, Pod> {
+        let of_members = format!(
+            "{},{}={}",
+            labels::selector_of_cluster(&self.name),
+            labels::COMPONENT,
+            labels::COMPONENT_MEMBER
+        );
+        let pods = self.api::<Pod>().list(&ListParams::default().labels(&of_members)).await.unwrap();
+        pods.items.into_iter().map(|pod| (pod.name_any(), pod)).collect()
+    }
+
+    pub async fn pod_uids(&self) -> BTreeMap<String, String> {
+        self.pods().await.into_iter().map(|(name, pod)| (name, pod.uid().unwrap())).collect()
+    }
+
+    /// UID and count of the container's restarts: what changes when a member is disturbed.
+    pub async fn runs(&self) -> BTreeMap<String, (String, i32)> {
+        self.pods().await.into_iter().map(|(name, pod)| (name, (pod.uid().unwrap(), restarts(&pod)))).collect()
+    }
+
+    pub async fn claims(&self) -> BTreeMap<String, PersistentVolumeClaim> {
+        let all = ListParams::default().labels(&labels::selector_of_cluster(&self.name));
+        let claims = self.api::<PersistentVolumeClaim>().list(&all).await.unwrap();
+        claims.items.into_iter().map(|claim| (claim.name_any(), claim)).collect()
+    }
+
+    /// Events about the cluster in the order in which they were written: reason and note.
+    pub async fn events(&self) -> Vec<(String, String)> {
+        let uid = self.get().await.uid();
+        let mut events = self.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+        events.retain(|event| event.regarding.as_ref().is_some_and(|regarding| regarding.uid == uid));
+        events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+        events.into_iter().map(|event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default())).collect()
+    }
+
+    /// The client for a Pod's member, if the Pod has an address.
+    pub fn member(&self, pod: &Pod) -> Option<MemberClient> {
+        let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+        let server_name = format!("{}.{}.{}.svc", pod.name_any(), self.name, self.namespace);
+        Some(self.channels.member(&self.name, &Endpoint { pod_uid: pod.uid()?, ip, server_name }))
+    }
+
+    /// The client URLs of Pods that are not going away, by address.
+    pub async fn endpoints(&self) -> Vec<String> {
+        endpoints(self.pods().await.values())
+    }
+
+    /// What every member says of itself. All must answer.
+    pub async fn statuses(&self) -> BTreeMap<String, MemberStatus> {
+        let mut statuses = BTreeMap::new();
+        for (name, pod) in self.pods().await {
+            let client = self.member(&pod).unwrap_or_else(|| panic!("{name} has no address"));
+            statuses.insert(name, client.status().await.unwrap());
+        }
+        statuses
+    }
+
+    /// etcd's member list, by name.
+    pub async fn member_list(&self) -> BTreeMap<String, ListedMember> {
+        let pods = self.pods().await;
+        let client = self.member(pods.values().next().expect("a Pod")).expect("an address");
+        client.member_list().await.unwrap().into_iter().map(|member| (member.name.clone(), member)).collect()
+    }
+
+    /// Who the cluster is, by every member's own word. All must agree.
+    pub async fn identity(&self) -> Identity {
+        let statuses = self.statuses().await;
+        let cluster = statuses.values().next().expect("a member").cluster_id;
+        assert!(statuses.values().all(|status| status.cluster_id == cluster), "two clusters: {statuses:?}");
+        let members = statuses.into_iter().map(|(name, status)| (name, status.member_id)).collect();
+        Identity { cluster, members }
+    }
+
+    /// Every member says that it runs this version, and that the cluster version is its minor.
+    pub async fn assert_version(&self, version: &str) {
+        let minor = version.rsplit_once('.').unwrap().0;
+        for (name, pod) in self.pods().await {
+            let versions = self.member(&pod).unwrap().versions().await.unwrap();
+            assert_eq!(versions.server.to_string(), version, "{name}");
+            assert_eq!(versions.cluster.unwrap().to_string(), minor, "{name}");
+        }
+    }
+
+    /// Replaces the status subresource as a whole.
+    ///
+    /// # Errors
+    /// When somebody else wrote meanwhile.
+    pub async fn put_status(&self, status: Value) -> Result<EtcdCluster, kube::Error> {
+        let mut object = serde_json::to_value(self.get().await).unwrap();
+        object["status"] = status;
+        let object: EtcdCluster = serde_json::from_value(object).unwrap();
+        self.api::<EtcdCluster>().replace_status(&self.name, &PostParams::default(), &object).await
+    }
+}
+
+pub fn endpoints<'a>(pods: impl Iterator<Item = &'a Pod>) -> Vec<String> {
+    pods.filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter_map(|pod| Some(format!("http://{}:2379", pod.status.as_ref()?.pod_ip.as_ref()?)))
+        .collect()
+}
+
+pub fn restarts(pod: &Pod) -> i32 {
+    let status = pod.status.as_ref();
+    status.and_then(|status| status.container_statuses.as_ref()?.first()).map_or(0, |status| status.restart_count)
+}
+
+pub fn condition(cluster: &EtcdCluster, kind: ConditionType) -> Option<&Condition> {
+    find_condition(&cluster.status.as_ref()?.conditions, kind)
+}
+
+/// Ready, and for the spec as it is now.
+pub fn is_ready(cluster: &EtcdCluster) -> bool {
+    let generation = cluster.metadata.generation;
+    cluster.status.as_ref().is_some_and(|status| status.observed_generation == generation)
+        && condition(cluster, ConditionType::Ready)
+            .is_some_and(|ready| ready.status == "True" && ready.observed_generation == generation)
+}
+
+fn shown(cluster: &EtcdCluster) -> String {
+    let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+    let conditions: Vec<String> =
+        conditions.map(|c| format!("{}={} {} {:?}", c.type_, c.status, c.reason, c.message)).collect();
+    conditions.join("; ")
+}

@@ -1,0 +1,33 @@
+//! The lab's nodes, for what no API does: wiping data, killing containers, reading the audit log.
+
+use k8s_openapi::api::core::v1::PersistentVolume;
+use kube::{Api, Client};
+use std::path::Path;
+use std::process::Command;
+
+/// Runs a command inside a node and returns what it printed.
+pub fn exec(node: &str, command: &[&str]) -> String {
+    let lab = std::env::var_os("QUORATE_LAB")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/lab"), Into::into);
+    let output = Command::new(&lab).arg("exec").arg(node).args(command).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?} in {node} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The directory of a volume on its node.
+pub async fn directory_of(client: &Client, volume: &str) -> String {
+    let volume = Api::<PersistentVolume>::all(client.clone()).get(volume).await.unwrap().spec.unwrap();
+    volume.host_path.map(|at| at.path).or_else(|| volume.local.map(|at| at.path)).expect("a volume on a node")
+}
+
+/// The lines of the audit log from this byte on, and where the next ones begin.
+pub fn audit_log(from: u64) -> (Vec<serde_json::Value>, u64) {
+    let from = format!("+{}", from + 1);
+    let text = exec("node-1", &["tail", "-c", &from, "/var/log/kubernetes/audit.log"]);
+    let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    (lines, u64::try_from(text.len()).unwrap())
+}

@@ -1,0 +1,185 @@
+//! A witness: looks at a cluster's members every 50 ms, and at the end says how many were away at once,
+//! how often the leader changed, and in which order Pods were made. It keeps the addresses for a writer.
+
+use super::cluster::{Cluster, endpoints};
+use super::writer::{Options, Receipt, Writers};
+use kube::ResourceExt as _;
+use quorate::api::EtcdClusterStatus;
+use quorate::etcd::{EtcdError, MemberClient, MemberId, MemberStatus};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
+
+const EVERY: Duration = Duration::from_millis(50);
+/// A member from which nothing at all is heard for this long counts as away. A busy machine keeps answers back for
+/// a second or two; a process that is gone says so at once, by a refused connection or by its Pod.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What was seen.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The most voters that were away at once, and who they were.
+    pub away: BTreeSet<String>,
+    /// Each leader with its term, once.
+    pub leaders: BTreeSet<(u64, MemberId)>,
+    /// Members in the order in which Pods of theirs appeared, the first ones left out.
+    pub made: Vec<String>,
+    /// The actions of `status.progress` in order, each with its member.
+    pub progress: Vec<(String, String)>,
+    /// The longest plan in the status.
+    pub steps: Vec<String>,
+    /// Who led when the cluster was first looked at.
+    pub first_leader: Option<String>,
+    pub looks: u64,
+}
+
+impl Seen {
+    pub fn leader_changes(&self) -> usize {
+        self.leaders.len().saturating_sub(1)
+    }
+
+    /// Never two voters away.
+    pub fn assert_one_away_at_a_time(&self) {
+        assert!(self.looks > 10, "the witness hardly looked: {self:?}");
+        assert!(self.away.len() <= 1, "away at once: {:?}", self.away);
+    }
+}
+
+/// Looks until it is asked what it saw.
+pub struct Sampler {
+    seen: Arc<Mutex<Seen>>,
+    endpoints: watch::Receiver<Vec<String>>,
+    task: JoinHandle<()>,
+}
+
+/// What a member said last, and when; nothing where it did not answer.
+#[derive(Default)]
+struct Voice {
+    said: Mutex<Option<(Instant, Option<MemberStatus>)>>,
+}
+
+impl Sampler {
+    /// Begins to look. All members must be up.
+    pub async fn start(cluster: &Cluster) -> Self {
+        let pods = cluster.pods().await;
+        let expected: BTreeSet<String> = pods.keys().cloned().collect();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let (sender, known) = watch::channel(endpoints(pods.values()));
+        let task = tokio::spawn(look(cluster.clone(), expected, Arc::clone(&seen), sender));
+        Self { seen, endpoints: known, task }
+    }
+
+    /// Clients that write to the members under the eyes of this witness.
+    pub fn writers(&self) -> Writers {
+        Writers::start(Options { writers: 2, ..Options::default() }, self.endpoints.clone())
+    }
+
+    pub fn so_far(&self) -> Seen {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// What was seen.
+    pub fn stop(self) -> Seen {
+        self.task.abort();
+        self.so_far()
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Everything that was acknowledged is there.
+pub async fn assert_nothing_lost(writers: Writers) -> Receipt {
+    let receipt = writers.finish().await.unwrap();
+    println!("  writer: {}", receipt.json());
+    assert!(receipt.tally.acked > 0, "nothing was written");
+    assert!(receipt.lost.is_empty(), "lost: {:?}", &receipt.lost[..receipt.lost.len().min(5)]);
+    assert_eq!(receipt.revisions_back, 0);
+    receipt
+}
+
+async fn look(
+    cluster: Cluster,
+    expected: BTreeSet<String>,
+    seen: Arc<Mutex<Seen>>,
+    sender: watch::Sender<Vec<String>>,
+) {
+    let mut listeners = JoinSet::new();
+    let mut voices: HashMap<String, Arc<Voice>> = HashMap::new();
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    loop {
+        let (pods, status) = (cluster.pods().await, cluster.status().await);
+        sender.send_replace(endpoints(pods.values()));
+        let mut said = BTreeMap::new();
+        for (name, pod) in &pods {
+            let uid = pod.uid().unwrap();
+            if known.insert(name.clone(), uid.clone()).is_some_and(|before| before != uid) {
+                seen.lock().unwrap().made.push(name.clone());
+            }
+            let Some(client) = cluster.member(pod) else { continue };
+            let voice = voices.entry(uid).or_insert_with(|| {
+                let voice = Arc::new(Voice::default());
+                listeners.spawn(listen(client, Arc::clone(&voice)));
+                voice
+            });
+            if let Some(status) = voice.lately().filter(|_| pod.metadata.deletion_timestamp.is_none()) {
+                said.insert(name.clone(), status);
+            }
+        }
+        seen.lock().unwrap().note(&expected, &said, status);
+        sleep(EVERY).await;
+    }
+}
+
+impl Seen {
+    fn note(&mut self, expected: &BTreeSet<String>, said: &BTreeMap<String, MemberStatus>, status: EtcdClusterStatus) {
+        let away: BTreeSet<String> = expected.iter().filter(|name| !said.contains_key(*name)).cloned().collect();
+        // The first answers take a moment.
+        if self.looks > 0 || away.is_empty() {
+            self.looks += 1;
+            if away.len() > self.away.len() {
+                println!("  away: {away:?}");
+                self.away = away;
+            }
+            self.leaders.extend(said.values().filter_map(|status| Some((status.raft_term, status.leader?))));
+            let leader = said.iter().find(|(_, status)| status.leader == Some(status.member_id));
+            if self.first_leader.is_none() {
+                self.first_leader = leader.map(|(name, _)| name.clone());
+            }
+        }
+        if let Some(progress) = status.progress {
+            let now = (format!("{:?}", progress.action), progress.member);
+            if self.progress.last() != Some(&now) {
+                self.progress.push(now);
+            }
+        }
+        let steps = status.plan.map(|plan| plan.steps).unwrap_or_default();
+        if steps.len() > self.steps.len() {
+            self.steps = steps.iter().map(|step| format!("{:?}", step.action)).collect();
+        }
+    }
+}
+
+impl Voice {
+    fn lately(&self) -> Option<MemberStatus> {
+        let said = self.said.lock().unwrap();
+        said.as_ref().filter(|(at, _)| at.elapsed() < SILENCE).and_then(|(_, status)| status.clone())
+    }
+}
+
+async fn listen(client: MemberClient, voice: Arc<Voice>) {
+    loop {
+        match client.status().await {
+            // Late is not away, see `SILENCE`.
+            Err(EtcdError::TimedOut { .. }) => {}
+            answer => *voice.said.lock().unwrap() = Some((Instant::now(), answer.ok())),
+        }
+        sleep(EVERY).await;
+    }
+}

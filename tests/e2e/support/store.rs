@@ -1,0 +1,30 @@
+//! Keys and values of a cluster, over a member's own address.
+
+use super::cluster::Cluster;
+use etcd_client::{Client, ConnectOptions};
+use std::time::Duration;
+
+/// A connection to one member.
+pub async fn connect(endpoint: &str) -> Client {
+    let options = ConnectOptions::new().with_connect_timeout(Duration::from_secs(2)).with_timeout(Duration::from_secs(5));
+    Client::connect([endpoint], Some(options)).await.unwrap()
+}
+
+impl Cluster {
+    async fn any_member(&self) -> Client {
+        connect(self.endpoints().await.first().expect("a member with an address")).await
+    }
+
+    /// Stores a value and returns its revision.
+    pub async fn put(&self, key: &str, value: &str) -> i64 {
+        let mut kv = self.any_member().await.kv_client();
+        kv.put(key, value, None).await.unwrap().header().unwrap().revision()
+    }
+
+    /// The value of a key, read linearizably.
+    pub async fn get_key(&self, key: &str) -> Option<String> {
+        let mut kv = self.any_member().await.kv_client();
+        let answer = kv.get(key, None).await.unwrap();
+        answer.kvs().first().map(|kv| kv.value_str().unwrap().to_owned())
+    }
+}

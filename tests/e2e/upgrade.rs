@@ -1,0 +1,106 @@
+//! Upgrades under load: nothing lost, one member away at a time, the leader moved once.
+
+use crate::support::cluster::{Identity, spec};
+use crate::support::sampler::{Sampler, assert_nothing_lost};
+use crate::support::{ROLLED_WITHIN, SAID_WITHIN, run, until};
+use serde_json::json;
+
+#[test]
+fn a_patch_rolls_in_one_member_at_a_time_under_a_writer_and_nothing_is_lost() {
+    run("patch", async |space| {
+        let _operator = space.operator();
+        upgrade(&space.cluster("etcd"), "3.5.9", "3.5.10").await;
+    });
+}
+
+#[test]
+fn a_minor_rolls_in_one_member_at_a_time_under_a_writer_and_nothing_is_lost() {
+    run("minor", async |space| {
+        let _operator = space.operator();
+        upgrade(&space.cluster("etcd"), "3.5.35", "3.6.16").await;
+    });
+}
+
+#[test]
+fn a_version_is_set_back_in_the_middle_of_a_roll_and_the_old_binaries_come_back() {
+    run("revert", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.5.35", 3)).await;
+        let sampler = Sampler::start(&cluster).await;
+        let writers = sampler.writers();
+        cluster.edit(json!({ "version": "3.6.16" })).await;
+        until("the second member is being replaced", ROLLED_WITHIN, async || {
+            (sampler.so_far().made.len() == 2).then_some(())
+        })
+        .await;
+        cluster.rolled(json!({ "version": "3.5.35" })).await;
+
+        assert_nothing_lost(writers).await;
+        sampler.stop().assert_one_away_at_a_time();
+        cluster.assert_version("3.5.35").await;
+        assert_eq!(cluster.identity().await, before);
+    });
+}
+
+#[test]
+fn two_clusters_roll_at_once_with_one_operator() {
+    run("two-clusters", async |space| {
+        let _operator = space.operator();
+        let (one, two) = (space.cluster("one"), space.cluster("two"));
+        let before = tokio::join!(one.formed(spec("3.5.9", 3)), two.formed(spec("3.5.9", 3)));
+        let (first, second) = (Sampler::start(&one).await, Sampler::start(&two).await);
+        tokio::join!(one.edit(json!({ "version": "3.5.10" })), two.edit(json!({ "version": "3.5.10" })));
+        until("both roll at once", ROLLED_WITHIN, async || {
+            let (one, two) = tokio::join!(one.status(), two.status());
+            (one.progress.is_some() && two.progress.is_some()).then_some(())
+        })
+        .await;
+        tokio::join!(one.ready(ROLLED_WITHIN), two.ready(ROLLED_WITHIN));
+        first.stop().assert_one_away_at_a_time();
+        second.stop().assert_one_away_at_a_time();
+        tokio::join!(one.assert_version("3.5.10"), two.assert_version("3.5.10"));
+        assert_eq!(tokio::join!(one.identity(), two.identity()), before);
+    });
+}
+
+async fn upgrade(cluster: &crate::support::cluster::Cluster, from: &str, to: &str) {
+    let before: Identity = cluster.formed(spec(from, 3)).await;
+    let volumes: Vec<_> = cluster.claims().await.into_values().map(|claim| claim.metadata.uid).collect();
+    let uids = cluster.pod_uids().await;
+    let sampler = Sampler::start(&cluster.clone()).await;
+    let writers = sampler.writers();
+    until("writes are acknowledged", SAID_WITHIN, async || (writers.tally().acked > 50).then_some(())).await;
+    cluster.rolled(json!({ "version": to })).await;
+
+    cluster.assert_version(to).await;
+    let receipt = assert_nothing_lost(writers).await;
+    let seen = sampler.stop();
+    println!("  {seen:?}");
+    seen.assert_one_away_at_a_time();
+    assert!(seen.leader_changes() <= 1, "{:?}", seen.leaders);
+    assert!(receipt.tally.longest_gap.as_secs() < 5, "no write for {:?}", receipt.tally.longest_gap);
+
+    assert_eq!(cluster.identity().await, before, "same cluster, same members");
+    let after: Vec<_> = cluster.claims().await.into_values().map(|claim| claim.metadata.uid).collect();
+    assert_eq!(after, volumes, "same volumes");
+    assert!(cluster.pod_uids().await.iter().all(|(name, uid)| uids[name] != *uid), "every Pod is another one");
+    assert_eq!(seen.made.len(), 3, "each member is replaced once: {:?}", seen.made);
+    assert_eq!(seen.made.last(), seen.first_leader.as_ref(), "the leader goes last: {:?}", seen.made);
+
+    let steps: Vec<&str> = seen.steps.iter().map(String::as_str).collect();
+    assert!(steps.starts_with(&["ProbeImage", "ReplaceMember", "ReplaceMember", "ReplaceLeader"]), "{steps:?}");
+    let claimed: Vec<&String> = seen.progress.iter().map(|(_, member)| member).collect();
+    assert!(seen.made.iter().all(|member| claimed.contains(&member)), "{:?}", seen.progress);
+    let status = cluster.status().await;
+    assert_eq!((status.version.as_deref(), status.progress, status.plan), (Some(to), None, None));
+
+    let events: Vec<String> = cluster.events().await.into_iter().map(|(reason, _)| reason).collect();
+    let told = |reason: &str| events.iter().filter(|other| *other == reason).count();
+    let at = |reason: &str| events.iter().position(|other| other == reason).unwrap_or_else(|| panic!("no {reason} in {events:?}"));
+    assert_eq!((told("MemberStopped"), told("MemberUpdated")), (3, 3), "{events:?}");
+    assert!(at("ClusterFormed") < at("RolloutStarted"), "{events:?}");
+    assert!(at("RolloutStarted") < at("MemberStopped") && at("MemberStopped") < at("MemberUpdated"), "{events:?}");
+    assert!(at("LeaderMoved") < at("RolloutCompleted"), "{events:?}");
+    assert_eq!(events.last().map(String::as_str), Some("RolloutCompleted"), "{events:?}");
+}
