@@ -169,7 +169,11 @@ fn every_interleaving_of_a_hop(
                 assert_eq!(next.world.writes, writes, "it writes for ever: {:?}", next.path);
                 let end = check::at_rest(&next.world, last);
                 let reverted = next.path.iter().any(|(_, event)| event == "Reverted");
-                assert!(end == Ok("settled") || reverted && matches!(end, Ok("hop" | "failed before")), "{end:?} {:?}", next.path);
+                assert!(
+                    end == Ok("settled") || reverted && matches!(end, Ok("hop" | "failed before")),
+                    "{end:?} {:?}",
+                    next.path
+                );
                 continue;
             }
             if seen.get(&state).is_some_and(|left| *left >= next.left) {
