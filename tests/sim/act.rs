@@ -2,18 +2,18 @@
 //! small pieces, between any two of which the operator may be killed.
 
 use crate::check;
+use crate::observe::Seen;
 use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, Probe, State, StoredRevision, Volume};
 use crate::world::{NAME, NAMESPACE, World};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quorate::api::{EtcdClusterStatus, ProgressStatus};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::{pod::Initial, support};
-use crate::observe::Seen;
 use quorate::cluster::observation::{ClaimFacts, Ownership};
 use quorate::cluster::plan::{Claim, Guarded, NewPod, Record, Step, Stop};
 use quorate::cluster::revision::Revision;
 use quorate::cluster::spec::{self, storage_class};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,12 +98,12 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
             Outcome::Done
         }
         _ if !alive() => Outcome::Killed,
-        step => single(world, seen, step),
+        step => one_write(world, seen, step),
     }
 }
 
 /// Steps of one write.
-fn single(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
+fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
     let done = match step {
         Step::Record(record) => {
             let at = seen.facts.cluster.resource_version.parse().unwrap_or_default();

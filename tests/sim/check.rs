@@ -9,8 +9,8 @@ use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
 use quorate::cluster::revision::{self, Revision};
 use quorate::cluster::spec::{self, deletes_volumes};
-use quorate::etcd::{EtcdVersion, Minor};
 use quorate::etcd::versions::is_supported;
+use quorate::etcd::{EtcdVersion, Minor};
 
 /// Whether a member counts for quorum right now, and is not on its way out.
 pub fn counts(world: &World, member: &MemberName) -> bool {
@@ -64,12 +64,18 @@ pub fn before_a_pod_is_made(world: &mut World, seen: &Seen, new: &NewPod, revisi
     let known = seen.facts.answers.values().filter_map(|answer| answer.cluster_version).max().max(noted);
     if known.is_some_and(|version| minor < version) {
         let version = raft.cluster_version;
-        world.violate(format!("{member} is made with {} below the cluster version {version:?}", revision.version));
+        world.violate(format!(
+            "{member} is made with {} below the cluster version {version:?}",
+            revision.version
+        ));
         return;
     }
     let lowest = raft.voters.keys().filter_map(|voter| world.data(voter)).map(|data| data.opened.minor).min();
     if lowest.is_some_and(|lowest| minor > lowest.next()) {
-        world.violate(format!("{member} is made with {}, more than a minor above {lowest:?}", revision.version));
+        world.violate(format!(
+            "{member} is made with {}, more than a minor above {lowest:?}",
+            revision.version
+        ));
     }
 }
 
@@ -94,7 +100,8 @@ pub fn record(world: &mut World, before: &EtcdClusterStatus, record: &Record) {
     });
     match record {
         Record::Claim(claim) => {
-            let other = before.progress.as_ref().filter(|progress| progress.member != claim.member.to_string());
+            let other =
+                before.progress.as_ref().filter(|progress| progress.member != claim.member.to_string());
             if let Some(other) = other.map(|other| other.member.clone()) {
                 world.violate(format!("{} is claimed while {other} is", claim.member));
             }
@@ -191,7 +198,12 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
     if let Some(excuse) = excuse(world, plan) {
         // What a person must do about the spec is said.
         let silent = plan.refusals.is_empty() && !matches!(plan.next, Next::Paused);
-        if silent && matches!(excuse, "hop" | "replicas" | "storage" | "downtime" | "failed before" | "invalid spec") {
+        if silent
+            && matches!(
+                excuse,
+                "hop" | "replicas" | "storage" | "downtime" | "failed before" | "invalid spec"
+            )
+        {
             return Err(format!("{excuse}, and nobody is told: {:?}", plan.next));
         }
         return Ok(excuse);

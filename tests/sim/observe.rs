@@ -5,10 +5,10 @@ use crate::world::catalogue::Image;
 use crate::world::kube::{Cluster, Pod, Probe, State};
 use crate::world::{NAME, NAMESPACE, World};
 use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::pod::{Initial, client_url, peer_url};
 use quorate::cluster::observation::{
     Answer, ClusterFacts, ContainerFacts, Observation, Ownership, Patience, PodFacts, ProbeFacts, ProbeState,
 };
-use quorate::cluster::objects::pod::{Initial, client_url, peer_url};
 use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -122,11 +122,7 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
         }),
         cluster_version: data.cluster_version,
         storage_version: data.storage_version,
-        read: if world.reads(member) {
-            Ok(())
-        } else {
-            Err("etcdserver: request timed out".to_owned())
-        },
+        read: if world.reads(member) { Ok(()) } else { Err("etcdserver: request timed out".to_owned()) },
     }
 }
 

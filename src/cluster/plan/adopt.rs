@@ -30,7 +30,8 @@ fn earlier(view: &View<'_>) -> Option<Result<(ClusterId, BTreeMap<MemberName, Me
     // the one that is forming, even when the last of its claims was noted just now.
     if view.cluster_id().is_some()
         || view.world.cluster.status.bootstrap.is_some()
-        || claims.values().any(|claim| claim.bootstrap.is_some()) {
+        || claims.values().any(|claim| claim.bootstrap.is_some())
+    {
         return None;
     }
     let ids: BTreeSet<ClusterId> = claims.values().filter_map(|claim| claim.cluster_id).collect();

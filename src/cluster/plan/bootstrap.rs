@@ -115,7 +115,9 @@ fn lost_while_forming(view: &View<'_>) -> Vec<Notice> {
     let Some(member) = unclaimed else { return Vec::new() };
     vec![Notice::new(
         Code::MemberDataLost,
-        format!("{member}'s volume claim went while the cluster was forming; it is not started empty under its old id"),
+        format!(
+            "{member}'s volume claim went while the cluster was forming; it is not started empty under its old id"
+        ),
         "bring the claim back; or delete this EtcdCluster and all its claims, and make it again",
     )]
 }

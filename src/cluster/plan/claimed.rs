@@ -57,8 +57,7 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if let Some(stop) = down {
         return Next::Do(Step::Stop(stop));
     }
-    let wait =
-        |notice: Notice| Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
+    let wait = |notice: Notice| Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
     let up = view.why_not_up(member).and_then(|_| gates::before(view, member));
     if up.is_err() && progress.action != Action::PutBack {
         // Nothing was touched yet, and another member may need the claim to be mended.
@@ -164,10 +163,11 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     }
     let subject = format!("back/{member}/{}", pod.revision);
     let wait = view.wait(notice, Some(member), subject, view.start_progress(member));
-    if wait.overdue && progress.action != Action::PutBack {
-        if let Some(next) = put_back(view, member, pod, &wait.notice) {
-            return next;
-        }
+    if wait.overdue
+        && progress.action != Action::PutBack
+        && let Some(next) = put_back(view, member, pod, &wait.notice)
+    {
+        return next;
     }
     Next::Wait(wait)
 }
@@ -176,7 +176,8 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
 /// another member can bring: then the claim must pass on, or both wait for each other for ever.
 fn quorum_needs_another_mended(view: &View<'_>, member: &MemberName) -> bool {
     let voters = view.members();
-    let answering = voters.iter().filter(|voter| view.answer(voter).is_some_and(|answer| answer.status.is_ok()));
+    let answering =
+        voters.iter().filter(|voter| view.answer(voter).is_some_and(|answer| answer.status.is_ok()));
     answering.count() < quorum(voters.len()) && next_to_mend(view).is_some_and(|(other, _)| other != *member)
 }
 
@@ -209,12 +210,19 @@ fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Nex
     }
     if !may_mend(view) {
         // A hop to a new minor begins with all members up: so this one goes back to what it had.
-        return last_good(view, member, pod).map(|good| claim_again(view, member, pod, Action::PutBack, good));
+        return last_good(view, member, pod)
+            .map(|good| claim_again(view, member, pod, Action::PutBack, good));
     }
     Some(claim_again(view, member, pod, Action::ReplaceMember, target.name.clone()))
 }
 
-fn claim_again(view: &View<'_>, member: &MemberName, pod: &PodFacts, action: Action, revision: String) -> Next {
+fn claim_again(
+    view: &View<'_>,
+    member: &MemberName,
+    pod: &PodFacts,
+    action: Action,
+    revision: String,
+) -> Next {
     Next::Do(Step::Record(Record::Claim(Claim {
         action,
         member: member.clone(),

@@ -44,9 +44,9 @@ pub const UNDECIDED: Minor = Minor::new(3, 0);
 
 /// A number that depends on the text only.
 pub fn id(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    }) | 1
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        | 1
 }
 
 /// Data of a member that forms a new cluster.

@@ -40,7 +40,7 @@ pub struct Deletion {
 #[derive(Clone, Debug)]
 pub struct Pod {
     pub uid: String,
-    /// The UID of the EtcdCluster that owns it; nothing for a foreign Pod.
+    /// The UID of the `EtcdCluster` that owns it; nothing for a foreign Pod.
     pub owner: Option<String>,
     pub deleting: Option<Deletion>,
     pub revision: String,
@@ -237,6 +237,4 @@ impl World {
     pub fn probe_image(&self, probe: &Probe) -> Option<Image> {
         (probe.done_at <= self.now && self.node_is_up(probe.node)).then(|| catalogue::image(&probe.image))
     }
-
 }
-

@@ -44,11 +44,7 @@ impl World {
     }
 
     fn members_on(&self, node: usize) -> Vec<MemberName> {
-        self.pods
-            .iter()
-            .filter(|(_, pod)| pod.node == Some(node))
-            .map(|(member, _)| member.clone())
-            .collect()
+        self.pods.iter().filter(|(_, pod)| pod.node == Some(node)).map(|(member, _)| member.clone()).collect()
     }
 
     pub fn tick_kubelets(&mut self) {
@@ -59,8 +55,7 @@ impl World {
     }
 
     fn schedule(&mut self, member: &MemberName) {
-        let waits =
-            self.pods.get(member).is_some_and(|pod| pod.node.is_none() && pod.deleting.is_none());
+        let waits = self.pods.get(member).is_some_and(|pod| pod.node.is_none() && pod.deleting.is_none());
         let claimed = self.claims.get(member).is_some_and(|volume| !volume.facts.deleting);
         if !waits || !claimed {
             return;
