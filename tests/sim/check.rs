@@ -215,7 +215,10 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
     for member in raft.voters.keys() {
         let pod = world.pods.get(member).ok_or_else(|| format!("{member} has no Pod: {:?}", plan.next))?;
         if pod.revision != target || !counts(world, member) {
-            return Err(format!("{member} is not as the spec says, and nothing is done: {:?}", plan.next));
+            return Err(format!(
+                "{member} is not as the spec says, and nothing is done: {:?} {:?}",
+                plan.next, plan.refusals
+            ));
         }
         if matches!(pod.initial, Initial::New { .. }) {
             return Err(format!("{member} is not guarded"));

@@ -4,7 +4,9 @@ use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, State};
 use crate::world::{NAME, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use quorate::api::{Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, Quantity, RolloutSpec};
+use quorate::api::{
+    Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, Quantity, RolloutSpec, StorageSpec,
+};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 
@@ -242,12 +244,17 @@ pub fn reachable(world: &World, first: &EtcdClusterSpec) -> EtcdClusterSpec {
     let current = raft.and_then(|raft| raft.cluster_version).map(|version| newest(&version.to_string()));
     let pinned = world.cluster.as_ref().and_then(|cluster| cluster.status.bootstrap.as_ref());
     let voters = raft.map(|raft| raft.voters.len()).and_then(|voters| i32::try_from(voters).ok());
+    // Volumes keep the size that they were made with.
+    let size = world.claims.values().find_map(|volume| volume.facts.size);
     let known = current.filter(|version| version != "3.7.3" || raft.is_some_and(|raft| raft.acked > 0));
     EtcdClusterSpec {
         version: known.filter(|_| voters.is_some()).unwrap_or_else(|| first.version.clone()),
         replicas: voters.or(pinned.map(|pinned| pinned.members)).unwrap_or(first.replicas),
         paused: None,
-        storage: world.cluster.as_ref().and_then(|cluster| cluster.spec.storage.clone()).filter(|_| false),
+        storage: size.map(|bytes| StorageSpec {
+            size: Some(Quantity::new(bytes.to_string())),
+            ..StorageSpec::default()
+        }),
         etcd: None::<EtcdSpec>,
         rollout: Some(RolloutSpec {
             member_deadline: Some(Duration::new("20s")),
