@@ -9,10 +9,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests and tools are I/O")]
 
+mod changes;
 mod create;
 mod data;
 mod failure;
+mod faults;
 mod input;
+mod process;
 mod refusals;
 mod strangers;
 mod support;

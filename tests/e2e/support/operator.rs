@@ -1,6 +1,6 @@
 //! The operator as a process of this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -54,17 +54,8 @@ impl Operator {
         }
     }
 
-    /// Whether it ended by itself.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    pub fn log_file(&self) -> &Path {
-        &self.log
     }
 }
 
