@@ -1,6 +1,7 @@
 //! The operator as a process of this machine.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,12 @@ pub struct Operator {
 
 impl Operator {
     pub(super) fn start(args: &[&str], log: PathBuf) -> Self {
-        let binary = std::env::var_os("QUORATE_OPERATOR")
-            .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_quorate")), PathBuf::from);
+        static BINARY: LazyLock<PathBuf> = LazyLock::new(binary);
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         // The kernel ends it should the test process die.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
-            .arg(binary)
+            .arg(&*BINARY)
             .args(["--listen", "127.0.0.1:0"])
             .args(args)
             .env_remove("QUORATE_WATCH_NAMESPACES")
@@ -57,6 +57,16 @@ impl Operator {
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// The operator that is tested. Clones that share cargo's target folder overwrite each other's.
+fn binary() -> PathBuf {
+    let binary = std::env::var_os("QUORATE_OPERATOR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_quorate")), PathBuf::from);
+    let help = Command::new(&binary).arg("--help").output().unwrap();
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    assert!(help.contains("--watch-namespaces"), "{} is no operator: {help}", binary.display());
+    binary
 }
 
 impl Drop for Operator {
