@@ -26,7 +26,7 @@ SEEDS ?=
 # Which tests of tests/e2e and tests/etcd run; all when empty.
 TESTS ?=
 
-CLIPPY := cargo clippy --locked --all-targets --features demo -- -D warnings
+CLIPPY := cargo clippy --locked --all-targets -- -D warnings
 # Each kind of test is a binary of its own; what a branch does not have yet is left out.
 HAVE = $(if $(wildcard tests/$(1)/main.rs),$(2))
 STAGES ?= $(CACHE)/stages.$(shell echo $$PPID)

@@ -4,7 +4,7 @@ use super::Look;
 use super::writer::Tally;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use quorate::api::{Action, ProgressStatus};
+use quorate::api::{Action, ConditionType, ProgressStatus, find_condition};
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -170,7 +170,8 @@ fn doing(look: &Look) -> String {
         let step = status.plan.as_ref()?.steps.first()?;
         Some(format!("next: {} {}", in_words(step.action), step.member.as_deref().unwrap_or_default()))
     };
-    let text = status.progress.as_ref().map(words).or_else(next).unwrap_or_default();
+    let mood = || Some(find_condition(&status.conditions, ConditionType::Ready)?.message.clone());
+    let text = status.progress.as_ref().map(words).or_else(next).or_else(mood).unwrap_or_default();
     // A line that wraps would spoil the redrawing.
     if text.chars().count() > WIDTH { text.chars().take(WIDTH - 1).chain(['…']).collect() } else { text }
 }

@@ -74,6 +74,7 @@ codes! {
     Wait MemberStopping: "A member's Pod is going away.", "Wait; if it stays, look at its node.";
     Wait MemberBehind: "A member has not yet applied what the leader has committed.", "Wait; a slow disk or network shows here.";
     Wait ImageProbing: "The target image is tried out on each node before a member is touched.", "Wait; if it stays, check the image name and the registry.";
+    Wait ImageUnavailable: "The target image cannot be pulled, or does not run, on a node that holds a member.", "Check spec.version, spec.image and the registry. No member was touched; setting spec.version back is always possible.";
     Wait PodRefused: "The API server refuses a Pod: quota, Pod Security or an admission policy.", "Do what the API server's message says.";
     Wait PodUnschedulable: "No node can take a Pod.", "Free resources, or mend the scheduling fields under spec.pod.";
     Wait LeaderMoving: "Leadership is being handed to another voter.", "Wait.";

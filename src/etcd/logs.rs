@@ -21,6 +21,13 @@ pub fn says_data_dir_is_empty(log: &str) -> bool {
     log.contains(NO_WAL_AND_NOBODY_TO_ASK)
 }
 
+/// Whether the log is that of a binary whose minor is below the cluster version: it does not start on this data any more.
+/// 3.5.35 says the first, 3.6.16 the second (measured on data that a newer minor had raised).
+pub fn says_binary_is_below_the_cluster_version(log: &str) -> bool {
+    log.contains("server version is lower than determined cluster version")
+        || (log.contains("discovery failed") && log.contains("is not supported"))
+}
+
 /// The version in what `etcd --version` prints, whose first line is `etcd Version: 3.6.16`.
 pub fn version_in_version_output(output: &str) -> Option<EtcdVersion> {
     output
@@ -52,5 +59,13 @@ mod tests {
     #[case(r#"{"msg":"discovery failed","error":"cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"}"#, true)]
     fn tells_an_empty_directory_from_other_failures(#[case] log: &str, #[case] empty: bool) {
         assert_eq!(says_data_dir_is_empty(log), empty);
+    }
+
+    #[rstest]
+    #[case(r#"{"msg":"discovery failed","error":"version \"3.7.0\" is not supported"}"#, true)]
+    #[case(r#"{"level":"fatal","msg":"invalid downgrade; server version is lower than determined cluster version"}"#, true)]
+    #[case(r#"{"msg":"discovery failed","error":"cannot fetch cluster info from peer urls"}"#, false)]
+    fn tells_a_binary_that_is_too_old(#[case] log: &str, #[case] old: bool) {
+        assert_eq!(says_binary_is_below_the_cluster_version(log), old);
     }
 }

@@ -248,7 +248,7 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
     if world.pods.contains_key(&new.member) {
         return;
     }
-    check::before_a_pod_is_made(world, new, &revision);
+    check::before_a_pod_is_made(world, seen, new, &revision);
     let args: Vec<String> = revision
         .template
         .spec

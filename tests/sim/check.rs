@@ -9,7 +9,7 @@ use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
 use quorate::cluster::revision::{self, Revision};
 use quorate::cluster::spec::{self, deletes_volumes};
-use quorate::etcd::Minor;
+use quorate::etcd::{EtcdVersion, Minor};
 use quorate::etcd::versions::is_supported;
 
 /// Whether a member counts for quorum right now, and is not on its way out.
@@ -49,7 +49,7 @@ pub fn before_a_pod_is_removed(world: &mut World, member: &MemberName) {
 }
 
 /// Invariants 3 and 5: no `new` after bootstrap, no binary that cannot open the data.
-pub fn before_a_pod_is_made(world: &mut World, new: &NewPod, revision: &Revision) {
+pub fn before_a_pod_is_made(world: &mut World, seen: &Seen, new: &NewPod, revision: &Revision) {
     let member = &new.member;
     let id_is_known = world.cluster.as_ref().is_some_and(|cluster| cluster.status.cluster_id.is_some());
     if id_is_known && matches!(new.initial, Initial::New { .. }) {
@@ -57,7 +57,12 @@ pub fn before_a_pod_is_made(world: &mut World, new: &NewPod, revision: &Revision
     }
     let Some(raft) = world.raft_of(member) else { return };
     let minor = revision.version.minor;
-    if raft.cluster_version.is_some_and(|version| minor < version) {
+    // What moved after the last member that could tell was stopped nobody can know: then the old
+    // binary exits at its start, harms nothing, and the new one must come back (invariant 7).
+    let noted = seen.facts.cluster.status.cluster_version.as_deref();
+    let noted = noted.and_then(EtcdVersion::reported).map(|version| version.minor);
+    let known = seen.facts.answers.values().filter_map(|answer| answer.cluster_version).max().max(noted);
+    if known.is_some_and(|version| minor < version) {
         let version = raft.cluster_version;
         world.violate(format!(
             "{member} is made with {} below the cluster version {version:?}",
@@ -191,6 +196,11 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
         return Err(format!("it never rests; the last step is {step:?}"));
     }
     if let Some(excuse) = excuse(world, plan) {
+        // What a person must do about the spec is said.
+        let silent = plan.refusals.is_empty() && !matches!(plan.next, Next::Paused);
+        if silent && matches!(excuse, "hop" | "replicas" | "storage" | "downtime" | "failed before" | "invalid spec") {
+            return Err(format!("{excuse}, and nobody is told: {:?}", plan.next));
+        }
         return Ok(excuse);
     }
     let target = spec::parse(&cluster.spec)

@@ -4,9 +4,7 @@ use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, State};
 use crate::world::{NAME, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use quorate::api::{
-    Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, Quantity, RolloutSpec,
-};
+use quorate::api::{Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, Quantity, RolloutSpec};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 
@@ -223,10 +221,7 @@ fn edit(world: &mut World) {
             }
         }
         12 | 13 => {
-            spec.etcd
-                .get_or_insert_default()
-                .extra_args
-                .insert("max-txn-ops".to_owned(), number.to_string());
+            spec.etcd.get_or_insert_default().extra_args.insert("max-txn-ops".to_owned(), number.to_string());
         }
         14 | 15 => spec.rollout.get_or_insert_default().restarted_at = Some(restarted),
         16 => spec.rollout.get_or_insert_default().allow_downtime = Some(true),

@@ -13,4 +13,5 @@ mod operator;
 mod rng;
 mod run;
 mod seeds;
+mod tables;
 mod world;

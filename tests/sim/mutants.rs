@@ -121,6 +121,7 @@ fn writes_for_ever(seen: &Observation) -> Plan {
 #[case(writes_for_ever, "ends")]
 fn a_mistake_is_caught(#[case] brain: Brain, #[case] says: &str) {
     const ATTEMPTS: u64 = 150;
-    let caught = (0..ATTEMPTS).find_map(|seed| run(seed, brain, false).err().filter(|why| why.contains(says)));
+    let caught =
+        (0..ATTEMPTS).find_map(|seed| run(seed, brain, false).err().filter(|why| why.contains(says)));
     assert!(caught.is_some(), "{ATTEMPTS} seeds and nobody noticed");
 }

@@ -198,6 +198,11 @@ async fn write(
                 sleep(options.pause).await;
                 continue;
             }
+            // Nothing was sent: the member is gone since the last write. Again no write failed.
+            Ok(Err(etcd_client::Error::GRpcStatus(status))) if status.message() == "tcp connect error" => {
+                turn += 1;
+                continue;
+            }
             Ok(Err(etcd_client::Error::GRpcStatus(status))) => {
                 format!("{:?}: {}", status.code(), status.message())
             }

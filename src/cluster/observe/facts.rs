@@ -51,13 +51,22 @@ pub(super) fn container(pod: &Pod) -> ContainerFacts {
     let state = status.state.clone().unwrap_or_default();
     let ended = state.terminated.or_else(|| status.last_state.clone()?.terminated);
     ContainerFacts {
-        waiting: state
-            .waiting
-            .map(|waiting| (waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default())),
+        waiting: state.waiting.map(|waiting| {
+            without_back_off(waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default())
+        }),
         running_since: state.running.and_then(|running| running.started_at).map(|time| time.0),
         restarts: status.restart_count,
         exit_code: ended.as_ref().map(|ended| ended.exit_code),
         last_words: ended.and_then(|ended| ended.message).filter(|message| !message.is_empty()),
+    }
+}
+
+/// A pull that fails is `ErrImagePull` and `ImagePullBackOff` in turn, with the same cause: told as one,
+/// so that the status is not written at each turn.
+fn without_back_off(reason: String, message: String) -> (String, String) {
+    match message.split_once("ErrImagePull: ") {
+        Some((_, cause)) if reason == "ImagePullBackOff" => ("ErrImagePull".to_owned(), cause.to_owned()),
+        _ => (reason, message),
     }
 }
 

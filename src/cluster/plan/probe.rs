@@ -6,7 +6,7 @@ use super::view::View;
 use crate::api::Code;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::ProbeState;
+use crate::cluster::observation::{ProbeFacts, ProbeState};
 use crate::cluster::revision::Revision;
 use std::collections::BTreeSet;
 
@@ -24,49 +24,49 @@ pub(super) fn target_image_on_every_node(
     for node in nodes {
         let probe =
             view.world.probes.iter().find(|probe| probe.node == node && probe.revision == target.name);
-        let image = &target.image;
-        let notice = match probe.map(|probe| &probe.state) {
-            None => {
-                missing.push(node.to_owned());
-                continue;
+        match probe {
+            None => missing.push(node.to_owned()),
+            Some(probe) => {
+                if let Some(obstacle) = obstacle(probe, target) {
+                    return Some(wait(view, obstacle));
+                }
             }
-            Some(ProbeState::Said(Some(version))) if *version == target.version => continue,
-            Some(ProbeState::Said(Some(version))) => {
-                return Some(wait(
-                    view,
-                    Code::ImageVersionMismatch,
-                    format!("{image} holds etcd {version}, not {}", target.version),
-                    true,
-                ));
-            }
-            Some(ProbeState::Said(None)) => {
-                return Some(wait(
-                    view,
-                    Code::ImageVersionMismatch,
-                    format!("{image} does not say which etcd it holds"),
-                    true,
-                ));
-            }
-            Some(ProbeState::Failed(words)) => {
-                return Some(wait(
-                    view,
-                    Code::ImageProbing,
-                    format!("{image} does not run on {node}: {words}"),
-                    true,
-                ));
-            }
-            Some(ProbeState::Running(None)) => format!("{image} is tried out on {node}"),
-            Some(ProbeState::Running(Some((reason, message)))) if message.is_empty() => {
-                format!("{image} does not start on {node}: {reason}")
-            }
-            Some(ProbeState::Running(Some((reason, message)))) => {
-                format!("{image} does not start on {node}: {reason}: {message}")
-            }
-        };
-        return Some(wait(view, Code::ImageProbing, notice, false));
+        }
     }
     (!missing.is_empty())
         .then(|| Next::Do(Step::CreateProbes { nodes: missing, revision: target.name.clone() }))
+}
+
+/// What a probe says against its image.
+struct Obstacle {
+    code: Code,
+    message: String,
+    /// Whether the probe has ended: nothing will change by itself.
+    final_word: bool,
+}
+
+fn obstacle(probe: &ProbeFacts, target: &Revision) -> Option<Obstacle> {
+    let (image, node) = (&target.image, &probe.node);
+    let (code, message, final_word) = match &probe.state {
+        ProbeState::Said(Some(version)) if *version == target.version => return None,
+        ProbeState::Said(Some(version)) => (
+            Code::ImageVersionMismatch,
+            format!("{image} holds etcd {version}, not {}", target.version),
+            true,
+        ),
+        ProbeState::Said(None) => {
+            (Code::ImageVersionMismatch, format!("{image} does not say which etcd it holds"), true)
+        }
+        ProbeState::Failed(words) => {
+            (Code::ImageUnavailable, format!("{image} does not run on {node}: {words}"), true)
+        }
+        ProbeState::Running(None) => (Code::ImageProbing, format!("{image} is tried out on {node}"), false),
+        ProbeState::Running(Some((reason, message))) => {
+            let cause = if message.is_empty() { reason } else { message };
+            (Code::ImageUnavailable, format!("{image} does not start on {node}: {cause}"), false)
+        }
+    };
+    Some(Obstacle { code, message, final_word })
 }
 
 /// Only another image needs a try.
@@ -77,13 +77,11 @@ pub(super) fn needed(view: &View<'_>, outdated: &[MemberName], target: &Revision
     })
 }
 
-fn wait(view: &View<'_>, code: Code, message: String, final_word: bool) -> Next {
-    let notice = Notice::new(
-        code,
-        message,
-        "check spec.version, spec.image and the registry; no member was touched, and setting spec.version back is always possible",
-    );
+fn wait(view: &View<'_>, obstacle: Obstacle) -> Next {
+    let remedy = "check spec.version, spec.image and the registry; no member was touched, and setting \
+                  spec.version back is always possible";
+    let notice = Notice::new(obstacle.code, obstacle.message, remedy);
     let mut wait = view.wait(notice, None, "image-probe".to_owned(), 0);
-    wait.overdue |= final_word;
+    wait.overdue |= obstacle.final_word;
     Next::Wait(wait)
 }

@@ -108,7 +108,11 @@ fn refused_hop(view: &View<'_>, error: &HopError) -> Notice {
             error.to_string(),
             format!("set spec.version to a {next} release first; {stay} to change nothing"),
         ),
-        HopError::Downgrade { .. } => Notice::new(Code::DowngradeUnsupported, error.to_string(), stay),
+        HopError::Downgrade { cluster, .. } => Notice::new(
+            Code::DowngradeUnsupported,
+            error.to_string(),
+            format!("set spec.version to a {cluster} release"),
+        ),
         HopError::BelowFloor { floor, .. } => Notice::new(
             Code::FloorNotMet,
             error.to_string(),

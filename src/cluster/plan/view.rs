@@ -7,6 +7,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::observation::{Answer, ClaimFacts, Observation, PodFacts};
 use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
+use crate::etcd::logs::says_binary_is_below_the_cluster_version;
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -188,7 +189,18 @@ impl<'a> View<'a> {
     pub fn known_cluster_version(&self) -> Option<Minor> {
         let noted = self.world.cluster.status.cluster_version.as_deref();
         let noted = noted.and_then(EtcdVersion::reported).map(|version| version.minor);
-        self.cluster_version().max(noted).or_else(|| self.highest_possible_cluster_version())
+        let known = self.cluster_version().max(noted).or_else(|| self.highest_possible_cluster_version());
+        known.max(self.cluster_version_by_last_words())
+    }
+
+    /// A cluster version that moved unseen before its last witness stopped shows in the log of the old
+    /// binary that does not start on it.
+    fn cluster_version_by_last_words(&self) -> Option<Minor> {
+        let pods = self.world.pods.values();
+        let too_old = pods.filter(|pod| {
+            pod.container.last_words.as_deref().is_some_and(says_binary_is_below_the_cluster_version)
+        });
+        too_old.filter_map(|pod| Some(self.revision(&pod.revision)?.version.minor.next())).max()
     }
 
     /// Where nobody answers and the status is lost: etcd raises the cluster version to the lowest

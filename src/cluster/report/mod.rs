@@ -191,7 +191,7 @@ fn other_action(wait: &Wait) -> Option<Action> {
     use crate::api::Code;
     match wait.notice.code {
         Code::Bootstrapping => Some(Action::Bootstrap),
-        Code::ImageProbing => Some(Action::ProbeImage),
+        Code::ImageProbing | Code::ImageUnavailable => Some(Action::ProbeImage),
         Code::ClusterVersionPending => Some(Action::AwaitClusterVersion),
         Code::VolumesDeleting => Some(Action::DeleteVolumes),
         Code::MemberStarting | Code::PodUnschedulable | Code::MemberDown => Some(Action::StartMember),
