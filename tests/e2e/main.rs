@@ -17,6 +17,7 @@ mod faults;
 mod input;
 mod process;
 mod refusals;
+mod ship;
 mod strangers;
 mod support;
 mod upgrade;
