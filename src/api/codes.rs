@@ -66,6 +66,8 @@ codes! {
     News MemberPutBack: "A member did not come up with its new revision; its last good one runs again.", "Read status.lastFailure, mend the spec.";
     News RolloutStarted: "A change that needs restarts has begun.", "Watch status.progress.";
     News RolloutCompleted: "Every member runs what the spec says.", "Nothing to do.";
+    News SupportApplied: "The Services or the disruption budget were brought in line with the spec.", "Nothing to do.";
+    News Deleting: "The EtcdCluster is being deleted.", "Nothing to do; volumes stay unless retentionPolicy.whenDeleted is Delete.";
     News VolumesDeleted: "The cluster's volumes were deleted with it, as retentionPolicy.whenDeleted says.", "Nothing to do.";
 
     Wait Bootstrapping: "The first members are starting together.", "Wait; status.progress says for which member.";
@@ -76,6 +78,7 @@ codes! {
     Wait ImageProbing: "The target image is tried out on each node before a member is touched.", "Wait; if it stays, check the image name and the registry.";
     Wait ImageUnavailable: "The target image cannot be pulled, or does not run, on a node that holds a member.", "Check spec.version, spec.image and the registry. No member was touched; setting spec.version back is always possible.";
     Wait PodRefused: "The API server refuses a Pod: quota, Pod Security or an admission policy.", "Do what the API server's message says.";
+    Wait StepRefused: "The API server or a member answers a step with a no.", "Do what the message says; the step is tried again, less and less often.";
     Wait PodUnschedulable: "No node can take a Pod.", "Free resources, or mend the scheduling fields under spec.pod.";
     Wait LeaderMoving: "Leadership is being handed to another voter.", "Wait.";
     Wait NoLeader: "The voters do not agree on one leader and one term.", "Wait; look at the network between members.";

@@ -200,7 +200,8 @@ pub enum Retention {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EtcdSpec {
-    /// The size at which the database refuses writes. Default `8Gi`, or less where the volume is small.
+    /// The size at which the database refuses writes. Default: a little less than half of the volume (a
+    /// defragmentation writes a second copy), at most `8Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota_backend_bytes: Option<Quantity>,
     /// Raft entries between two snapshots on disk. Default: etcd's own.

@@ -50,6 +50,9 @@ pub const GOOD: &str = "quorate.dev/good";
 /// On a volume claim: the newest etcd version that was seen to serve this data.
 pub const OPENED: &str = "quorate.dev/opened";
 
+/// On Services and the disruption budget: a digest of what was applied.
+pub const APPLIED: &str = "quorate.dev/applied";
+
 /// On a probe Pod: the image that it tries out, and the version that the image must say.
 pub const PROBE_VERSION: &str = "quorate.dev/probe-version";
 

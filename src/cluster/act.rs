@@ -19,10 +19,12 @@ use futures::future::{join_all, try_join_all};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, EvictParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{
+    DeleteParams, EvictParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::Status;
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -31,6 +33,8 @@ use std::fmt::Debug;
 
 /// Lines of a container's log that are kept as evidence. A Go panic prints its cause above a long stack.
 const LOG_LINES: i64 = 40;
+/// They stand in the status, which must stay writable.
+const LOG_BYTES: i64 = 16 << 10;
 
 /// Why a step could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,18 @@ pub enum ActError {
     /// The observation does not hold what the step needs.
     #[error("{0} is not there any more")]
     Gone(String),
+}
+
+impl ActError {
+    /// What the API server or a member answered with a no, as people read it; nothing where there was no
+    /// answer at all.
+    pub fn answer(&self) -> Option<Notice> {
+        match self {
+            Self::Kube(kube::Error::Api(status)) => Some(Notice::of(Code::StepRefused, refusal(status))),
+            Self::Etcd { .. } => Some(Notice::of(Code::StepRefused, self.to_string())),
+            Self::Kube(_) | Self::Gone(_) => None,
+        }
+    }
 }
 
 /// Carries out a step. Records are written with the report, by compare-and-swap; only their evidence is
@@ -144,7 +160,7 @@ impl Hands<'_> {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {}
                 Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
-                    outcome.refused = Some(Notice::of(Code::PodRefused, refusal(&status)));
+                    outcome = Outcome::refused(Code::PodRefused, refusal(&status));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -152,7 +168,8 @@ impl Hands<'_> {
         Ok(outcome)
     }
 
-    async fn apply<K>(&self, object: K) -> Result<(), ActError>
+    /// Server-side apply, to the object that was observed where there was one.
+    async fn apply<K>(&self, mut object: K, observed: Option<&ObjectMeta>) -> Result<(), ActError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -160,6 +177,7 @@ impl Hands<'_> {
             + DeserializeOwned
             + Serialize,
     {
+        object.meta_mut().uid = observed.and_then(|metadata| metadata.uid.clone());
         let name = object.meta().name.clone().unwrap_or_default();
         let params = PatchParams::apply(FIELD_MANAGER).force();
         self.api::<K>().patch(&name, &params, &Patch::Apply(&object)).await?;
@@ -176,8 +194,11 @@ impl Hands<'_> {
         gone_is_fine(self.api::<K>().delete(name, &params).await.map(|_| ()))
     }
 
+    /// Writes on the claim that was observed: one made again under its name meanwhile says nothing of us.
     async fn annotate(&self, member: &MemberName, annotations: Value) -> Result<(), ActError> {
-        let patch = json!({ "metadata": { "annotations": annotations } });
+        let claim =
+            self.world.claims.get(member).ok_or_else(|| ActError::Gone(format!("the claim of {member}")))?;
+        let patch = json!({ "metadata": { "uid": claim.uid, "annotations": annotations } });
         self.api::<PersistentVolumeClaim>()
             .patch(&member.claim(), &PatchParams::default(), &Patch::Merge(patch))
             .await?;
@@ -208,9 +229,13 @@ impl Hands<'_> {
 
     async fn apply_support(&self, voters: usize) -> Result<(), ActError> {
         let (namespace, name, spec) = (self.namespace(), self.name(), &self.world.cluster.spec);
-        self.apply(support::headless(namespace, name, spec, self.owner())).await?;
-        self.apply(support::client(namespace, name, spec, self.owner())).await?;
-        self.apply(support::budget(namespace, name, voters, self.owner())).await?;
+        let (headless, client) = (&self.world.headless, &self.world.client);
+        let headless = headless.as_ref().map(|live| &live.metadata);
+        let client = client.as_ref().map(|live| &live.metadata);
+        let budget = self.world.budget.as_ref().map(|live| &live.metadata);
+        self.apply(support::headless(namespace, name, spec, self.owner()), headless).await?;
+        self.apply(support::client(namespace, name, spec, self.owner()), client).await?;
+        self.apply(support::budget(namespace, name, voters, self.owner()), budget).await?;
         Ok(())
     }
 
@@ -250,16 +275,17 @@ impl Hands<'_> {
         self.create(pods).await
     }
 
-    /// First the Pod, then the claim: should the process end between the two, the Pod is what counts.
+    /// First the claim, then the Pod: should the process end between the two, the Pod still says `new` and
+    /// is guarded again.
     async fn guard(&self, members: &[Guarded]) -> Result<(), ActError> {
         let pods = self.api::<Pod>();
         for Guarded { member, uid, version } in members {
+            self.annotate(member, json!({ labels::OPENED: version.to_string() })).await?;
             let annotations = initial_annotations(self.namespace(), member, &Initial::Guard);
             let patch = json!({ "metadata": { "uid": uid, "annotations": annotations } });
             let name = member.to_string();
             let patched = pods.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
             gone_is_fine(patched.map(|_| ()))?;
-            self.annotate(member, json!({ labels::OPENED: version.to_string() })).await?;
         }
         Ok(())
     }
@@ -301,8 +327,25 @@ impl Hands<'_> {
             .map_err(|source| ActError::Etcd { member: from.clone(), source })
     }
 
-    /// Through the Eviction API, so that drains and the operator share one budget.
+    /// Through the Eviction API, so that drains and the operator share one budget. Right before it what the
+    /// stop rests on is read live once more: the claim (whoever withdrew or changed it has changed the
+    /// object), and that no other member has begun to go away since.
     async fn stop(&self, stop: &Stop) -> Result<Outcome, ActError> {
+        let cluster = self.api::<EtcdCluster>().get_metadata(self.name()).await?;
+        if cluster.metadata.resource_version.as_ref() != Some(&self.world.cluster.resource_version) {
+            return Ok(Outcome::refused(Code::AnotherDisturbance, "the EtcdCluster was changed meanwhile"));
+        }
+        let members = ListParams::default().labels(&labels::selector_of_cluster(self.name()));
+        let pods = self.api::<Pod>().list_metadata(&members).await?;
+        let leaving = pods.items.iter().find(|pod| {
+            pod.metadata.deletion_timestamp.is_some()
+                && pod.labels().contains_key(labels::MEMBER)
+                && pod.name_any() != stop.member().to_string()
+        });
+        if let Some(leaving) = leaving.filter(|_| !stop.is_down()) {
+            let message = format!("{} must wait: {} has begun to go away", stop.member(), leaving.name_any());
+            return Ok(Outcome::refused(Code::AnotherDisturbance, message));
+        }
         let params = EvictParams {
             delete_options: Some(DeleteParams {
                 preconditions: Some(Preconditions {
@@ -314,13 +357,10 @@ impl Hands<'_> {
             post_options: PostParams::default(),
         };
         match self.api::<Pod>().evict(&stop.member().to_string(), &params).await {
-            Err(kube::Error::Api(status)) if status.code == 429 => Ok(Outcome {
-                refused: Some(Notice::of(
-                    Code::DisruptionBudget,
-                    format!("{} is not evicted: {}", stop.member(), refusal(&status)),
-                )),
-                log: None,
-            }),
+            Err(kube::Error::Api(status)) if status.code == 429 => Ok(Outcome::refused(
+                Code::DisruptionBudget,
+                format!("{} is not evicted: {}", stop.member(), refusal(&status)),
+            )),
             result => gone_is_fine(result.map(|_| ())).map(|()| Outcome::default()),
         }
     }
@@ -341,7 +381,12 @@ impl Hands<'_> {
         }
         let name = claim.member.to_string();
         let pods = self.api::<Pod>();
-        let params = |previous| LogParams { previous, tail_lines: Some(LOG_LINES), ..LogParams::default() };
+        let params = |previous| LogParams {
+            previous,
+            tail_lines: Some(LOG_LINES),
+            limit_bytes: Some(LOG_BYTES),
+            ..LogParams::default()
+        };
         let log = match pods.logs(&name, &params(true)).await {
             Ok(log) if !log.is_empty() => Some(log),
             _ => pods.logs(&name, &params(false)).await.ok().filter(|log| !log.is_empty()),

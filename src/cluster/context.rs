@@ -1,8 +1,9 @@
 //! What the loop holds between two passes over a cluster. All of it may be lost at any moment: what
 //! matters is in etcd, in Kubernetes objects, or in the status.
 
-use super::observation::{ContainerFacts, Patience};
-use super::plan::{Next, Plan};
+use super::observation::Patience;
+use super::plan::{Next, Plan, Step};
+use super::report::Outcome;
 use crate::api::Code;
 use crate::etcd::{Channels, EtcdVersion};
 use crate::process::Metrics;
@@ -35,6 +36,9 @@ struct Memory {
     patience: Patience,
     looked: Option<Instant>,
     failures: u32,
+    /// The step of the last pass, and how often it was the same.
+    step: Option<&'static str>,
+    repeats: u32,
     /// What each ended probe said, by its Pod's UID: a log is read once.
     probes: HashMap<String, Option<EtcdVersion>>,
     /// The last thing that the API server refused, so that it is said once.
@@ -67,12 +71,12 @@ impl Context {
     }
 
     /// Takes note of what was planned: patience grows while the same wait makes no progress, and begins
-    /// anew with another wait or with progress.
+    /// anew with another wait or with progress. Says how often the same step was taken in a row.
     #[allow(
         clippy::disallowed_methods,
         reason = "patience counts only the time in which this process watched"
     )]
-    pub fn watched(&self, cluster: &str, plan: &Plan) {
+    pub fn watched(&self, cluster: &str, plan: &Plan, outcome: &Outcome) -> u32 {
         let now = Instant::now();
         self.with(cluster, |memory| {
             let since = memory.looked.replace(now).map_or(Duration::ZERO, |before| now - before);
@@ -81,9 +85,16 @@ impl Context {
                 Next::Wait(wait) => {
                     memory.patience.after(&wait.subject, wait.progress, since.min(LONGEST_LOOK))
                 }
+                Next::Do(step) if outcome.refused.is_some() => {
+                    memory.patience.after(&Patience::subject_of_refused(step), 0, since.min(LONGEST_LOOK))
+                }
                 _ => Patience::default(),
             };
-        });
+            let step = plan.next.step().map(Step::name);
+            memory.repeats = if step.is_some() && step == memory.step { memory.repeats + 1 } else { 0 };
+            memory.step = step;
+            memory.repeats
+        })
     }
 
     /// Counts a failed pass and says how long to wait before the next: exponential, at most half a minute.
@@ -122,6 +133,11 @@ impl Context {
 }
 
 impl Patience {
+    /// What patience is counted on while the API server answers a step with a no.
+    pub fn subject_of_refused(step: &Step) -> String {
+        format!("refused/{}", step.name())
+    }
+
     /// Patience after another look at a wait.
     #[must_use]
     pub fn after(&self, subject: &str, progress: u64, elapsed: Duration) -> Self {
@@ -131,13 +147,6 @@ impl Patience {
             best: if same { self.best } else { progress },
             without_progress: if same { self.without_progress + elapsed } else { Duration::ZERO },
         }
-    }
-}
-
-impl ContainerFacts {
-    /// Whether the last run ended with an error.
-    pub fn has_failed(&self) -> bool {
-        self.exit_code.is_some_and(|code| code != 0)
     }
 }
 

@@ -53,8 +53,7 @@ impl Error {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Observe(_) => "observe",
-            Self::Act { source: act::ActError::Etcd { .. }, .. } => "act-etcd",
-            Self::Act { .. } => "act-kubernetes",
+            Self::Act { .. } => "act",
             Self::Publish(kube::Error::Api(status)) if status.is_conflict() => "conflict",
             Self::Publish(_) => "publish",
         }
@@ -75,21 +74,33 @@ pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Opt
     };
     let plan = plan::plan(&world);
     let outcome = match plan.next.step() {
-        Some(step) => {
-            act::act(ctx, &world, step).await.map_err(|source| Error::Act { step: step.name(), source })?
-        }
+        Some(step) => match act::act(ctx, &world, step).await {
+            Ok(outcome) => outcome,
+            // A no is a fact that people must see; silence is an error, and the next pass tries again.
+            Err(source) => match source.answer() {
+                Some(notice) => Outcome { refused: Some(notice), log: None },
+                None => return Err(Error::Act { step: step.name(), source }),
+            },
+        },
         None => Outcome::default(),
     };
     let report = report::report(&world, &plan, &outcome, ctx.docs_url.as_deref());
     publish::publish(ctx, &world, &plan, &outcome, report).await.map_err(Error::Publish)?;
-    ctx.watched(&world.cluster.uid, &plan);
-    Ok(Some(next_look(&plan, &outcome, name)))
+    let repeats = ctx.watched(&world.cluster.uid, &plan, &outcome);
+    Ok(Some(next_look(&plan, &outcome, name, repeats)))
+}
+
+/// From a fifth of a second to half a minute.
+fn back_off(repeats: u32) -> Duration {
+    Duration::from_millis(200 << repeats.min(8)).min(Duration::from_secs(30))
 }
 
 /// When to look again. Watches tell of changes in Kubernetes; etcd has no watch for health.
-fn next_look(plan: &Plan, outcome: &Outcome, name: &str) -> Duration {
+fn next_look(plan: &Plan, outcome: &Outcome, name: &str, repeats: u32) -> Duration {
     match &plan.next {
-        Next::Do(_) if outcome.refused.is_some() => Duration::from_secs(1),
+        Next::Do(_) if outcome.refused.is_some() => back_off(repeats),
+        // The same step again and again changes nothing that is observed.
+        Next::Do(_) if repeats > 8 => back_off(repeats - 8),
         Next::Do(_) => Duration::ZERO,
         Next::Wait(wait) if wait.overdue => Duration::from_secs(2),
         Next::Wait(wait) if wait.close => Duration::from_millis(150),

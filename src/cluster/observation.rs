@@ -3,8 +3,8 @@
 
 use super::names::MemberName;
 use super::revision::Revision;
-use crate::api::labels;
 use crate::api::{BootstrapStatus, EtcdClusterSpec, EtcdClusterStatus};
+use crate::api::{GROUP, labels};
 use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
@@ -90,9 +90,16 @@ impl Ownership {
             metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
         match controller {
             Some(owner) if owner.uid == uid => Self::Ours,
-            Some(owner) if owner.kind == "EtcdCluster" && owner.name == cluster => Self::EarlierCluster,
-            Some(owner) => Self::Foreign(format!("{} {}", owner.kind, owner.name)),
-            None => Self::Foreign("nobody that is named in it".to_owned()),
+            // Other operators have a kind of this name too.
+            Some(owner)
+                if owner.kind == "EtcdCluster"
+                    && owner.name == cluster
+                    && owner.api_version.starts_with(GROUP) =>
+            {
+                Self::EarlierCluster
+            }
+            Some(owner) => Self::Foreign(format!("belongs to {} {}", owner.kind, owner.name)),
+            None => Self::Foreign("has no owner that this operator knows".to_owned()),
         }
     }
 
@@ -102,7 +109,7 @@ impl Ownership {
         if label(labels::MANAGED_BY) == Some("quorate") && label(labels::CLUSTER) == Some(cluster) {
             Self::Ours
         } else {
-            Self::Foreign("nobody that is named in it".to_owned())
+            Self::Foreign("has no owner that this operator knows".to_owned())
         }
     }
 }
@@ -232,6 +239,8 @@ pub enum ProbeState {
     Said(Option<EtcdVersion>),
     /// It ended with an error; exit code and last words.
     Failed(String),
+    /// It never ran: the kubelet turned it away, or it was evicted; why.
+    Rejected(String),
 }
 
 /// How long this process has watched one wait without progress. Only the clock of a process that

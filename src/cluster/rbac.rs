@@ -49,7 +49,7 @@ pub const CLUSTER_RULES: &[Rule] = &[
     rule(
         GROUP,
         &["etcdclusters/status"],
-        &["get", "update", "patch"],
+        &["update"],
         "report; claim a step by compare-and-swap before a member is disturbed",
     ),
     rule(
@@ -87,16 +87,16 @@ pub const CLUSTER_RULES: &[Rule] = &[
     rule(
         "apps",
         &["controllerrevisions"],
-        &["get", "list", "watch", "create", "delete"],
+        &["list", "create", "delete"],
         "remember what each member was rendered from, so that it can be put back",
     ),
-    rule("events.k8s.io", &["events"], &["create", "patch"], "say what was done, and repeat it as a series"),
+    rule("events.k8s.io", &["events"], &["create"], "say what was done and what is refused"),
     Rule {
         scope: Scope::Cluster,
         ..rule(
             "storage.k8s.io",
             &["storageclasses"],
-            &["get", "list"],
+            &["list"],
             "say so when no StorageClass is the default, instead of leaving volumes pending",
         )
     },

@@ -54,6 +54,9 @@ impl Minor {
         Self { major, minor }
     }
 
+    /// What etcd calls its cluster version until all members of a new cluster have published theirs.
+    pub const UNDECIDED: Self = Self::new(3, 0);
+
     /// The next minor of the same major.
     #[must_use]
     pub const fn next(self) -> Self {

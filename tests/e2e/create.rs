@@ -48,7 +48,10 @@ fn assert_kubectl_waits(cluster: &Cluster) {
         .output()
         .unwrap();
     assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stderr));
-    let shown = Command::new("kubectl").args(["-n", &cluster.namespace, "get", "etcd", &cluster.name]).output().unwrap();
+    let shown = Command::new("kubectl")
+        .args(["-n", &cluster.namespace, "get", "etcd", &cluster.name])
+        .output()
+        .unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     for word in ["READY", "MEMBERS", "3/3", "3.6.16", "Converged"] {
         assert!(shown.contains(word), "no {word} in {shown}");
@@ -64,7 +67,10 @@ async fn assert_formed(cluster: &Cluster, members: usize, version: &str) {
     assert_eq!(status.members_ready, Some(format!("{members}/{members}")));
     assert_eq!(status.version.as_deref(), Some(version));
     assert_eq!(status.target_version.as_deref(), Some(version));
-    assert_eq!((status.bootstrap.as_ref(), status.progress.as_ref(), status.plan.as_ref()), (None, None, None));
+    assert_eq!(
+        (status.bootstrap.as_ref(), status.progress.as_ref(), status.plan.as_ref()),
+        (None, None, None)
+    );
     assert!(status.refusals.is_empty(), "{:?}", status.refusals);
     cluster.assert_version(version).await;
 
@@ -92,7 +98,8 @@ async fn assert_formed(cluster: &Cluster, members: usize, version: &str) {
         assert_eq!(row.raft_lag, Some(0));
     }
     assert_eq!(listed.len(), members);
-    let leaders: Vec<_> = cluster.statuses().await.into_iter().filter(|(_, s)| s.leader == Some(s.member_id)).collect();
+    let leaders: Vec<_> =
+        cluster.statuses().await.into_iter().filter(|(_, s)| s.leader == Some(s.member_id)).collect();
     assert_eq!(status.leader.as_ref(), leaders.first().map(|(name, _)| name));
 }
 

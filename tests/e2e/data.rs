@@ -63,7 +63,10 @@ fn one_wiped_member_stays_down_and_the_others_go_on() {
         lab::exec(node, &["rm", "-rf", &format!("{directory}/data")]);
         kill_container(&pod);
         let message = cluster.stalled("MemberDataLost", FORMED_WITHIN).await;
-        assert!(message.contains("etcd-1") && message.contains(&before.members["etcd-1"].to_string()), "{message}");
+        assert!(
+            message.contains("etcd-1") && message.contains(&before.members["etcd-1"].to_string()),
+            "{message}"
+        );
         assert!(cluster.member(&pod).unwrap().status().await.is_err(), "it must not start empty");
         cluster.put("still", "writable").await;
     });
@@ -162,7 +165,8 @@ fn a_status_lost_in_the_middle_of_a_roll_is_rebuilt_and_the_roll_goes_on() {
         let sampler = Sampler::start(&cluster).await;
         let writers = sampler.writers();
         cluster.edit(json!({ "version": "3.5.10" })).await;
-        until("a member is away", ROLLED_WITHIN, async || (!sampler.so_far().away.is_empty()).then_some(())).await;
+        until("a member is away", ROLLED_WITHIN, async || (!sampler.so_far().away.is_empty()).then_some(()))
+            .await;
         lose_status(space, &cluster).await;
         cluster.ready(ROLLED_WITHIN).await;
         assert_nothing_lost(writers).await;

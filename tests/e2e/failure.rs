@@ -56,7 +56,11 @@ fn a_version_whose_member_does_not_start_costs_one_restart_and_is_put_back() {
         let log = failure.log.expect("a log");
         assert!(log.contains("no-such-flag"), "{log}");
         let seen = sampler.so_far();
-        assert!(seen.made.iter().all(|member| *member == failure.member), "only the first one: {:?}", seen.made);
+        assert!(
+            seen.made.iter().all(|member| *member == failure.member),
+            "only the first one: {:?}",
+            seen.made
+        );
         let now = cluster.pod_uids().await;
         assert!(now.iter().all(|(name, uid)| (*name == failure.member) == (uids[name] != *uid)));
         cluster.assert_version("3.5.9").await;

@@ -20,17 +20,42 @@ fn bad_input_is_refused_with_the_field_and_what_would_be_right() {
             ("less than none", json!({ "replicas": -1 }), "spec.replicas", "1, 3, 5 or 7"),
             ("a size that is none", json!({ "storage": { "size": "lots" } }), "spec.storage.size", "8Gi"),
             ("an empty volume", json!({ "storage": { "size": "0" } }), "spec.storage.size", "8Gi"),
-            ("an owned flag", json!({ "etcd": { "extraArgs": { "data-dir": "/x" } } }), "spec.etcd.extraArgs", "data-dir"),
+            (
+                "an owned flag",
+                json!({ "etcd": { "extraArgs": { "data-dir": "/x" } } }),
+                "spec.etcd.extraArgs",
+                "data-dir",
+            ),
             (
                 "a flag that would lose writes",
                 json!({ "etcd": { "extraArgs": { "unsafe-no-fsync": "true" } } }),
                 "spec.etcd.extraArgs",
                 "unsafe-no-fsync",
             ),
-            ("a flag with dashes", json!({ "etcd": { "extraArgs": { "--x": "1" } } }), "spec.etcd.extraArgs", "dashes"),
-            ("an environment of etcd", json!({ "pod": { "env": [{ "name": "ETCD_NAME", "value": "x" }] } }), "spec.pod.env", "ETCD_"),
-            ("a label of ours", json!({ "pod": { "labels": { "quorate.dev/role": "x" } } }), "spec.pod.labels", "quorate.dev/"),
-            ("a tag in the repository", json!({ "image": { "repository": "r/etcd:v3" } }), "spec.image.repository", "overrides"),
+            (
+                "a flag with dashes",
+                json!({ "etcd": { "extraArgs": { "--x": "1" } } }),
+                "spec.etcd.extraArgs",
+                "dashes",
+            ),
+            (
+                "an environment of etcd",
+                json!({ "pod": { "env": [{ "name": "ETCD_NAME", "value": "x" }] } }),
+                "spec.pod.env",
+                "ETCD_",
+            ),
+            (
+                "a label of ours",
+                json!({ "pod": { "labels": { "quorate.dev/role": "x" } } }),
+                "spec.pod.labels",
+                "quorate.dev/",
+            ),
+            (
+                "a tag in the repository",
+                json!({ "image": { "repository": "r/etcd:v3" } }),
+                "spec.image.repository",
+                "overrides",
+            ),
             ("a field that is none", json!({ "vresion": "3.6.16" }), "spec.vresion", ""),
         ];
         for (what, change, field, word) in cases {

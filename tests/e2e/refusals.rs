@@ -32,7 +32,13 @@ fn settings_that_would_hurt_a_running_cluster_are_refused_and_touch_nothing() {
         cluster.formed(spec("3.5.10", 3)).await;
         refused(&cluster, json!({ "replicas": 5 }), "ReplicasChangeUnsupported", &["5", "3"]).await;
         refused(&cluster, json!({ "replicas": 1 }), "ReplicasChangeUnsupported", &["1", "3"]).await;
-        refused(&cluster, json!({ "storage": { "storageClassName": "fast" } }), "StorageChangeUnsupported", &["fast"]).await;
+        refused(
+            &cluster,
+            json!({ "storage": { "storageClassName": "fast" } }),
+            "StorageChangeUnsupported",
+            &["fast"],
+        )
+        .await;
         // At the old election timeout of a second: followers on the old one would never stop asking for votes.
         let slow = json!({ "etcd": { "heartbeatInterval": "1s", "electionTimeout": "10s" } });
         refused(&cluster, slow, "ElectionTimeoutConflict", &["1000ms"]).await;

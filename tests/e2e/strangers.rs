@@ -17,17 +17,23 @@ fn objects_of_our_names_that_belong_to_others_are_never_adopted() {
         let _operator = space.operator();
         let restricted = json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] }, "runAsNonRoot": true,
             "seccompProfile": { "type": "RuntimeDefault" } });
-        let pod: Pod = create(&space.api(), json!({ "metadata": { "name": "etcd-1" }, "spec": {
+        let pod: Pod = create(
+            &space.api(),
+            json!({ "metadata": { "name": "etcd-1" }, "spec": {
             "nodeSelector": { "nobody": "has" },
-            "containers": [{ "name": "theirs", "image": "theirs", "securityContext": restricted }] } }))
+            "containers": [{ "name": "theirs", "image": "theirs", "securityContext": restricted }] } }),
+        )
         .await;
         let service: Service = create(
             &space.api(),
             json!({ "metadata": { "name": "etcd" }, "spec": { "selector": { "app": "theirs" }, "ports": [{ "port": 80 }] } }),
         )
         .await;
-        let claim: PersistentVolumeClaim = create(&space.api(), json!({ "metadata": { "name": "data-etcd-2" }, "spec": {
-            "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }))
+        let claim: PersistentVolumeClaim = create(
+            &space.api(),
+            json!({ "metadata": { "name": "data-etcd-2" }, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }),
+        )
         .await;
 
         let cluster = space.cluster("etcd");
@@ -36,14 +42,19 @@ fn objects_of_our_names_that_belong_to_others_are_never_adopted() {
         let refusals = cluster.status().await.refusals;
         let told = |kind: &str, name: &str| {
             assert!(
-                refusals.iter().any(|refusal| refusal.message.contains(kind) && refusal.message.contains(name)),
+                refusals
+                    .iter()
+                    .any(|refusal| refusal.message.contains(kind) && refusal.message.contains(name)),
                 "no {kind} {name} in {refusals:?}"
             );
         };
         told("Pod", "etcd-1");
         told("Service", "etcd");
         told("PersistentVolumeClaim", "data-etcd-2");
-        assert!(cluster.claims().await.is_empty() && cluster.pods().await.is_empty(), "nothing was made beside them");
+        assert!(
+            cluster.claims().await.is_empty() && cluster.pods().await.is_empty(),
+            "nothing was made beside them"
+        );
 
         let (pods, services, claims) =
             (space.api::<Pod>(), space.api::<Service>(), space.api::<PersistentVolumeClaim>());
@@ -67,7 +78,8 @@ fn a_pod_that_the_quota_refuses_is_a_wait_in_the_apis_own_words() {
     run("quota", async |space| {
         let quotas = space.api::<ResourceQuota>();
         let _: ResourceQuota =
-            create(&quotas, json!({ "metadata": { "name": "none" }, "spec": { "hard": { "pods": "0" } } })).await;
+            create(&quotas, json!({ "metadata": { "name": "none" }, "spec": { "hard": { "pods": "0" } } }))
+                .await;
         until("the quota counts", SAID_WITHIN, async || {
             let quota = quotas.get("none").await.unwrap();
             quota.status.and_then(|status| status.hard).map(|_| ())
@@ -110,7 +122,10 @@ fn in_a_namespace_that_is_not_watched_nothing_happens() {
         let cluster = space.cluster("etcd");
         let created = cluster.create(spec("3.5.10", 1)).await;
         let operator = space.operator_with(&["--leader-elect=false", "--watch-namespaces", "kube-public"]);
-        until("the operator works", SAID_WITHIN, async || operator.log().contains("is installed").then_some(())).await;
+        until("the operator works", SAID_WITHIN, async || {
+            operator.log().contains("is installed").then_some(())
+        })
+        .await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         let now = cluster.get().await;
         assert_eq!(now.resource_version(), created.resource_version());

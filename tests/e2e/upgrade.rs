@@ -84,12 +84,18 @@ async fn upgrade(cluster: &crate::support::cluster::Cluster, from: &str, to: &st
     assert_eq!(cluster.identity().await, before, "same cluster, same members");
     let after: Vec<_> = cluster.claims().await.into_values().map(|claim| claim.metadata.uid).collect();
     assert_eq!(after, volumes, "same volumes");
-    assert!(cluster.pod_uids().await.iter().all(|(name, uid)| uids[name] != *uid), "every Pod is another one");
+    assert!(
+        cluster.pod_uids().await.iter().all(|(name, uid)| uids[name] != *uid),
+        "every Pod is another one"
+    );
     assert_eq!(seen.made.len(), 3, "each member is replaced once: {:?}", seen.made);
     assert_eq!(seen.made.last(), seen.first_leader.as_ref(), "the leader goes last: {:?}", seen.made);
 
     let steps: Vec<&str> = seen.steps.iter().map(String::as_str).collect();
-    assert!(steps.starts_with(&["ProbeImage", "ReplaceMember", "ReplaceMember", "ReplaceLeader"]), "{steps:?}");
+    assert!(
+        steps.starts_with(&["ProbeImage", "ReplaceMember", "ReplaceMember", "ReplaceLeader"]),
+        "{steps:?}"
+    );
     let claimed: Vec<&String> = seen.progress.iter().map(|(_, member)| member).collect();
     assert!(seen.made.iter().all(|member| claimed.contains(&member)), "{:?}", seen.progress);
     let status = cluster.status().await;
@@ -97,10 +103,15 @@ async fn upgrade(cluster: &crate::support::cluster::Cluster, from: &str, to: &st
 
     let events: Vec<String> = cluster.events().await.into_iter().map(|(reason, _)| reason).collect();
     let told = |reason: &str| events.iter().filter(|other| *other == reason).count();
-    let at = |reason: &str| events.iter().position(|other| other == reason).unwrap_or_else(|| panic!("no {reason} in {events:?}"));
+    let at = |reason: &str| {
+        events.iter().position(|other| other == reason).unwrap_or_else(|| panic!("no {reason} in {events:?}"))
+    };
     assert_eq!((told("MemberStopped"), told("MemberUpdated")), (3, 3), "{events:?}");
     assert!(at("ClusterFormed") < at("RolloutStarted"), "{events:?}");
-    assert!(at("RolloutStarted") < at("MemberStopped") && at("MemberStopped") < at("MemberUpdated"), "{events:?}");
+    assert!(
+        at("RolloutStarted") < at("MemberStopped") && at("MemberStopped") < at("MemberUpdated"),
+        "{events:?}"
+    );
     assert!(at("LeaderMoved") < at("RolloutCompleted"), "{events:?}");
     assert_eq!(events.last().map(String::as_str), Some("RolloutCompleted"), "{events:?}");
 }

@@ -98,12 +98,12 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
             Outcome::Done
         }
         _ if !alive() => Outcome::Killed,
-        step => single(world, seen, step),
+        step => one_write(world, seen, step),
     }
 }
 
 /// Steps of one write.
-fn single(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
+fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
     let done = match step {
         Step::Record(record) => {
             let at = seen.facts.cluster.resource_version.parse().unwrap_or_default();

@@ -9,8 +9,8 @@ use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
 use quorate::cluster::revision::{self, Revision};
 use quorate::cluster::spec::{self, deletes_volumes};
-use quorate::etcd::{EtcdVersion, Minor};
 use quorate::etcd::versions::is_supported;
+use quorate::etcd::{EtcdVersion, Minor};
 
 /// Whether a member counts for quorum right now, and is not on its way out.
 pub fn counts(world: &World, member: &MemberName) -> bool {
@@ -198,7 +198,12 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
     if let Some(excuse) = excuse(world, plan) {
         // What a person must do about the spec is said.
         let silent = plan.refusals.is_empty() && !matches!(plan.next, Next::Paused);
-        if silent && matches!(excuse, "hop" | "replicas" | "storage" | "downtime" | "failed before" | "invalid spec") {
+        if silent
+            && matches!(
+                excuse,
+                "hop" | "replicas" | "storage" | "downtime" | "failed before" | "invalid spec"
+            )
+        {
             return Err(format!("{excuse}, and nobody is told: {:?}", plan.next));
         }
         return Ok(excuse);

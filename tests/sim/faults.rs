@@ -267,10 +267,8 @@ pub fn member(number: u32) -> MemberName {
 pub fn heal(world: &mut World) {
     world.isolated.clear();
     world.slow.clear();
-    for node in &mut world.nodes {
-        if let Some((_, until)) = node {
-            *until = 0;
-        }
+    for (_, until) in world.nodes.iter_mut().flatten() {
+        *until = 0;
     }
     world.pods.retain(|_, pod| pod.owner.is_some());
     for raft in world.rafts.values_mut() {

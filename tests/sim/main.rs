@@ -1,6 +1,8 @@
 //! The simulator: the planner against a small model of Kubernetes and etcd, through faults at every
 //! point. One seed, one world: `SIM_SEED=n cargo test --test sim a_seed -- --nocapture` replays it with
-//! a trace; `SIM_SEEDS=n` sets how many are run.
+//! a trace; `SIM_SEEDS=n` sets how many are run, `SIM_FIRST=n` with which they begin.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test binary: a panic is a verdict")]
 
 mod act;
 mod check;

@@ -117,7 +117,8 @@ fn a_seed() {
 fn seeds_keep_every_invariant() {
     let count = std::env::var("SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(SEEDS);
     let begun = Instant::now();
-    let (failures, stories) = many(count, plan);
+    let first = std::env::var("SIM_FIRST").ok().and_then(|first| first.parse().ok()).unwrap_or(0);
+    let (failures, stories) = many(first, count, plan);
     let mut ends: BTreeMap<[&str; 2], usize> = BTreeMap::new();
     for story in &stories {
         *ends.entry(story.ends).or_default() += 1;
@@ -138,9 +139,9 @@ fn seeds_keep_every_invariant() {
     assert!(failures.is_empty(), "{} of {count} seeds fail", failures.len());
 }
 
-/// Runs so many seeds on all cores.
-pub fn many(count: u64, brain: Brain) -> (Vec<(u64, String)>, Vec<Story>) {
-    let next = AtomicU64::new(0);
+/// Runs so many seeds on all cores, beginning with this one.
+pub fn many(first: u64, count: u64, brain: Brain) -> (Vec<(u64, String)>, Vec<Story>) {
+    let next = AtomicU64::new(first);
     let results = Mutex::new((Vec::new(), Vec::new()));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
@@ -148,7 +149,7 @@ pub fn many(count: u64, brain: Brain) -> (Vec<(u64, String)>, Vec<Story>) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count {
+                    if seed >= first + count {
                         return;
                     }
                     let result = run(seed, brain, false);

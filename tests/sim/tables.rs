@@ -19,12 +19,16 @@ use std::collections::BTreeSet;
 fn about_to_roll(claimed: bool) -> Observation {
     let (mut world, mut operator) = settled("{version: 3.6.16, rollout: {memberDeadline: 20s}}");
     world.edit_spec(|spec| {
-        spec.rollout.get_or_insert_default().restarted_at = Some(Time("2026-11-24T00:00:00Z".parse().unwrap()));
+        spec.rollout.get_or_insert_default().restarted_at =
+            Some(Time("2026-11-24T00:00:00Z".parse().unwrap()));
     });
     loop {
         let seen = look(&mut world);
         let next = plan(&seen).next;
-        if matches!((&next, claimed), (Next::Do(Step::Record(Record::Claim(_))), false) | (Next::Do(Step::Stop(_)), true)) {
+        if matches!(
+            (&next, claimed),
+            (Next::Do(Step::Record(Record::Claim(_))), false) | (Next::Do(Step::Stop(_)), true)
+        ) {
             return seen;
         }
         go_on(&mut world, &mut operator);
@@ -200,15 +204,19 @@ fn the_order_of_precedence() {
     assert!(matches!(plan(&seen).next, Next::Do(Step::CreatePods(_))), "a Pod comes before the roll");
     seen.budget = None;
     assert!(matches!(plan(&seen).next, Next::Do(Step::ApplySupport { .. })), "a budget before a Pod");
-    seen.pods.insert(other, quorate::cluster::observation::PodFacts {
-        ownership: Ownership::Foreign("Deployment web".to_owned()),
-        ..gone
-    });
+    seen.pods.insert(
+        other,
+        quorate::cluster::observation::PodFacts {
+            ownership: Ownership::Foreign("Deployment web".to_owned()),
+            ..gone
+        },
+    );
     assert!(matches!(plan(&seen).next, Next::Refused), "what belongs to others before all that is made");
     assert_eq!(code(&plan(&seen)), Some(Code::ForeignObject));
     seen.cluster.spec.paused = Some(true);
     assert!(matches!(plan(&seen).next, Next::Paused), "a pause before everything that is done");
-    seen.cluster.spec.storage = spec("{version: 3.6.16, storage: {retentionPolicy: {whenDeleted: Delete}}}").storage;
+    seen.cluster.spec.storage =
+        spec("{version: 3.6.16, storage: {retentionPolicy: {whenDeleted: Delete}}}").storage;
     assert!(matches!(plan(&seen).next, Next::Do(Step::SetFinalizer(true))), "but not before the finalizer");
 }
 
@@ -219,6 +227,7 @@ fn the_leader_goes_last_and_after_it_has_handed_over() {
     let actions: Vec<Action> = steps.iter().map(|step| step.action).collect();
     assert_eq!(actions, [Action::ReplaceMember, Action::ReplaceMember, Action::ReplaceLeader]);
     let leader = seen.answers.values().find_map(|answer| answer.status()?.leader).unwrap();
-    let name = seen.answers.iter().find(|(_, answer)| answer.status().unwrap().member_id == leader).unwrap().0;
+    let name =
+        seen.answers.iter().find(|(_, answer)| answer.status().unwrap().member_id == leader).unwrap().0;
     assert_eq!(steps[2].member, Some(name.to_string()));
 }

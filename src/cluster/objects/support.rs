@@ -2,11 +2,12 @@
 
 use super::pod::{CLIENT_PORT, METRICS_PORT, PEER_PORT};
 use crate::api::{EtcdClusterSpec, IpFamilyPolicy, ServiceType, labels};
-use crate::cluster::names::{client_service, disruption_budget, headless_service};
+use crate::cluster::names::{client_service, digest, disruption_budget, headless_service};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ fn family_policy(spec: &EtcdClusterSpec) -> Option<String> {
 /// The Service through which members find each other: not-ready addresses too, since a member must
 /// be found before it can become ready.
 pub fn headless(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, owner: OwnerReference) -> Service {
-    Service {
+    stamped(Service {
         metadata: ObjectMeta {
             name: Some(headless_service(cluster)),
             namespace: Some(namespace.to_owned()),
@@ -65,7 +66,7 @@ pub fn headless(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, owner: O
             ..ServiceSpec::default()
         }),
         status: None,
-    }
+    })
 }
 
 /// The Service for clients: ready members only.
@@ -73,7 +74,7 @@ pub fn client(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, owner: Own
     let wanted = spec.services.as_ref().and_then(|services| services.client.clone()).unwrap_or_default();
     let mut service_labels = wanted.labels;
     service_labels.extend(labels::of_cluster(cluster));
-    Service {
+    stamped(Service {
         metadata: ObjectMeta {
             name: Some(client_service(cluster)),
             namespace: Some(namespace.to_owned()),
@@ -97,7 +98,7 @@ pub fn client(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, owner: Own
             ..ServiceSpec::default()
         }),
         status: None,
-    }
+    })
 }
 
 /// The budget that drains and the operator share. An integer `minAvailable`, never `maxUnavailable`:
@@ -105,7 +106,7 @@ pub fn client(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, owner: Own
 pub fn budget(namespace: &str, cluster: &str, voters: usize, owner: OwnerReference) -> PodDisruptionBudget {
     let mut selector = member_selector(cluster);
     selector.insert(labels::ROLE.to_owned(), labels::ROLE_VOTER.to_owned());
-    PodDisruptionBudget {
+    stamped(PodDisruptionBudget {
         metadata: ObjectMeta {
             name: Some(disruption_budget(cluster)),
             namespace: Some(namespace.to_owned()),
@@ -123,12 +124,25 @@ pub fn budget(namespace: &str, cluster: &str, voters: usize, owner: OwnerReferen
             ..PodDisruptionBudgetSpec::default()
         }),
         status: None,
-    }
+    })
+}
+
+/// The object with a digest of all that it says but for whose it is.
+fn stamped<K: Serialize + Resource<DynamicType = ()>>(mut object: K) -> K {
+    let owner = object.meta_mut().owner_references.take();
+    let text = serde_json::to_vec(&object).unwrap_or_default();
+    object.annotations_mut().insert(labels::APPLIED.to_owned(), digest(&text));
+    object.meta_mut().owner_references = owner;
+    object
 }
 
 /// Whether a live object still says everything that we want it to say. The API server adds defaults,
 /// and others may add fields of their own: only what we set is compared.
-pub fn says<T: Serialize>(live: &T, wanted: &T) -> bool {
+///
+/// What was applied once and is not wanted any more shows by the digest of the whole.
+pub fn says<T: Serialize + Resource<DynamicType = ()>>(live: &T, mut wanted: T) -> bool {
+    wanted.meta_mut().owner_references = None;
+    let wanted = &wanted;
     match (serde_json::to_value(live), serde_json::to_value(wanted)) {
         (Ok(live), Ok(wanted)) => covers(&live, &wanted),
         _ => false,
@@ -160,9 +174,16 @@ mod tests {
         let wanted = client("prod", "db", &spec("version: 3.6.16"), OwnerReference::default());
         let mut live = wanted.clone();
         live.metadata.uid = Some("x".to_owned());
-        live.metadata.annotations = Some(BTreeMap::from([("theirs".to_owned(), "1".to_owned())]));
+        live.annotations_mut().insert("theirs".to_owned(), "1".to_owned());
         live.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".to_owned());
-        assert!(says(&live, &wanted));
+        assert!(says(&live, wanted));
+    }
+
+    #[test]
+    fn an_annotation_that_is_not_wanted_any_more_is_drift() {
+        let with = "{version: 3.6.16, services: {client: {annotations: {lb: internal}}}}";
+        let live = client("prod", "db", &spec(with), OwnerReference::default());
+        assert!(!says(&live, client("prod", "db", &spec("version: 3.6.16"), OwnerReference::default())));
     }
 
     #[test]
@@ -170,7 +191,7 @@ mod tests {
         let wanted = headless("prod", "db", &spec("version: 3.6.16"), OwnerReference::default());
         let mut live = wanted.clone();
         live.spec.as_mut().unwrap().selector = Some(BTreeMap::from([("app".to_owned(), "other".to_owned())]));
-        assert!(!says(&live, &wanted));
+        assert!(!says(&live, wanted));
     }
 
     #[test]

@@ -50,9 +50,13 @@ pub(super) fn container(pod: &Pod) -> ContainerFacts {
     let Some(status) = status else { return ContainerFacts::default() };
     let state = status.state.clone().unwrap_or_default();
     let ended = state.terminated.or_else(|| status.last_state.clone()?.terminated);
+    // `OOMKilled` tells more than `CrashLoopBackOff`.
+    let why_ended = ended.as_ref().and_then(|ended| ended.reason.clone()).filter(|reason| reason != "Error");
     ContainerFacts {
         waiting: state.waiting.map(|waiting| {
-            without_back_off(waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default())
+            let (reason, message) =
+                without_back_off(waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default());
+            (why_ended.filter(|_| reason == "CrashLoopBackOff").unwrap_or(reason), message)
         }),
         running_since: state.running.and_then(|running| running.started_at).map(|time| time.0),
         restarts: status.restart_count,
@@ -68,6 +72,14 @@ fn without_back_off(reason: String, message: String) -> (String, String) {
         Some((_, cause)) if reason == "ImagePullBackOff" => ("ErrImagePull".to_owned(), cause.to_owned()),
         _ => (reason, message),
     }
+}
+
+/// Why the kubelet turned a Pod away or ended it.
+pub(super) fn why_rejected(pod: &Pod) -> String {
+    let status = pod.status.as_ref();
+    let reason = status.and_then(|status| status.reason.as_deref()).unwrap_or("no reason given");
+    let message = status.and_then(|status| status.message.as_deref()).unwrap_or_default();
+    format!("{reason}: {message}").trim_end_matches([':', ' ']).to_owned()
 }
 
 /// A volume claim under a member's name. Annotations are hints: one that cannot be read is not there.

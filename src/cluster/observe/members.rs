@@ -4,7 +4,7 @@
 use crate::cluster::context::Context;
 use crate::cluster::names::MemberName;
 use crate::cluster::observation::{Answer, Observation, Ownership, PodFacts};
-use crate::etcd::{Endpoint, ListedMember, MemberClient};
+use crate::etcd::{Endpoint, ListedMember, MemberClient, Minor};
 use futures::future::join_all;
 
 /// Fills in what the members say.
@@ -23,7 +23,10 @@ pub(super) async fn ask(ctx: &Context, world: &mut Observation) {
         let versions = versions.ok();
         let answer = Answer {
             status: status.map_err(|error| error.to_string()),
-            cluster_version: versions.as_ref().and_then(|versions| versions.cluster),
+            cluster_version: versions
+                .as_ref()
+                .and_then(|versions| versions.cluster)
+                .filter(|version| *version != Minor::UNDECIDED),
             storage_version: versions.and_then(|versions| versions.storage),
             read: read.map_err(|error| error.to_string()),
         };
@@ -33,10 +36,8 @@ pub(super) async fn ask(ctx: &Context, world: &mut Observation) {
     .into_iter()
     .collect();
 
-    let readers: Vec<&(MemberName, MemberClient)> = clients
-        .iter()
-        .filter(|(member, _)| world.answers.get(member).is_some_and(|answer| answer.read.is_ok()))
-        .collect();
+    let readers: Vec<&(MemberName, MemberClient)> =
+        clients.iter().filter(|(member, _)| is_witness(world, member)).collect();
     world.member_list = member_list(&readers).await;
     if is_about_to_stop_a_member(world) {
         world.proposal = Some(match readers.first() {
@@ -44,6 +45,19 @@ pub(super) async fn ask(ctx: &Context, world: &mut Observation) {
             None => Err("no member answers a linearizable read".to_owned()),
         });
     }
+}
+
+/// Whether what a member says of the cluster counts: it serves a linearizable read as itself, and is not
+/// on its way out. An address may belong to somebody else by now.
+fn is_witness(world: &Observation, member: &MemberName) -> bool {
+    let Some(answer) = world.answers.get(member) else { return false };
+    let Ok(status) = &answer.status else { return false };
+    let known = world.claims.get(member).and_then(|claim| claim.member_id);
+    let cluster = world.cluster.status.cluster_id.as_ref();
+    answer.read.is_ok()
+        && known.is_none_or(|id| id == status.member_id)
+        && cluster.is_none_or(|id| *id == status.cluster_id.to_string())
+        && world.pods.get(member).is_some_and(|pod| !pod.deleting)
 }
 
 /// Where a member's Pod answers.
@@ -70,9 +84,14 @@ async fn member_list(readers: &[&(MemberName, MemberClient)]) -> Option<Vec<List
     None
 }
 
-/// A member is claimed and its Pod still stands: a proposal must commit before it goes. It costs a raft
-/// entry, so it is not asked at other times.
+/// A member is claimed, its Pod still stands and may be evicted: a proposal must commit before it goes. It
+/// costs a raft entry, so it is not asked at other times.
 fn is_about_to_stop_a_member(world: &Observation) -> bool {
     let Some(progress) = &world.cluster.status.progress else { return false };
-    world.pods.values().any(|pod| Some(&pod.uid) == progress.pod_uid.as_ref() && !pod.deleting)
+    let status = world.budget.as_ref().and_then(|budget| budget.status.as_ref());
+    let allowed = status.is_some_and(|status| status.disruptions_allowed > 0);
+    world
+        .pods
+        .values()
+        .any(|pod| Some(&pod.uid) == progress.pod_uid.as_ref() && !pod.deleting && (allowed || !pod.ready))
 }

@@ -8,7 +8,7 @@ pub(super) use members::client as client_of;
 
 use super::context::Context;
 use super::names::{MemberName, bootstrap_members, client_service, disruption_budget, headless_service};
-use super::observation::{ClusterFacts, Observation, ProbeFacts, ProbeState};
+use super::observation::{ClusterFacts, Observation, Ownership, ProbeFacts, ProbeState};
 use super::revision::Revision;
 use super::spec::storage_class;
 use crate::api::{EtcdCluster, labels};
@@ -37,6 +37,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     let selected = ListParams::default().labels(&labels::selector_of_cluster(name));
     // While nothing is under way the API server may answer from its cache: a disturbance is decided
     // only with a claim in the status, and then everything is read live.
+    let live = selected.clone();
     let selected = if facts.status.progress.is_none() && facts.status.cluster_id.is_some() {
         selected.match_any()
     } else {
@@ -50,7 +51,8 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         (headless_service(name), client_service(name), disruption_budget(name));
     let (pods, claims, revisions, headless, client, budget, default_storage_class) = tokio::try_join!(
         pod_api.list(&selected),
-        claim_api.list(&selected),
+        // By the claims it is judged whether data is lost: never from a cache.
+        claim_api.list(&live),
         revision_api.list(&selected),
         service_api.get_opt(&headless_name),
         service_api.get_opt(&client_name),
@@ -75,6 +77,8 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         revisions: revisions
             .items
             .iter()
+            // Those of an earlier EtcdCluster of this name are about to be collected.
+            .filter(|object| Ownership::of_owned(&object.metadata, &facts.uid, name) == Ownership::Ours)
             .filter_map(Revision::from_object)
             .map(|revision| (revision.name.clone(), revision))
             .collect(),
@@ -177,12 +181,18 @@ async fn probes(ctx: &Context, namespace: &str, cluster_uid: &str, pods: Vec<Pod
         let status = facts::container(&pod);
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let state = match phase {
-            Some("Succeeded") => ProbeState::Said(said(ctx, namespace, cluster_uid, &pod, &uid).await),
-            Some("Failed") => ProbeState::Failed(format!(
-                "exit code {}: {}",
-                status.exit_code.unwrap_or(-1),
-                status.last_words.as_deref().unwrap_or("no output").trim()
-            )),
+            // A log that cannot be read just now says nothing yet.
+            Some("Succeeded") => match said(ctx, namespace, cluster_uid, &pod, &uid).await {
+                Some(said) => ProbeState::Said(said),
+                None => ProbeState::Running(None),
+            },
+            Some("Failed") => match status.exit_code {
+                Some(code) => {
+                    let words = status.last_words.as_deref().unwrap_or("no output").trim();
+                    ProbeState::Failed(format!("exit code {code}: {words}"))
+                }
+                None => ProbeState::Rejected(facts::why_rejected(&pod)),
+            },
             _ => ProbeState::Running(status.waiting.filter(|(reason, _)| reason != "ContainerCreating")),
         };
         probes.push(ProbeFacts {
@@ -196,19 +206,19 @@ async fn probes(ctx: &Context, namespace: &str, cluster_uid: &str, pods: Vec<Pod
     probes
 }
 
-/// What a probe said, read once.
+/// What a probe said, read once: nothing where its log cannot be read, or nothing in it is a version.
 async fn said(
     ctx: &Context,
     namespace: &str,
     cluster_uid: &str,
     pod: &Pod,
     uid: &str,
-) -> Option<EtcdVersion> {
+) -> Option<Option<EtcdVersion>> {
     if let Some(said) = ctx.probe_said(cluster_uid, uid) {
-        return said;
+        return Some(said);
     }
     let log = api::<Pod>(ctx, namespace).logs(&pod.name_any(), &LogParams::default()).await.ok()?;
     let said = version_in_version_output(&log);
     ctx.keep_probe(cluster_uid, uid, said);
-    said
+    Some(said)
 }

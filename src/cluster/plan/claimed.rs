@@ -19,17 +19,21 @@ use crate::api::{Action, Code, FailureStatus, ProgressStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::PodFacts;
+use crate::cluster::observation::{ContainerFacts, Ownership, Patience, PodFacts};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::time::Duration;
 
 /// How long the first member of a minor hop is watched.
-const SOAK_SECONDS: i64 = 10;
+const SOAK: Duration = Duration::from_secs(10);
 
 pub(super) fn the_member_that_may_be_away(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
     let (progress, member) = view.claimed()?;
     if !view.members().contains(&member) {
         return Some(Next::Do(Step::Record(Record::Withdraw { member })));
+    }
+    if view.pod(&member).is_some_and(|pod| pod.ownership != Ownership::Ours) {
+        return None;
     }
     Some(match view.pod(&member) {
         None => start(view, progress, &member),
@@ -59,7 +63,8 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     }
     let wait = |notice: Notice| Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
     let up = view.why_not_up(member).and_then(|_| gates::before(view, member));
-    if up.is_err() && progress.action != Action::PutBack {
+    let another_is_mendable = || next_to_mend(view).is_some_and(|(other, _)| other != *member);
+    if up.is_err() && (progress.action != Action::PutBack || another_is_mendable()) {
         // Nothing was touched yet, and another member may need the claim to be mended.
         return withdraw();
     }
@@ -101,7 +106,15 @@ fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
             Notice::of(Code::MemberDataLost, format!("{member}'s volume claim is gone; it is not started"));
         return Next::Wait(view.wait(notice, Some(member), format!("start/{member}"), 0));
     };
-    let revision = revision_to_start(view, progress, member);
+    let Some(revision) = revision_to_start(view, progress, member) else {
+        let floor = view.known_cluster_version().map(|floor| floor.to_string()).unwrap_or_default();
+        let notice = Notice::new(
+            Code::DowngradeUnsupported,
+            format!("the cluster version is {floor}, and no revision that {member} may run starts on it"),
+            format!("set spec.version to a {floor} release"),
+        );
+        return Next::Wait(view.wait(notice, Some(member), format!("start/{member}"), 0));
+    };
     if revision != progress.revision {
         return Next::Do(Step::Record(Record::Claim(Claim {
             action: progress.action,
@@ -120,12 +133,33 @@ fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
     if claim.assigned.as_deref() != Some(revision.as_str()) {
         return Next::Do(Step::Assign { member: member.clone(), revision });
     }
-    Next::Do(Step::CreatePods(vec![NewPod { member: member.clone(), revision, initial: Initial::Guard }]))
+    let create = Step::CreatePods(vec![NewPod { member: member.clone(), revision, initial: Initial::Guard }]);
+    refused_for_too_long(view, progress, member, &create).unwrap_or(Next::Do(create))
+}
+
+/// Quota, Pod Security or a webhook refuses the new Pod, and the old one is gone: what ran before is
+/// put back.
+fn refused_for_too_long(
+    view: &View<'_>,
+    progress: &ProgressStatus,
+    member: &MemberName,
+    create: &Step,
+) -> Option<Next> {
+    let patience = &view.world.patience;
+    let overdue = patience.subject == Patience::subject_of_refused(create)
+        && patience.without_progress >= view.member_deadline();
+    if !overdue || progress.action == Action::PutBack {
+        return None;
+    }
+    let good = last_good(view, member, &progress.revision)?;
+    let pod_uid = progress.pod_uid.as_deref().unwrap_or_default();
+    let failure = failure(view, member, &progress.revision, &ContainerFacts::default(), Code::PodRefused);
+    Some(claim_again(view, member, pod_uid, Action::PutBack, good, Some(failure)))
 }
 
 /// The binary is chosen when the Pod is made, from what is true after the old one is gone: the spec's
 /// if it was edited meanwhile, and never one below the cluster version, which etcd would not start.
-fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> String {
+fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Option<String> {
     let floor = view.known_cluster_version();
     let starts = |name: &String| match (view.revision(name), floor) {
         (Some(revision), Some(floor)) => revision.version.minor >= floor,
@@ -143,7 +177,10 @@ fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &Member
     let own = Some(progress.revision.clone());
     let good = view.claim_of(member).and_then(|claim| claim.good.clone());
     let order = if progress.action == Action::PutBack { [own, good, target] } else { [target, own, good] };
-    order.into_iter().flatten().find(starts).unwrap_or_else(|| progress.revision.clone())
+    // A put-back that meets a cluster version that has moved is harmless, and then even what failed
+    // before is better than nothing.
+    let stored = view.world.revisions.keys().cloned();
+    order.into_iter().flatten().chain(failed).chain(stored).find(starts)
 }
 
 fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
@@ -152,11 +189,7 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         Err(notice) => notice,
     };
     if pod.ended {
-        return Next::Do(Step::RemovePod {
-            member: member.clone(),
-            uid: pod.uid.clone(),
-            reason: "it has ended and the kubelet does not start it again".to_owned(),
-        });
+        return Next::Do(Step::remove_ended(member, pod));
     }
     if let Some(next) = corrected(view, member, pod) {
         return next;
@@ -185,54 +218,56 @@ fn quorum_needs_another_mended(view: &View<'_>, member: &MemberName) -> bool {
 }
 
 fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
-    if is_canary(view, member) {
-        let since = pod.container.running_since.unwrap_or(view.world.now);
-        let age = view.world.now.duration_since(since).as_secs();
-        if age < SOAK_SECONDS {
-            let notice = Notice::of(
-                Code::Soaking,
-                format!("{member} is the first on its new minor; it is watched for {SOAK_SECONDS} s"),
-            );
-            // Each restart of the container begins the watch anew, so that restarts are no progress.
-            return Next::Wait(view.wait(notice, Some(member), format!("soak/{member}"), 0));
-        }
+    if let Some(note) = records::note(view, |other| other == member) {
+        return note;
     }
-    records::note(view, |other| other == member).unwrap_or_else(|| {
-        Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }))
-    })
+    // Counted by this process's own watch: the clock of a node says nothing. A restart begins it anew.
+    let subject = format!("soak/{}/{}", pod.uid, pod.container.restarts);
+    let patience = &view.world.patience;
+    let watched = patience.subject == subject && patience.without_progress >= SOAK;
+    if is_canary(view, member) && !watched {
+        let message =
+            format!("{member} is the first on its new minor; it is watched for {} s", SOAK.as_secs());
+        return Next::Wait(view.wait(Notice::of(Code::Soaking, message), Some(member), subject, 0));
+    }
+    Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }))
 }
 
 /// The spec was edited while the member is away: it gets what the spec says now, at once.
 fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Next> {
     let target = view.target.as_ref()?;
     let failed = view.world.cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());
-    let another = target.name != pod.revision && failed != Some(target.name.as_str());
-    let allowed = view.known_cluster_version().is_none_or(|floor| target.version.minor >= floor);
+    let floor = view.known_cluster_version();
+    let runs = view.revision(&pod.revision).map(|revision| revision.version.minor);
+    let cannot_run = runs.zip(floor).is_some_and(|(runs, floor)| runs < floor);
+    let another = target.name != pod.revision && (cannot_run || failed != Some(target.name.as_str()));
+    let allowed = floor.is_none_or(|floor| target.version.minor >= floor);
     if !another || !allowed || !request::refusals(view).is_empty() || !gates::is_down(view, member) {
         return None;
     }
     if !may_mend(view) {
         // A hop to a new minor begins with all members up: so this one goes back to what it had.
-        return last_good(view, member, pod)
-            .map(|good| claim_again(view, member, pod, Action::PutBack, good));
+        return last_good(view, member, &pod.revision)
+            .map(|good| claim_again(view, member, &pod.uid, Action::PutBack, good, None));
     }
-    Some(claim_again(view, member, pod, Action::ReplaceMember, target.name.clone()))
+    Some(claim_again(view, member, &pod.uid, Action::ReplaceMember, target.name.clone(), None))
 }
 
 fn claim_again(
     view: &View<'_>,
     member: &MemberName,
-    pod: &PodFacts,
+    pod_uid: &str,
     action: Action,
     revision: String,
+    failure: Option<FailureStatus>,
 ) -> Next {
     Next::Do(Step::Record(Record::Claim(Claim {
         action,
         member: member.clone(),
         revision,
-        pod_uid: pod.uid.clone(),
+        pod_uid: pod_uid.to_owned(),
         since: view.world.now,
-        failure: None,
+        failure,
     })))
 }
 
@@ -241,22 +276,29 @@ fn claim_again(
 pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
     view.members().into_iter().find_map(|member| {
         let pod = view.pod(&member).filter(|pod| !pod.deleting && gates::is_down(view, &member))?;
-        let good = last_good(view, &member, pod).filter(|_| !is_lost(view, &member))?;
-        Some(claim_again(view, &member, pod, Action::PutBack, good))
+        let good = last_good(view, &member, &pod.revision).filter(|_| !is_lost(view, &member))?;
+        Some(claim_again(view, &member, &pod.uid, Action::PutBack, good, None))
     })
 }
 
-/// The revision with which a member last passed its gate, where it is another one than its Pod's and
-/// etcd still starts with it.
-fn last_good(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<String> {
-    let good = view.claim_of(member)?.good.clone().filter(|good| *good != pod.revision)?;
+/// The revision with which a member last passed its gate, where it is another one than this and etcd
+/// still starts with it.
+fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) -> Option<String> {
+    let good = view.claim_of(member)?.good.clone().filter(|good| good != other_than)?;
     let version = view.world.revisions.get(&good)?.version;
     view.known_cluster_version().is_none_or(|floor| version.minor >= floor).then_some(good)
 }
 
 /// The last good revision, where the member itself is what is wrong and that one still starts.
 fn put_back(view: &View<'_>, member: &MemberName, pod: &PodFacts, why: &Notice) -> Option<Next> {
-    if matches!(why.code, Code::MembershipUnexpected | Code::QuorumUnproven | Code::NoLeader) {
+    let others_fault = [
+        Code::MembershipUnexpected,
+        Code::QuorumUnproven,
+        Code::NoLeader,
+        Code::MemberStopping,
+        Code::AlarmActive,
+    ];
+    if others_fault.contains(&why.code) {
         return None;
     }
     let voters = view.members();
@@ -264,27 +306,27 @@ fn put_back(view: &View<'_>, member: &MemberName, pod: &PodFacts, why: &Notice) 
     if voters.len() > 1 && others < quorum(voters.len()) {
         return None;
     }
-    let good = last_good(view, member, pod)?;
-    let failed = view.revision(&pod.revision);
-    let container = &pod.container;
-    Some(Next::Do(Step::Record(Record::Claim(Claim {
-        action: Action::PutBack,
-        member: member.clone(),
-        revision: good,
-        pod_uid: pod.uid.clone(),
-        since: view.world.now,
-        failure: Some(FailureStatus {
-            member: member.to_string(),
-            revision: pod.revision.clone(),
-            version: failed.map(|revision| revision.version.to_string()).unwrap_or_default(),
-            reason: container
-                .waiting
-                .as_ref()
-                .map(|(reason, _)| reason.clone())
-                .or_else(|| Some(why.code.to_string())),
-            exit_code: container.exit_code,
-            log: container.last_words.clone(),
-            time: Time(view.world.now),
-        }),
-    }))))
+    let good = last_good(view, member, &pod.revision)?;
+    let failure = failure(view, member, &pod.revision, &pod.container, why.code);
+    Some(claim_again(view, member, &pod.uid, Action::PutBack, good, Some(failure)))
+}
+
+/// The evidence, as far as it is known here.
+fn failure(
+    view: &View<'_>,
+    member: &MemberName,
+    revision: &str,
+    container: &ContainerFacts,
+    why: Code,
+) -> FailureStatus {
+    let waiting = container.waiting.as_ref().map(|(reason, _)| reason.clone());
+    FailureStatus {
+        member: member.to_string(),
+        revision: revision.to_owned(),
+        version: view.revision(revision).map(|revision| revision.version.to_string()).unwrap_or_default(),
+        reason: waiting.or_else(|| Some(why.to_string())),
+        exit_code: container.exit_code,
+        log: container.last_words.clone(),
+        time: Time(view.world.now),
+    }
 }

@@ -5,7 +5,7 @@ use super::step::{Next, Step};
 use super::view::View;
 use crate::api::Code;
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::Ownership;
+use crate::cluster::observation::{ClaimFacts, Ownership};
 use crate::cluster::spec::deletes_volumes;
 
 pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
@@ -18,12 +18,11 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
         // The object is going and nothing of ours holds it: Kubernetes removes what it owns.
         return Some(Next::Settled);
     }
-    let ours = |ownership: &Ownership| *ownership == Ownership::Ours;
     let claims: Vec<_> = view
         .world
         .claims
         .iter()
-        .filter(|(_, claim)| ours(&claim.ownership))
+        .filter(|(_, claim)| claim.ownership == Ownership::Ours && holds_our_data(view, claim))
         .map(|(member, _)| member.clone())
         .collect();
     if claims.is_empty() || !wanted {
@@ -51,4 +50,12 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
         Notice::of(Code::VolumesDeleting, format!("{} volume claims are going away", claims.len())),
         None,
     ))
+}
+
+/// Only what this EtcdCluster made or took over: volumes of an earlier one that were never adopted are
+/// somebody's data still.
+fn holds_our_data(view: &View<'_>, claim: &ClaimFacts) -> bool {
+    let adopted = claim.cluster_id.is_some() && claim.cluster_id == view.cluster_id();
+    let made = claim.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.token == view.world.cluster.uid);
+    adopted || made
 }

@@ -5,6 +5,8 @@ use super::view::{Up, View, quorum};
 use crate::api::Code;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
+use crate::cluster::objects::pod::peer_url;
+use crate::etcd::Alarm;
 use std::collections::BTreeSet;
 
 /// A follower further behind than this is not "close": the leader would be alone with its log. etcd
@@ -17,6 +19,7 @@ const CLOSE: u64 = 1_000;
 pub struct Stop {
     member: MemberName,
     uid: String,
+    down: bool,
 }
 
 impl Stop {
@@ -29,6 +32,11 @@ impl Stop {
     pub fn uid(&self) -> &str {
         &self.uid
     }
+
+    /// Whether it is down already, so that its stop takes nothing away.
+    pub const fn is_down(&self) -> bool {
+        self.down
+    }
 }
 
 /// What every disturbance needs, as far as it can be read without costing anything: before a claim,
@@ -37,6 +45,10 @@ impl Stop {
 /// # Errors
 /// The first thing that is not as it must be.
 pub(super) fn before(view: &View<'_>, member: &MemberName) -> Result<(), Notice> {
+    if view.alarms().contains(&Alarm::Corrupt) {
+        let message = format!("{member} must wait: {}", Code::Corrupt.meaning());
+        return Err(Notice::of(Code::Corrupt, message));
+    }
     let voters = view.voters();
     for (other, _) in voters.iter().filter(|(other, _)| *other != member) {
         if let Err(notice) = view.why_not_up(other) {
@@ -94,7 +106,7 @@ pub(super) fn budget(view: &View<'_>, member: &MemberName) -> Result<(), Notice>
 pub(super) fn stop(view: &View<'_>, member: &MemberName, uid: &str) -> Result<Stop, Notice> {
     before(view, member)?;
     match &view.world.proposal {
-        Some(Ok(())) => Ok(Stop { member: member.clone(), uid: uid.to_owned() }),
+        Some(Ok(())) => Ok(Stop { member: member.clone(), uid: uid.to_owned(), down: false }),
         Some(Err(error)) => {
             Err(Notice::of(Code::QuorumUnproven, format!("a proposal did not commit: {error}")))
         }
@@ -105,7 +117,7 @@ pub(super) fn stop(view: &View<'_>, member: &MemberName, uid: &str) -> Result<St
 /// The stop of a member that is down already: its Pod is replaced to bring it up, which takes nothing
 /// away from quorum, so that it needs no gate. It must really be down.
 pub(super) fn stop_of_a_down_member(view: &View<'_>, member: &MemberName, uid: &str) -> Option<Stop> {
-    is_down(view, member).then(|| Stop { member: member.clone(), uid: uid.to_owned() })
+    is_down(view, member).then(|| Stop { member: member.clone(), uid: uid.to_owned(), down: true })
 }
 
 /// Whether a member is down by more than one witness. That it did not answer us in time is not enough:
@@ -148,7 +160,7 @@ pub(super) fn list_is_as_wanted(view: &View<'_>) -> Result<(), Notice> {
     let Some(list) = &view.world.member_list else {
         return Err(Notice::of(Code::QuorumUnproven, "no member could give a linearizable member list"));
     };
-    let voters = view.voters();
+    let (voters, namespace) = (view.voters(), &view.world.cluster.namespace);
     for listed in list {
         let id = listed.id;
         if listed.is_learner {
@@ -162,6 +174,13 @@ pub(super) fn list_is_as_wanted(view: &View<'_>) -> Result<(), Notice> {
             return Err(Notice::of(Code::MembershipUnexpected, format!("member {id} has not started yet")));
         }
         let known = view.parse_member(&listed.name).and_then(|name| voters.get(&name).copied());
+        let home = view.parse_member(&listed.name).map(|name| peer_url(&name.host(namespace)));
+        if known == Some(id) && home.as_ref().is_some_and(|home| listed.peer_urls != [home.as_str()]) {
+            return Err(Notice::of(
+                Code::MembershipUnexpected,
+                format!("member {id} ({:?}) is listed at {}", listed.name, listed.peer_urls.join(", ")),
+            ));
+        }
         if known != Some(id) {
             return Err(Notice::of(
                 Code::MembershipUnexpected,

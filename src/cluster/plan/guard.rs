@@ -1,4 +1,6 @@
 //! The guard: as soon as a member of a bootstrap has its WAL, its next start must not form a cluster.
+//! It comes before `spec.paused` even: it changes annotations only, and without it a wiped volume comes
+//! back as an empty cluster.
 
 use super::step::{Guarded, Next, Step};
 use super::view::View;
@@ -10,7 +12,7 @@ pub(super) fn members_with_a_wal(view: &View<'_>) -> Option<Next> {
 }
 
 /// A member that answers has its WAL: etcd writes it before it serves anything.
-pub(super) fn unguarded(view: &View<'_>) -> Vec<Guarded> {
+fn unguarded(view: &View<'_>) -> Vec<Guarded> {
     view.world
         .pods
         .iter()

@@ -37,14 +37,14 @@ type Concern = fn(&View<'_>) -> Option<Next>;
 /// again once that is done.
 const CONCERNS: &[Concern] = &[
     delete::volumes_with_the_cluster,
-    paused,
-    ownership::nothing_belongs_to_others,
-    adopt::volumes_of_an_earlier_cluster,
-    support::services_and_budget,
-    bootstrap::the_first_members,
     guard::members_with_a_wal,
+    paused,
+    adopt::volumes_of_an_earlier_cluster,
     loss::all_members,
     presence::every_member_has_a_pod,
+    ownership::nothing_belongs_to_others,
+    support::services_and_budget,
+    bootstrap::the_first_members,
     claimed::the_member_that_may_be_away,
     records::what_etcd_says_of_members,
     request::what_cannot_be_done,
@@ -52,6 +52,7 @@ const CONCERNS: &[Concern] = &[
     tidy::what_is_left_behind,
     presence::every_member_is_up,
     roll::the_cluster_version_has_moved,
+    support::services_and_budget_again,
 ];
 
 /// What to do about a cluster, and the whole way.
@@ -72,7 +73,6 @@ pub fn plan(world: &Observation) -> Plan {
             .chain(loss::refusals(&view))
             .chain(refusals)
             .collect(),
-        warnings: request::warnings(&view),
     }
 }
 

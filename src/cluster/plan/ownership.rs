@@ -44,15 +44,18 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     let cluster = &world.cluster;
     let mut found = Vec::new();
     let mut foreign = |kind: &str, name: &str, owner: &str| {
-        found.push(Notice::new(
-            Code::ForeignObject,
-            format!("the {kind} {name} belongs to {owner}, and this cluster needs the name"),
+        // Never a command that deletes a claim: it may hold somebody's data.
+        let remedy = if kind == "PersistentVolumeClaim" {
+            "give the EtcdCluster another name".to_owned()
+        } else {
             format!(
-                "remove it (`kubectl -n {} delete {} {name}`), or give the EtcdCluster another name",
+                "give the EtcdCluster another name, or remove it: kubectl -n {} delete {} {name}",
                 cluster.namespace,
                 kind.to_lowercase()
-            ),
-        ));
+            )
+        };
+        let message = format!("this cluster needs the name of the {kind} {name}, which {owner}");
+        found.push(Notice::new(Code::ForeignObject, message, remedy));
     };
     for (member, pod) in &world.pods {
         if let Ownership::Foreign(owner) = &pod.ownership {

@@ -14,26 +14,28 @@ pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
     let claimed = view.claimed().map(|(_, member)| member);
     let mut new = Vec::new();
+    let mut first = None;
     for member in view.members().into_iter().filter(|member| Some(member) != claimed.as_ref()) {
         if let Some(pod) = view.pod(&member) {
             if pod.ended && !pod.deleting {
-                return Some(Next::Do(Step::RemovePod {
-                    member,
-                    uid: pod.uid.clone(),
-                    reason: "it has ended and the kubelet does not start it again".to_owned(),
-                }));
+                first = first.or(Some(Step::remove_ended(&member, pod)));
             }
             continue;
         }
         if is_lost(view, &member) || view.claim_of(&member).is_none_or(|claim| claim.deleting) {
             continue;
         }
-        match own_revision(view, &member)? {
+        // A claim that says nothing of its member is one for a person; the others go on.
+        let Some(own) = own_revision(view, &member) else { continue };
+        match own {
             Ok(revision) => new.push(NewPod { member, revision, initial: Initial::Guard }),
-            Err(step) => return Some(Next::Do(step)),
+            Err(step) => first = first.or(Some(step)),
         }
     }
-    (!new.is_empty()).then_some(Next::Do(Step::CreatePods(new)))
+    if !new.is_empty() {
+        return Some(Next::Do(Step::CreatePods(new)));
+    }
+    first.map(Next::Do)
 }
 
 /// The revision that a member comes back with: the one assigned to it, never what the spec has come to

@@ -9,6 +9,10 @@ use crate::cluster::notice::Notice;
 use crate::cluster::observation::{ProbeFacts, ProbeState};
 use crate::cluster::revision::Revision;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What patience is counted on.
+const SUBJECT: &str = "image-probe";
 
 pub(super) fn target_image_on_every_node(
     view: &View<'_>,
@@ -26,6 +30,9 @@ pub(super) fn target_image_on_every_node(
             view.world.probes.iter().find(|probe| probe.node == node && probe.revision == target.name);
         match probe {
             None => missing.push(node.to_owned()),
+            Some(probe) if is_worth_another_try(view, probe) => {
+                return Some(Next::Do(Step::DeleteProbes(vec![(probe.pod.clone(), probe.uid.clone())])));
+            }
             Some(probe) => {
                 if let Some(obstacle) = obstacle(probe, target) {
                     return Some(wait(view, obstacle));
@@ -35,6 +42,14 @@ pub(super) fn target_image_on_every_node(
     }
     (!missing.is_empty())
         .then(|| Next::Do(Step::CreateProbes { nodes: missing, revision: target.name.clone() }))
+}
+
+/// A probe that never ran says nothing about the image; after a while the node may have room.
+fn is_worth_another_try(view: &View<'_>, probe: &ProbeFacts) -> bool {
+    let patience = &view.world.patience;
+    matches!(probe.state, ProbeState::Rejected(_))
+        && patience.subject == SUBJECT
+        && patience.without_progress >= Duration::from_secs(20)
 }
 
 /// What a probe says against its image.
@@ -60,6 +75,9 @@ fn obstacle(probe: &ProbeFacts, target: &Revision) -> Option<Obstacle> {
         ProbeState::Failed(words) => {
             (Code::ImageUnavailable, format!("{image} does not run on {node}: {words}"), true)
         }
+        ProbeState::Rejected(why) => {
+            (Code::ImageUnavailable, format!("the probe {} did not run on {node}: {why}", probe.pod), false)
+        }
         ProbeState::Running(None) => (Code::ImageProbing, format!("{image} is tried out on {node}"), false),
         ProbeState::Running(Some((reason, message))) => {
             let cause = if message.is_empty() { reason } else { message };
@@ -81,7 +99,7 @@ fn wait(view: &View<'_>, obstacle: Obstacle) -> Next {
     let remedy = "check spec.version, spec.image and the registry; no member was touched, and setting \
                   spec.version back is always possible";
     let notice = Notice::new(obstacle.code, obstacle.message, remedy);
-    let mut wait = view.wait(notice, None, "image-probe".to_owned(), 0);
+    let mut wait = view.wait(notice, None, SUBJECT.to_owned(), 0);
     wait.overdue |= obstacle.final_word;
     Next::Wait(wait)
 }

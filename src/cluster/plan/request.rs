@@ -48,28 +48,6 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     refusals
 }
 
-/// What is allowed but may surprise.
-pub(super) fn warnings(view: &View<'_>) -> Vec<Notice> {
-    let Ok(desired) = &view.desired else { return Vec::new() };
-    let wanted = desired.storage_size.bytes().unwrap_or_default();
-    view.world
-        .claims
-        .iter()
-        .filter(|(_, claim)| claim.size.is_some_and(|size| size > wanted))
-        .take(1)
-        .map(|(member, _)| {
-            Notice::new(
-                Code::StorageChangeUnsupported,
-                format!(
-                    "spec.storage.size is {}, the volume of {member} is larger; volumes never shrink",
-                    desired.storage_size.as_str()
-                ),
-                "set spec.storage.size to what the volumes have",
-            )
-        })
-        .collect()
-}
-
 /// The move from what runs to what the spec wants; nothing while it cannot be known what runs.
 pub(super) fn hop(view: &View<'_>) -> Option<Result<Hop, HopError>> {
     let desired = view.desired.as_ref().ok()?;
@@ -127,6 +105,16 @@ fn storage(view: &View<'_>) -> Option<Notice> {
     let wanted = desired.storage_size.bytes()?;
     let wanted_class = storage_class(&view.world.cluster.spec);
     view.world.claims.iter().find_map(|(member, claim)| {
+        if claim.size.is_some_and(|size| size > wanted) {
+            return Some(Notice::new(
+                Code::StorageChangeUnsupported,
+                format!(
+                    "spec.storage.size is {}, the volume of {member} is larger; volumes never shrink",
+                    desired.storage_size.as_str()
+                ),
+                "set spec.storage.size to what the volumes have",
+            ));
+        }
         if claim.size.is_some_and(|size| size < wanted) {
             return Some(Notice::new(
                 Code::StorageChangeUnsupported,
@@ -191,9 +179,10 @@ fn failed_before(view: &View<'_>) -> Option<Notice> {
     Some(Notice::new(
         Code::MemberFailed,
         format!(
-            "{} did not come up with {}{how}; its last good revision was put back, the other members were not touched",
+            "{} did not come up with {}{how}; its last good revision was put back, and no other member is touched",
             failure.member, failure.version
         ),
-        "read status.lastFailure.log and mend the spec; set spec.rollout.restartedAt to try the same once more",
+        "read status.lastFailure.log and mend the spec, or set it back; set spec.rollout.restartedAt to try the \
+         same once more",
     ))
 }

@@ -42,7 +42,13 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
             None,
         ));
     }
-    if let Some(probe) = target_image_on_every_node(view, &outdated, target) {
+    if matches!(request::hop(view), Some(Ok(Hop::MinorUp))) && view.cluster_version().is_none() {
+        let message = "etcd has not decided its cluster version yet; no hop begins before it has";
+        return Some(view.wait_for(Notice::of(Code::ClusterVersionPending, message), None));
+    }
+    // The way back must not depend on a registry.
+    let reverts = matches!(request::hop(view), Some(Ok(Hop::Revert)));
+    if let Some(probe) = target_image_on_every_node(view, &outdated, target).filter(|_| !reverts) {
         return Some(probe);
     }
     if let Err(notice) = gates::before(view, first) {
@@ -57,8 +63,9 @@ pub(super) fn the_cluster_version_has_moved(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
     let wanted = view.desired.as_ref().ok()?.version.minor;
     let behind = view.world.answers.iter().find(|(_, answer)| {
-        answer.cluster_version.is_some_and(|version| version < wanted)
-            || answer.storage_version.is_some_and(|version| version < wanted)
+        answer.cluster_version.is_some_and(|cluster| {
+            cluster < wanted || answer.storage_version.is_some_and(|storage| storage < wanted)
+        })
     });
     let (member, answer) = behind?;
     let (what, version) = match answer.cluster_version.filter(|version| *version < wanted) {
@@ -172,7 +179,11 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             action: if leads { Action::ReplaceLeader } else { Action::ReplaceMember },
             member: Some(member.to_string()),
             to: Some(target.version.to_string()),
-            reason: if leads { format!("{why}; it leads, so it goes last, after MoveLeader") } else { why },
+            reason: match (leads, view.members().len()) {
+                (_, 1) => format!("{why}; it is the only one, so its restart is downtime"),
+                (true, _) => format!("{why}; it leads, so it goes last, after MoveLeader"),
+                (false, _) => why,
+            },
         });
     }
     let minor_up = view.known_cluster_version().is_some_and(|version| version < target.version.minor);

@@ -5,6 +5,7 @@ use crate::api::{Action, FailureStatus, StepStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
+use crate::cluster::observation::PodFacts;
 use crate::cluster::revision::Revision;
 use crate::etcd::{ClusterId, EtcdVersion, MemberId};
 use jiff::Timestamp;
@@ -24,8 +25,6 @@ pub struct Plan {
     pub converged: bool,
     /// What the spec asks for and does not get.
     pub refusals: Vec<Notice>,
-    /// What is allowed but unwise.
-    pub warnings: Vec<Notice>,
 }
 
 /// What to do now.
@@ -225,6 +224,15 @@ impl Next {
 }
 
 impl Step {
+    /// A Pod that has ended is made again.
+    pub(super) fn remove_ended(member: &MemberName, pod: &PodFacts) -> Self {
+        Self::RemovePod {
+            member: member.clone(),
+            uid: pod.uid.clone(),
+            reason: "it has ended and the kubelet does not start it again".to_owned(),
+        }
+    }
+
     /// The step's name, for logs and metrics.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -3,27 +3,42 @@
 use super::step::{Next, Step};
 use super::view::View;
 use crate::cluster::objects::support;
+use crate::cluster::observation::Patience;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
+/// Steps aside for a pass after the API server said no, so that members are looked after meanwhile.
 pub(super) fn services_and_budget(view: &View<'_>) -> Option<Next> {
+    let voters = drifted(view)?;
+    let step = Step::ApplySupport { voters };
+    let refused = view.world.patience.subject == Patience::subject_of_refused(&step);
+    (!refused || view.cluster_id().is_none()).then_some(Next::Do(step))
+}
+
+/// When nothing else is to be done, it is tried again, whatever was said before.
+pub(super) fn services_and_budget_again(view: &View<'_>) -> Option<Next> {
+    drifted(view).map(|voters| Next::Do(Step::ApplySupport { voters }))
+}
+
+/// For how many voters Services and budget must be written, where they say something else.
+fn drifted(view: &View<'_>) -> Option<usize> {
     let world = view.world;
     let (namespace, name, spec) = (&world.cluster.namespace, &world.cluster.name, &world.cluster.spec);
     let voters = budgeted_voters(view)?;
     // Ownership is another concern; here only what the objects say is compared.
-    let bare = |mut metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
-        metadata.owner_references = None;
-        metadata
-    };
-    let mut headless = support::headless(namespace, name, spec, OwnerReference::default());
-    let mut client = support::client(namespace, name, spec, OwnerReference::default());
-    let mut budget = support::budget(namespace, name, voters, OwnerReference::default());
-    headless.metadata = bare(headless.metadata);
-    client.metadata = bare(client.metadata);
-    budget.metadata = bare(budget.metadata);
-    let settled = world.headless.as_ref().is_some_and(|live| support::says(live, &headless))
-        && world.client.as_ref().is_some_and(|live| support::says(live, &client))
-        && world.budget.as_ref().is_some_and(|live| support::says(live, &budget));
-    (!settled).then_some(Next::Do(Step::ApplySupport { voters }))
+    let nobody = OwnerReference::default;
+    let settled = world
+        .headless
+        .as_ref()
+        .is_some_and(|live| support::says(live, support::headless(namespace, name, spec, nobody())))
+        && world
+            .client
+            .as_ref()
+            .is_some_and(|live| support::says(live, support::client(namespace, name, spec, nobody())))
+        && world
+            .budget
+            .as_ref()
+            .is_some_and(|live| support::says(live, support::budget(namespace, name, voters, nobody())));
+    (!settled).then_some(voters)
 }
 
 /// Live voters or voters wanted, whichever is more: a budget that is too strict makes people wait, one

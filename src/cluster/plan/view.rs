@@ -137,9 +137,7 @@ impl<'a> View<'a> {
         };
         let status = match &answer.status {
             Ok(status) => status,
-            Err(error) if pod.container.has_run() && pod.container.restarts == 0 => {
-                return starting(format!("{member} does not answer yet: {error}"));
-            }
+            Err(_) if self.has_just_started(pod) => return starting(format!("{member} does not answer yet")),
             Err(_) => {
                 return Err(Notice::of(Code::MemberDown, format!("{member} {}", container_words(pod))));
             }
@@ -159,13 +157,21 @@ impl<'a> View<'a> {
         if status.is_learner {
             return Err(Notice::of(Code::MembershipUnexpected, format!("{member} is a learner")));
         }
-        if let Err(error) = &answer.read {
+        if answer.read.is_err() {
             return Err(Notice::of(
                 Code::MemberBehind,
-                format!("a linearizable read through {member} does not answer: {error}"),
+                format!("a linearizable read through {member} does not answer"),
             ));
         }
         Ok(Up { status })
+    }
+
+    /// Whether a container runs for a moment only: etcd may still be opening its data.
+    fn has_just_started(&self, pod: &PodFacts) -> bool {
+        const A_MOMENT: i64 = 60;
+        let since = pod.container.running_since;
+        pod.container.restarts == 0
+            && since.is_some_and(|since| self.world.now.duration_since(since).as_secs() < A_MOMENT)
     }
 
     /// Members that are up.
@@ -273,7 +279,8 @@ impl<'a> View<'a> {
     /// A wait for something that is not under way by our hand: its subject is its code, and it is
     /// looked at less closely.
     pub fn wait_for(&self, notice: Notice, member: Option<&MemberName>) -> Next {
-        let subject = format!("{}/{}", notice.code, member.map(ToString::to_string).unwrap_or_default());
+        // By the member, not by the code: a crash loop goes through several and is one wait.
+        let subject = member.map_or_else(|| notice.code.to_string(), |member| format!("member/{member}"));
         Next::Wait(Wait { close: false, ..self.wait(notice, member, subject, 0) })
     }
 
@@ -294,26 +301,31 @@ impl<'a> View<'a> {
         }
         match self.answer(member).and_then(Answer::status) {
             None => 3 * STAGE,
+            // Each start of a crash loop gets a little further in a busy cluster; that is no progress.
+            Some(_) if pod.container.restarts > 0 => 4 * STAGE,
             Some(status) => 4 * STAGE + status.raft_applied_index.min(STAGE - 1),
         }
     }
 }
 
-/// What the kubelet says of a member that does not answer.
+/// What the kubelet says of a member that does not answer. A crash loop waits and runs in turn, and is
+/// told as one, so that the status is not written at each turn.
 fn container_words(pod: &PodFacts) -> String {
     let container = &pod.container;
-    match (&container.waiting, container.running_since, container.exit_code) {
-        (Some((reason, message)), _, Some(code)) if message.is_empty() => {
-            format!("does not run ({reason}, last exit code {code})")
+    match (&container.waiting, container.exit_code) {
+        (waiting, Some(code)) if container.restarts > 0 || waiting.is_some() => {
+            let reason = waiting
+                .as_ref()
+                .map(|(reason, _)| reason.as_str())
+                .filter(|reason| *reason != "CrashLoopBackOff");
+            let reason = reason.map(|reason| format!("{reason}, ")).unwrap_or_default();
+            format!("does not stay up ({reason}last exit code {code})")
         }
-        (Some((reason, _)), _, Some(code)) => format!("does not run ({reason}, last exit code {code})"),
-        (Some((reason, message)), _, None) if message.is_empty() => {
-            format!("is not running yet ({reason})")
-        }
-        (Some((reason, message)), _, None) => format!("is not running yet ({reason}: {message})"),
-        (None, Some(_), _) => "runs and does not answer yet".to_owned(),
-        (None, None, Some(code)) => format!("has ended with exit code {code}"),
-        (None, None, None) => "is not running yet".to_owned(),
+        (Some((reason, message)), _) if message.is_empty() => format!("is not running yet ({reason})"),
+        (Some((reason, message)), _) => format!("is not running yet ({reason}: {message})"),
+        (None, Some(code)) if container.running_since.is_none() => format!("has ended with exit code {code}"),
+        (None, _) if container.running_since.is_some() => "runs and does not answer".to_owned(),
+        (None, _) => "is not running yet".to_owned(),
     }
 }
 

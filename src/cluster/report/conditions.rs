@@ -2,12 +2,14 @@
 //! both, and come first. `Ready` says converged, `Available` says serving.
 
 use super::Outcome;
-use crate::api::{Code, ConditionType, condition};
+use crate::api::{Code, ConditionType, EtcdClusterStatus, condition};
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::{Answer, Observation};
+use crate::cluster::observation::{Answer, Observation, Patience};
 use crate::cluster::plan::{Next, Plan, Record, Step};
+use crate::cluster::spec;
 use crate::etcd::Alarm;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use std::time::Duration;
 
 /// What the cluster is doing, as one word and one sentence.
 pub(super) struct Mood {
@@ -21,9 +23,10 @@ pub(super) fn of(
     world: &Observation,
     plan: &Plan,
     outcome: &Outcome,
+    status: &EtcdClusterStatus,
     docs_url: Option<&str>,
 ) -> Vec<Condition> {
-    let mood = mood(plan, outcome);
+    let mood = mood(world, plan, outcome);
     let generation = world.cluster.generation;
     let before = &world.cluster.status.conditions;
     let make = |kind, status, code: Code, message: String| {
@@ -44,7 +47,12 @@ pub(super) fn of(
     let (available, code, message) = available(world);
     conditions.push(make(ConditionType::Available, available, code, message));
     conditions.push(match mood.stalled.as_ref().or(mood.working.as_ref()) {
-        Some(notice) => make(ConditionType::Ready, false, notice.code, with_link(notice)),
+        // A standing refusal must not hide that a member is down.
+        Some(notice) => {
+            let ready = status.members_ready.as_deref().unwrap_or("0");
+            let message = format!("{ready} members ready; {}", with_link(notice));
+            make(ConditionType::Ready, false, notice.code, message)
+        }
         None if plan.converged => {
             let members = world.answers.len();
             make(
@@ -54,13 +62,15 @@ pub(super) fn of(
                 format!("all {members} members run what the spec says and are healthy"),
             )
         }
-        // Only paused says nothing about the members.
-        None => make(
-            ConditionType::Ready,
-            false,
-            Code::Paused,
-            "spec.paused is true, and not all is as the spec says".to_owned(),
-        ),
+        None => {
+            let (code, why) = if world.cluster.deleting {
+                (Code::Deleting, "the cluster is being deleted")
+            } else {
+                (Code::Paused, "spec.paused is true, and not all is as the spec says")
+            };
+            let ready = status.members_ready.as_deref().unwrap_or("0");
+            make(ConditionType::Ready, false, code, format!("{ready} members ready; {why}"))
+        }
     });
     if matches!(plan.next, Next::Paused) {
         conditions.push(make(
@@ -73,13 +83,20 @@ pub(super) fn of(
     conditions
 }
 
-pub(super) fn mood(plan: &Plan, outcome: &Outcome) -> Mood {
+pub(super) fn mood(world: &Observation, plan: &Plan, outcome: &Outcome) -> Mood {
     let mut mood = Mood { stalled: None, working: None };
     match &plan.next {
-        Next::Do(_) if outcome.refused.is_some() => mood.working.clone_from(&outcome.refused),
+        Next::Do(step) if outcome.refused.is_some() => {
+            if has_been_refused_for_too_long(world, step) {
+                mood.stalled.clone_from(&outcome.refused);
+            } else {
+                mood.working.clone_from(&outcome.refused);
+            }
+        }
         // Tidying up and taking notes are no work that anybody waits for.
         Next::Do(_) if plan.converged => {}
         Next::Do(step) => mood.working = Some(doing(step)),
+        Next::Wait(wait) if wait.overdue && !wait.close && !plan.refusals.is_empty() => {}
         Next::Wait(wait) if wait.overdue || wait.notice.is_refusal() => {
             let remedy = &wait.notice.remedy;
             let message = if wait.overdue && !wait.notice.is_refusal() {
@@ -89,6 +106,8 @@ pub(super) fn mood(plan: &Plan, outcome: &Outcome) -> Mood {
             };
             mood.stalled = Some(Notice { message, ..wait.notice.clone() });
         }
+        // A refusal needs a person at once; what is not under way by our hand can be read beside it.
+        Next::Wait(wait) if !wait.close && !plan.refusals.is_empty() => {}
         Next::Wait(wait) => mood.working = Some(wait.notice.clone()),
         Next::Refused | Next::Paused | Next::Settled => {}
     }
@@ -98,12 +117,18 @@ pub(super) fn mood(plan: &Plan, outcome: &Outcome) -> Mood {
     mood
 }
 
+fn has_been_refused_for_too_long(world: &Observation, step: &Step) -> bool {
+    const DEADLINE: Duration = Duration::from_mins(5);
+    let deadline = spec::parse(&world.cluster.spec).map_or(DEADLINE, |desired| desired.member_deadline);
+    let patience = &world.patience;
+    patience.subject == Patience::subject_of_refused(step) && patience.without_progress >= deadline
+}
+
 fn doing(step: &Step) -> Notice {
     let (code, message) = match step {
         Step::Record(Record::Bootstrap(_) | Record::Formed(_))
         | Step::CreateClaims { .. }
-        | Step::Guard(_)
-        | Step::NoteMembers { .. } => (Code::Bootstrapping, "the first members are started".to_owned()),
+        | Step::Guard(_) => (Code::Bootstrapping, "the first members are started".to_owned()),
         Step::Record(Record::Adopted { cluster_id, .. }) => {
             (Code::ClusterAdopted, format!("volumes of cluster {cluster_id} are taken over"))
         }
@@ -129,10 +154,15 @@ fn doing(step: &Step) -> Notice {
             (Code::ImageProbing, "the target image is tried out".to_owned())
         }
         Step::DeleteClaims(_) => (Code::VolumesDeleting, "the volumes are deleted".to_owned()),
-        Step::SetFinalizer(_)
-        | Step::ApplySupport { .. }
-        | Step::StoreRevision(_)
-        | Step::DeleteRevisions(_) => (Code::RolloutStarted, "objects are written".to_owned()),
+        Step::NoteMembers { .. } => {
+            (Code::MemberUpdated, "what etcd says of its members is noted on their claims".to_owned())
+        }
+        Step::ApplySupport { .. } => {
+            (Code::SupportApplied, "Services and the disruption budget are brought in line".to_owned())
+        }
+        Step::SetFinalizer(_) | Step::StoreRevision(_) | Step::DeleteRevisions(_) => {
+            (Code::RolloutStarted, "what the spec asks for is written down".to_owned())
+        }
     };
     Notice::of(code, message)
 }

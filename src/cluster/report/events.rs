@@ -42,10 +42,16 @@ pub(super) fn news(
     status: &EtcdClusterStatus,
 ) -> Vec<News> {
     let mut news = match (&plan.next, &outcome.refused) {
-        (Next::Do(step), None) => done(world, step, status),
+        (Next::Do(step), None) => done(step, status),
         _ => Vec::new(),
     };
     let old = &world.cluster.status;
+    if let Some(begun) = status.plan.as_ref().filter(|_| old.plan.is_none()) {
+        let members = begun.steps.iter().filter_map(|step| step.member.as_deref()).collect::<Vec<_>>();
+        let target = status.target_version.as_deref().unwrap_or_default();
+        let note = format!("members are replaced one at a time: {}; target {target}", members.join(", "));
+        news.push(News::new(Code::RolloutStarted, "Roll", note));
+    }
     if old.plan.is_some() && plan.converged && status.progress.is_none() {
         let version = status.version.as_deref().unwrap_or("the wanted version");
         news.push(News::new(
@@ -58,7 +64,7 @@ pub(super) fn news(
     let stalled_before =
         old.conditions.iter().find(|condition| condition.type_ == "Stalled").map(|c| c.reason.as_str());
     if let Some(notice) =
-        mood(plan, outcome).stalled.filter(|notice| stalled_before != Some(notice.code.as_str()))
+        mood(world, plan, outcome).stalled.filter(|notice| stalled_before != Some(notice.code.as_str()))
     {
         let said = notice.message.contains(&notice.remedy);
         let note = if said { notice.message } else { format!("{} — {}", notice.message, notice.remedy) };
@@ -67,7 +73,7 @@ pub(super) fn news(
     news
 }
 
-fn done(world: &Observation, step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
+fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
     match step {
         Step::Record(Record::Formed(id)) => {
             vec![News::new(Code::ClusterFormed, "Bootstrap", format!("cluster {id} has formed"))]
@@ -95,14 +101,6 @@ fn done(world: &Observation, step: &Step, status: &EtcdClusterStatus) -> Vec<New
                 )
                 .about(&claim.member),
             ],
-            None if begins(world, &claim.revision) => {
-                let target = status.target_version.as_deref().unwrap_or_default();
-                vec![News::new(
-                    Code::RolloutStarted,
-                    "Roll",
-                    format!("members are replaced one at a time, {} first; target {target}", claim.member),
-                )]
-            }
             None => Vec::new(),
         },
         Step::Record(Record::Release { member, action }) => {
@@ -152,9 +150,4 @@ fn done(world: &Observation, step: &Step, status: &EtcdClusterStatus) -> Vec<New
         )],
         _ => Vec::new(),
     }
-}
-
-/// Whether no member runs this revision yet.
-fn begins(world: &Observation, revision: &str) -> bool {
-    world.pods.values().all(|pod| pod.revision != revision)
 }

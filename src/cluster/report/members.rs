@@ -41,9 +41,7 @@ pub(super) fn fill(status: &mut EtcdClusterStatus, world: &Observation) {
     if let Some(version) = world.answers.values().filter_map(|answer| answer.storage_version).max() {
         status.storage_version = Some(written(version));
     }
-    if let Some(leader) = leader(world) {
-        status.leader = Some(leader);
-    }
+    status.leader = leader(world);
     status.endpoints = names.iter().map(|name| client_url(&name.host(&world.cluster.namespace))).collect();
 }
 

@@ -13,8 +13,7 @@ use super::observation::Observation;
 use super::plan::{Claim, Next, Plan, Record, Step, Wait};
 use super::spec;
 use crate::api::{
-    Action, EffectiveStatus, EtcdClusterStatus, PlanStatus, ProgressStatus, RefusalStatus, WarningStatus,
-    labels,
+    Action, Code, EffectiveStatus, EtcdClusterStatus, PlanStatus, ProgressStatus, RefusalStatus, labels,
 };
 use crate::etcd::EtcdVersion;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -26,6 +25,13 @@ pub struct Outcome {
     pub refused: Option<Notice>,
     /// The log of a member that is given up.
     pub log: Option<String>,
+}
+
+impl Outcome {
+    /// The answer was no.
+    pub fn refused(code: Code, message: impl Into<String>) -> Self {
+        Self { refused: Some(Notice::of(code, message)), log: None }
+    }
 }
 
 /// What is written and said after a pass.
@@ -77,15 +83,7 @@ pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Opt
             remedy: notice.remedy.clone(),
         })
         .collect();
-    status.warnings = plan
-        .warnings
-        .iter()
-        .map(|notice| WarningStatus {
-            code: notice.code.to_string(),
-            message: format!("{}; {}", notice.message, notice.remedy),
-        })
-        .collect();
-    status.conditions = conditions::of(world, plan, outcome, docs_url);
+    status.conditions = conditions::of(world, plan, outcome, &status, docs_url);
     let news = events::news(world, plan, outcome, &status);
     Report { status, news }
 }
@@ -188,7 +186,6 @@ const fn is_claim(action: Action) -> bool {
 }
 
 fn other_action(wait: &Wait) -> Option<Action> {
-    use crate::api::Code;
     match wait.notice.code {
         Code::Bootstrapping => Some(Action::Bootstrap),
         Code::ImageProbing | Code::ImageUnavailable => Some(Action::ProbeImage),

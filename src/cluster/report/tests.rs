@@ -114,7 +114,7 @@ fn two_of_three_are_available_and_not_ready() {
 fn a_wait_past_its_deadline_is_stalled() {
     let mut world = healthy("version: 3.6.16");
     silence(&mut world, &member(2));
-    world.patience.subject = "MemberDown/db-2".to_owned();
+    world.patience.subject = "member/db-2".to_owned();
     world.patience.without_progress = Duration::from_secs(301);
     assert_eq!(conditions(&reported(&world))[0], ("Stalled", "True", "MemberDown"));
 }

@@ -4,6 +4,7 @@
 /// name them. The text says why, and where a flag has
 /// a field of its own names it.
 pub const OWNED_FLAGS: &[(&str, &str)] = &[
+    ("host-whitelist", "the operator asks members by their Pod's address"),
     ("name", "the operator names members"),
     ("data-dir", "the operator places the data on the member's volume"),
     ("wal-dir", "the operator places the data on the member's volume"),

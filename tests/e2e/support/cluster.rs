@@ -110,23 +110,26 @@ impl Cluster {
     pub async fn delete(&self, limit: Duration) {
         let clusters = self.api::<EtcdCluster>();
         clusters.delete(&self.name, &DeleteParams::default()).await.unwrap();
-        until("the EtcdCluster is gone", limit, async || clusters.get_opt(&self.name).await.unwrap().is_none().then_some(()))
-            .await;
+        until("the EtcdCluster is gone", limit, async || {
+            clusters.get_opt(&self.name).await.unwrap().is_none().then_some(())
+        })
+        .await;
     }
 
     /// Waits until the object is as asked, and shows its status if it never is.
-    pub async fn until(&self, what: &str, limit: Duration, holds: impl Fn(&EtcdCluster) -> bool) -> EtcdCluster {
+    pub async fn until(
+        &self,
+        what: &str,
+        limit: Duration,
+        holds: impl Fn(&EtcdCluster) -> bool,
+    ) -> EtcdCluster {
         let began = std::time::Instant::now();
         loop {
             let cluster = self.get().await;
             if holds(&cluster) {
                 return cluster;
             }
-            assert!(
-                began.elapsed() < limit,
-                "not within {limit:?}: {what}; conditions: {}",
-                shown(&cluster)
-            );
+            assert!(began.elapsed() < limit, "not within {limit:?}: {what}; conditions: {}", shown(&cluster));
             tokio::time::sleep(super::LOOK).await;
         }
     }
@@ -141,8 +144,9 @@ impl Cluster {
         let what = format!("Stalled with {reason}");
         let cluster = self
             .until(&what, limit, |cluster| {
-                condition(cluster, ConditionType::Stalled)
-                    .is_some_and(|stalled| stalled.reason == reason && stalled.observed_generation == cluster.metadata.generation)
+                condition(cluster, ConditionType::Stalled).is_some_and(|stalled| {
+                    stalled.reason == reason && stalled.observed_generation == cluster.metadata.generation
+                })
             })
             .await;
         let status = cluster.status.as_ref().unwrap();
@@ -170,7 +174,11 @@ impl Cluster {
 
     /// UID and count of the container's restarts: what changes when a member is disturbed.
     pub async fn runs(&self) -> BTreeMap<String, (String, i32)> {
-        self.pods().await.into_iter().map(|(name, pod)| (name, (pod.uid().unwrap(), restarts(&pod)))).collect()
+        self.pods()
+            .await
+            .into_iter()
+            .map(|(name, pod)| (name, (pod.uid().unwrap(), restarts(&pod))))
+            .collect()
     }
 
     pub async fn claims(&self) -> BTreeMap<String, PersistentVolumeClaim> {
@@ -185,7 +193,10 @@ impl Cluster {
         let mut events = self.api::<Event>().list(&ListParams::default()).await.unwrap().items;
         events.retain(|event| event.regarding.as_ref().is_some_and(|regarding| regarding.uid == uid));
         events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
-        events.into_iter().map(|event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default())).collect()
+        events
+            .into_iter()
+            .map(|event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default()))
+            .collect()
     }
 
     /// The client for a Pod's member, if the Pod has an address.
@@ -256,7 +267,9 @@ pub fn endpoints<'a>(pods: impl Iterator<Item = &'a Pod>) -> Vec<String> {
 
 pub fn restarts(pod: &Pod) -> i32 {
     let status = pod.status.as_ref();
-    status.and_then(|status| status.container_statuses.as_ref()?.first()).map_or(0, |status| status.restart_count)
+    status
+        .and_then(|status| status.container_statuses.as_ref()?.first())
+        .map_or(0, |status| status.restart_count)
 }
 
 pub fn condition(cluster: &EtcdCluster, kind: ConditionType) -> Option<&Condition> {

@@ -52,15 +52,18 @@ pub struct Space {
 /// Runs a test in a namespace of its own, which goes afterwards. What went wrong is shown with the end of the operators' logs.
 pub fn run(name: &str, body: impl AsyncFnOnce(&Space)) {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let space = Space::new(name).await;
         let began = Instant::now();
         let test = AssertUnwindSafe(tokio::time::timeout(WHOLE_TEST, body(&space)));
         let outcome = test.catch_unwind().await;
         let failed = !matches!(outcome, Ok(Ok(())));
-        println!("{name}: {} after {} s", if failed { "failed" } else { "passed" }, began.elapsed().as_secs());
+        println!(
+            "{name}: {} after {} s",
+            if failed { "failed" } else { "passed" },
+            began.elapsed().as_secs()
+        );
         if failed {
             space.show().await;
         }
@@ -102,7 +105,8 @@ impl Space {
     /// An operator with these arguments.
     pub fn operator_with(&self, args: &[&str]) -> Operator {
         let mut logs = self.logs.lock().unwrap();
-        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{}.log", self.namespace, logs.len()));
+        let log =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{}.log", self.namespace, logs.len()));
         logs.push(log.clone());
         Operator::start(args, log)
     }

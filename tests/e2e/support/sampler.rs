@@ -138,8 +138,14 @@ async fn look(
 }
 
 impl Seen {
-    fn note(&mut self, expected: &BTreeSet<String>, said: &BTreeMap<String, MemberStatus>, status: EtcdClusterStatus) {
-        let away: BTreeSet<String> = expected.iter().filter(|name| !said.contains_key(*name)).cloned().collect();
+    fn note(
+        &mut self,
+        expected: &BTreeSet<String>,
+        said: &BTreeMap<String, MemberStatus>,
+        status: EtcdClusterStatus,
+    ) {
+        let away: BTreeSet<String> =
+            expected.iter().filter(|name| !said.contains_key(*name)).cloned().collect();
         // The first answers take a moment.
         if self.looks > 0 || away.is_empty() {
             self.looks += 1;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 /// A connection to one member.
 pub async fn connect(endpoint: &str) -> Client {
-    let options = ConnectOptions::new().with_connect_timeout(Duration::from_secs(2)).with_timeout(Duration::from_secs(5));
+    let options = ConnectOptions::new()
+        .with_connect_timeout(Duration::from_secs(2))
+        .with_timeout(Duration::from_secs(5));
     Client::connect([endpoint], Some(options)).await.unwrap()
 }
 

@@ -41,7 +41,7 @@ pub struct Deletion {
 #[derive(Clone, Debug)]
 pub struct Pod {
     pub uid: String,
-    /// The UID of the EtcdCluster that owns it; nothing for a foreign Pod.
+    /// The UID of the `EtcdCluster` that owns it; nothing for a foreign Pod.
     pub owner: Option<String>,
     pub deleting: Option<Deletion>,
     pub revision: String,

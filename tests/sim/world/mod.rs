@@ -146,7 +146,7 @@ impl World {
         self.claims.keys().chain(self.pods.keys()).cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The raft cluster that the EtcdCluster stands for: the one on its volumes.
+    /// The raft cluster that the `EtcdCluster` stands for: the one on its volumes.
     pub fn raft(&self) -> Option<&Raft> {
         self.claims.values().find_map(|volume| self.rafts.get(&volume.data.as_ref()?.cluster_id))
     }
