@@ -37,9 +37,13 @@ fn settings_of_etcd_and_of_pods_roll_and_are_in_force() {
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.5.10", 1)).await;
         let changes: [(Value, fn(&Pod) -> bool); 6] = [
-            (json!({ "etcd": { "extraArgs": { "max-txn-ops": "256" } } }), |pod| has_arg(pod, "--max-txn-ops=256")),
+            (json!({ "etcd": { "extraArgs": { "max-txn-ops": "256" } } }), |pod| {
+                has_arg(pod, "--max-txn-ops=256")
+            }),
             (json!({ "etcd": { "snapshotCount": 5000 } }), |pod| has_arg(pod, "--snapshot-count=5000")),
-            (json!({ "etcd": { "quotaBackendBytes": "128Mi" } }), |pod| has_arg(pod, "--quota-backend-bytes=134217728")),
+            (json!({ "etcd": { "quotaBackendBytes": "128Mi" } }), |pod| {
+                has_arg(pod, "--quota-backend-bytes=134217728")
+            }),
             (json!({ "pod": { "labels": { "team": "storage" } } }), |pod| {
                 pod.labels().get("team").is_some_and(|team| team == "storage")
             }),
@@ -68,7 +72,11 @@ fn what_needs_no_restart_touches_no_member() {
         let cluster = space.cluster("etcd");
         cluster.formed(spec("3.5.10", 1)).await;
         let runs = cluster.runs().await;
-        cluster.rolled(json!({ "services": { "client": { "type": "NodePort", "labels": { "team": "storage" } } } })).await;
+        cluster
+            .rolled(
+                json!({ "services": { "client": { "type": "NodePort", "labels": { "team": "storage" } } } }),
+            )
+            .await;
         let service = until("the Service is as asked", SAID_WITHIN, async || {
             let service = cluster.api::<Service>().get("etcd-client").await.unwrap();
             (service.spec.as_ref().unwrap().type_.as_deref() == Some("NodePort")).then_some(service)
@@ -79,8 +87,10 @@ fn what_needs_no_restart_touches_no_member() {
         assert_eq!(cluster.runs().await, runs);
         // What somebody takes away is made again.
         cluster.api::<Service>().delete("etcd-client", &DeleteParams::default()).await.unwrap();
-        until("the Service is back", SAID_WITHIN, async || cluster.api::<Service>().get_opt("etcd-client").await.unwrap())
-            .await;
+        until("the Service is back", SAID_WITHIN, async || {
+            cluster.api::<Service>().get_opt("etcd-client").await.unwrap()
+        })
+        .await;
     });
 }
 

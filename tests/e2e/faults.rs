@@ -31,7 +31,9 @@ fn an_operator_killed_at_ten_random_moments_loses_nothing_and_finishes() {
             operator = space.operator();
             if is_ready(&cluster.get().await) {
                 println!("killed: rolls once more after {kill} kills");
-                cluster.edit(json!({ "rollout": { "restartedAt": jiff::Timestamp::now().to_string() } })).await;
+                cluster
+                    .edit(json!({ "rollout": { "restartedAt": jiff::Timestamp::now().to_string() } }))
+                    .await;
             }
         }
         cluster.ready(ROLLED_WITHIN).await;
@@ -70,7 +72,8 @@ fn a_drain_of_a_second_node_during_a_roll_is_refused_or_waited_for() {
         let sampler = Sampler::start(&cluster).await;
         let writers = sampler.writers();
         cluster.edit(json!({ "version": "3.5.10" })).await;
-        let away = until("a member is away", ROLLED_WITHIN, async || sampler.so_far().away.first().cloned()).await;
+        let away =
+            until("a member is away", ROLLED_WITHIN, async || sampler.so_far().away.first().cloned()).await;
         let second = before.members.keys().find(|name| **name != away).unwrap();
         let refused = evict_until_it_goes(&cluster, second).await;
         println!("drain: {second} went after {refused} refusals, {away} was away");

@@ -45,10 +45,11 @@ fn sigterm_ends_the_operator_within_five_seconds_in_the_middle_of_a_roll() {
         let cluster = space.cluster("etcd");
         cluster.formed(spec("3.5.9", 1)).await;
         cluster.edit(json!({ "version": "3.5.10" })).await;
-        cluster.until("the roll has begun", SAID_WITHIN, |cluster| {
-            cluster.status.as_ref().is_some_and(|status| status.progress.is_some())
-        })
-        .await;
+        cluster
+            .until("the roll has begun", SAID_WITHIN, |cluster| {
+                cluster.status.as_ref().is_some_and(|status| status.progress.is_some())
+            })
+            .await;
         let (status, took) = operator.terminate(Duration::from_secs(10)).await;
         assert!(status.success(), "{status}");
         assert!(took < Duration::from_secs(5), "it took {took:?}");
@@ -72,7 +73,13 @@ fn nothing_is_written_while_nothing_changes() {
 }
 
 fn elected(space: &Space) -> Operator {
-    space.operator_with(&["--leader-elect", "--lease-namespace", &space.namespace, "--watch-namespaces", &space.namespace])
+    space.operator_with(&[
+        "--leader-elect",
+        "--lease-namespace",
+        &space.namespace,
+        "--watch-namespaces",
+        &space.namespace,
+    ])
 }
 
 async fn holder(space: &Space) -> Option<String> {

@@ -32,10 +32,12 @@ fn an_upgrade_of_the_operator_by_helm_restarts_no_member() {
         })
         .await;
         // It has looked once it has seen this.
-        let generation = cluster.edit(json!({ "rollout": { "memberDeadline": "40s" } })).await.metadata.generation;
+        let generation =
+            cluster.edit(json!({ "rollout": { "memberDeadline": "40s" } })).await.metadata.generation;
         cluster
             .until("the new operator works", FORMED_WITHIN, |cluster| {
-                condition(cluster, ConditionType::Ready).is_some_and(|ready| ready.observed_generation == generation)
+                condition(cluster, ConditionType::Ready)
+                    .is_some_and(|ready| ready.observed_generation == generation)
             })
             .await;
         cluster.ready(SAID_WITHIN).await;
@@ -71,5 +73,9 @@ fn command(program: &str, arguments: &[&str]) {
 async fn operators(space: &Space) -> BTreeSet<String> {
     let ours = ListParams::default().labels("app.kubernetes.io/name=quorate");
     let pods = space.api::<Pod>().list(&ours).await.unwrap();
-    pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter_map(|pod| pod.uid()).collect()
+    pods.items
+        .into_iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter_map(|pod| pod.uid())
+        .collect()
 }

@@ -1,8 +1,8 @@
 //! The operator as a process of this machine.
 
 use std::path::PathBuf;
-use std::sync::LazyLock;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// An operator process; killed on drop, by its own process id.
