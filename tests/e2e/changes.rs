@@ -10,6 +10,9 @@ use quorate::api::ConditionType;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// Whether a Pod has what was asked for.
+type Sees = fn(&Pod) -> bool;
+
 #[test]
 fn a_restart_by_hand_rolls_all_members_one_at_a_time() {
     run("restarted-at", async |space| {
@@ -36,7 +39,7 @@ fn settings_of_etcd_and_of_pods_roll_and_are_in_force() {
         let _operator = space.operator();
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.5.10", 1)).await;
-        let changes: [(Value, fn(&Pod) -> bool); 6] = [
+        let changes: [(Value, Sees); 6] = [
             (json!({ "etcd": { "extraArgs": { "max-txn-ops": "256" } } }), |pod| {
                 has_arg(pod, "--max-txn-ops=256")
             }),

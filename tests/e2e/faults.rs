@@ -15,7 +15,8 @@ const KILLS: u32 = 10;
 fn an_operator_killed_at_ten_random_moments_loses_nothing_and_finishes() {
     run("killed", async |space| {
         let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| jiff::Timestamp::now().as_nanosecond() as u64);
+        let seed =
+            seed.unwrap_or_else(|| u64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs()));
         println!("killed: SEED={seed}");
         let mut chance = Chance(seed | 1);
         let mut operator = space.operator();

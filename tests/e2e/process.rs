@@ -19,7 +19,7 @@ fn of_two_replicas_one_works_and_the_other_takes_over() {
         assert!(!second.log().contains("\"done\""), "the second must wait");
 
         first.kill();
-        let next = until("the second holds the lease", Duration::from_secs(60), async || {
+        let next = until("the second holds the lease", Duration::from_mins(1), async || {
             self::holder(space).await.filter(|now| *now != holder)
         })
         .await;

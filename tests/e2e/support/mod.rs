@@ -29,9 +29,9 @@ use std::time::{Duration, Instant};
 pub const IMAGES: [&str; 4] = ["3.5.9", "3.5.10", "3.5.35", "3.6.16"];
 
 /// No test may take longer.
-const WHOLE_TEST: Duration = Duration::from_secs(300);
+const WHOLE_TEST: Duration = Duration::from_mins(5);
 /// How long the Pods of a test may take to go away after it.
-const TEAR_DOWN: Duration = Duration::from_secs(60);
+const TEAR_DOWN: Duration = Duration::from_mins(1);
 /// The time between two looks.
 const LOOK: Duration = Duration::from_millis(100);
 /// Creation of three members, on a busy machine.
