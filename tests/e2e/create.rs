@@ -59,7 +59,9 @@ fn assert_kubectl_waits(cluster: &Cluster) {
 }
 
 async fn assert_formed(cluster: &Cluster, members: usize, version: &str) {
-    let object = cluster.ready(SAID_WITHIN).await;
+    cluster.ready(SAID_WITHIN).await;
+    cluster.decided(version).await;
+    let object = cluster.get().await;
     let status = object.status.as_ref().unwrap();
     let identity = cluster.identity().await;
     assert_eq!(identity.members.len(), members);
@@ -72,7 +74,6 @@ async fn assert_formed(cluster: &Cluster, members: usize, version: &str) {
         (None, None, None)
     );
     assert!(status.refusals.is_empty(), "{:?}", status.refusals);
-    cluster.assert_version(version).await;
 
     for kind in [ConditionType::Available, ConditionType::Ready] {
         let condition = condition(&object, kind).unwrap();

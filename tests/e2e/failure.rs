@@ -16,7 +16,7 @@ fn an_image_that_does_not_exist_touches_no_member_and_setting_it_back_is_ready()
         let runs = cluster.runs().await;
         let sampler = Sampler::start(&cluster).await;
         cluster.edit(json!({ "version": "3.5.99", "rollout": { "memberDeadline": "5s" } })).await;
-        let message = cluster.stalled("ImageProbing", Duration::from_secs(60)).await;
+        let message = cluster.stalled("ImageProbing", Duration::from_mins(1)).await;
         for word in ["v3.5.99", "spec.version", "no member was touched"] {
             assert!(message.contains(word), "no {word:?} in {message}");
         }
@@ -93,10 +93,10 @@ fn a_mistake_in_the_first_spec_is_corrected_before_anything_served() {
         let mut wrong = spec("3.5.99", 3);
         wrong["rollout"]["memberDeadline"] = json!("5s");
         cluster.create(wrong).await;
-        let message = cluster.stalled("Bootstrapping", Duration::from_secs(60)).await;
+        let message = cluster.stalled("Bootstrapping", Duration::from_mins(1)).await;
         assert!(message.contains("etcd-0"), "{message}");
         cluster.rolled(json!({ "version": "3.5.10" })).await;
-        cluster.assert_version("3.5.10").await;
+        cluster.decided("3.5.10").await;
         assert_eq!(cluster.status().await.last_failure, None);
         cluster.ready(SAID_WITHIN).await;
     });

@@ -9,11 +9,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests and tools are I/O")]
 
+mod changes;
 mod create;
 mod data;
 mod failure;
+mod faults;
 mod input;
+mod process;
 mod refusals;
+mod ship;
 mod strangers;
 mod support;
 mod upgrade;

@@ -1,6 +1,6 @@
 //! One `EtcdCluster`: what is asked of it, and what it is, by Kubernetes' and etcd's own word.
 
-use super::{FORMED_WITHIN, ROLLED_WITHIN, until};
+use super::{FORMED_WITHIN, ROLLED_WITHIN, SAID_WITHIN, until};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -235,6 +235,17 @@ impl Cluster {
         assert!(statuses.values().all(|status| status.cluster_id == cluster), "two clusters: {statuses:?}");
         let members = statuses.into_iter().map(|(name, status)| (name, status.member_id)).collect();
         Identity { cluster, members }
+    }
+
+    /// Waits until a new cluster's members agree on the cluster version, which takes etcd up to five seconds, and
+    /// the status says so.
+    pub async fn decided(&self, version: &str) {
+        let minor = format!("{}.0", version.rsplit_once('.').unwrap().0);
+        self.until("the cluster version is in the status", SAID_WITHIN, |cluster| {
+            cluster.status.as_ref().and_then(|status| status.cluster_version.as_ref()) == Some(&minor)
+        })
+        .await;
+        self.assert_version(version).await;
     }
 
     /// Every member says that it runs this version, and that the cluster version is its minor.

@@ -5,6 +5,8 @@ use kube::{Api, Client};
 use std::path::Path;
 use std::process::Command;
 
+const AUDIT_LOG: &str = "/var/log/kubernetes/audit.log";
+
 /// Runs a command inside a node and returns what it printed.
 pub fn exec(node: &str, command: &[&str]) -> String {
     let lab = std::env::var_os("QUORATE_LAB")
@@ -24,10 +26,14 @@ pub async fn directory_of(client: &Client, volume: &str) -> String {
     volume.host_path.map(|at| at.path).or_else(|| volume.local.map(|at| at.path)).expect("a volume on a node")
 }
 
-/// The lines of the audit log from this byte on, and where the next ones begin.
-pub fn audit_log(from: u64) -> (Vec<serde_json::Value>, u64) {
+/// How long the audit log is by now.
+pub fn audit_size() -> u64 {
+    exec("node-1", &["stat", "-c", "%s", AUDIT_LOG]).trim().parse().unwrap()
+}
+
+/// The lines of the audit log from this byte on.
+pub fn audit_log(from: u64) -> Vec<serde_json::Value> {
     let from = format!("+{}", from + 1);
-    let text = exec("node-1", &["tail", "-c", &from, "/var/log/kubernetes/audit.log"]);
-    let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    (lines, u64::try_from(text.len()).unwrap())
+    let text = exec("node-1", &["tail", "-c", &from, AUDIT_LOG]);
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }

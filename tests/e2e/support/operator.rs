@@ -1,7 +1,8 @@
 //! The operator as a process of this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// An operator process; killed on drop, by its own process id.
@@ -12,13 +13,12 @@ pub struct Operator {
 
 impl Operator {
     pub(super) fn start(args: &[&str], log: PathBuf) -> Self {
-        let binary = std::env::var_os("QUORATE_OPERATOR")
-            .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_quorate")), PathBuf::from);
+        static BINARY: LazyLock<PathBuf> = LazyLock::new(binary);
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         // The kernel ends it should the test process die.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
-            .arg(binary)
+            .arg(&*BINARY)
             .args(["--listen", "127.0.0.1:0"])
             .args(args)
             .env_remove("QUORATE_WATCH_NAMESPACES")
@@ -54,18 +54,19 @@ impl Operator {
         }
     }
 
-    /// Whether it ended by itself.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
 
-    pub fn log_file(&self) -> &Path {
-        &self.log
-    }
+/// The operator that is tested. Clones that share cargo's target folder overwrite each other's.
+fn binary() -> PathBuf {
+    let binary = std::env::var_os("QUORATE_OPERATOR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_quorate")), PathBuf::from);
+    let help = Command::new(&binary).arg("--help").output().unwrap();
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    assert!(help.contains("--watch-namespaces"), "{} is no operator: {help}", binary.display());
+    binary
 }
 
 impl Drop for Operator {

@@ -1,0 +1,132 @@
+//! Every change that needs a restart rolls through the same engine, and what needs none touches no member.
+
+use crate::support::cluster::{condition, spec};
+use crate::support::sampler::{Sampler, assert_nothing_lost};
+use crate::support::{ROLLED_WITHIN, SAID_WITHIN, run, until};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt as _;
+use kube::api::DeleteParams;
+use quorate::api::ConditionType;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Whether a Pod has what was asked for.
+type Sees = fn(&Pod) -> bool;
+
+#[test]
+fn a_restart_by_hand_rolls_all_members_one_at_a_time() {
+    run("restarted-at", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.6.16", 3)).await;
+        let uids = cluster.pod_uids().await;
+        let sampler = Sampler::start(&cluster).await;
+        let writers = sampler.writers();
+        cluster.rolled(json!({ "rollout": { "restartedAt": "2030-01-02T03:04:05Z" } })).await;
+        assert_nothing_lost(writers).await;
+        let seen = sampler.stop();
+        seen.assert_one_away_at_a_time();
+        assert_eq!((seen.made.len(), seen.made.last()), (3, seen.first_leader.as_ref()), "{:?}", seen.made);
+        assert!(!seen.steps.contains(&"ProbeImage".to_owned()), "the image is known: {:?}", seen.steps);
+        assert!(cluster.pod_uids().await.iter().all(|(name, uid)| uids[name] != *uid));
+        assert_eq!(cluster.identity().await, before);
+    });
+}
+
+#[test]
+fn settings_of_etcd_and_of_pods_roll_and_are_in_force() {
+    run("settings", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.5.10", 1)).await;
+        let changes: [(Value, Sees); 6] = [
+            (json!({ "etcd": { "extraArgs": { "max-txn-ops": "256" } } }), |pod| {
+                has_arg(pod, "--max-txn-ops=256")
+            }),
+            (json!({ "etcd": { "snapshotCount": 5000 } }), |pod| has_arg(pod, "--snapshot-count=5000")),
+            (json!({ "etcd": { "quotaBackendBytes": "128Mi" } }), |pod| {
+                has_arg(pod, "--quota-backend-bytes=134217728")
+            }),
+            (json!({ "pod": { "labels": { "team": "storage" } } }), |pod| {
+                pod.labels().get("team").is_some_and(|team| team == "storage")
+            }),
+            (json!({ "pod": { "resources": { "requests": { "cpu": "20m" } } } }), |pod| {
+                let container = &pod.spec.as_ref().unwrap().containers[0];
+                container.resources.as_ref().unwrap().requests.as_ref().unwrap()["cpu"].0 == "20m"
+            }),
+            (json!({ "pod": { "env": [{ "name": "GOGC", "value": "90" }] } }), |pod| {
+                pod.spec.as_ref().unwrap().containers[0].env.iter().flatten().any(|env| env.name == "GOGC")
+            }),
+        ];
+        for (change, in_force) in changes {
+            let uids = cluster.pod_uids().await;
+            cluster.rolled(change.clone()).await;
+            assert_ne!(cluster.pod_uids().await, uids, "{change} needs a restart");
+            assert!(cluster.pods().await.values().all(in_force), "{change} is not in force");
+        }
+        assert_eq!(cluster.identity().await, before);
+    });
+}
+
+#[test]
+fn what_needs_no_restart_touches_no_member() {
+    run("no-restart", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        cluster.formed(spec("3.5.10", 1)).await;
+        let runs = cluster.runs().await;
+        cluster
+            .rolled(
+                json!({ "services": { "client": { "type": "NodePort", "labels": { "team": "storage" } } } }),
+            )
+            .await;
+        let service = until("the Service is as asked", SAID_WITHIN, async || {
+            let service = cluster.api::<Service>().get("etcd-client").await.unwrap();
+            (service.spec.as_ref().unwrap().type_.as_deref() == Some("NodePort")).then_some(service)
+        })
+        .await;
+        assert_eq!(service.labels().get("team").map(String::as_str), Some("storage"));
+        cluster.rolled(json!({ "rollout": { "memberDeadline": "40s" } })).await;
+        assert_eq!(cluster.runs().await, runs);
+        // What somebody takes away is made again.
+        cluster.api::<Service>().delete("etcd-client", &DeleteParams::default()).await.unwrap();
+        until("the Service is back", SAID_WITHIN, async || {
+            cluster.api::<Service>().get_opt("etcd-client").await.unwrap()
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_paused_cluster_is_not_touched_and_goes_on_when_it_is_not_paused_any_more() {
+    run("paused", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.5.9", 1)).await;
+        cluster.edit(json!({ "paused": true })).await;
+        cluster
+            .until("Paused", SAID_WITHIN, |cluster| {
+                condition(cluster, ConditionType::Paused).is_some_and(|paused| paused.status == "True")
+            })
+            .await;
+        cluster.edit(json!({ "version": "3.5.10" })).await;
+        let generation = cluster.get().await.metadata.generation;
+        cluster
+            .until("the edit is seen", SAID_WITHIN, |cluster| {
+                cluster.status.as_ref().and_then(|status| status.observed_generation) == generation
+            })
+            .await;
+        cluster.api::<Pod>().delete("etcd-0", &DeleteParams::default()).await.unwrap();
+        until("the Pod is gone", SAID_WITHIN, async || cluster.pods().await.is_empty().then_some(())).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(cluster.pods().await.is_empty(), "paused means that nothing is touched");
+        cluster.edit(json!({ "paused": null })).await;
+        cluster.ready(ROLLED_WITHIN).await;
+        cluster.assert_version("3.5.10").await;
+        assert_eq!(cluster.identity().await, before);
+    });
+}
+
+fn has_arg(pod: &Pod, arg: &str) -> bool {
+    pod.spec.as_ref().unwrap().containers[0].args.iter().flatten().any(|given| given == arg)
+}
