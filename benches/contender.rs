@@ -105,10 +105,11 @@ impl Contender {
         Live::watch(self.api(), "")
     }
 
-    /// Whether this side says of itself that all is done. A StatefulSet is done when its Pods are.
-    pub fn says_done(&self, clusters: &[EtcdCluster], version: &str) -> anyhow::Result<bool> {
+    /// Whether all is done: of a StatefulSet when its Pods are ready, of Quorate when it says `Ready`, which comes
+    /// after its last gate.
+    pub fn is_done(&self, pods_ready: bool, clusters: &[EtcdCluster], version: &str) -> anyhow::Result<bool> {
         match (self.side, clusters) {
-            (Side::StatefulSet, _) => Ok(true),
+            (Side::StatefulSet, _) => Ok(pods_ready),
             (Side::Quorate, [cluster]) => is_converged(cluster, version),
             (Side::Quorate, _) => Ok(false),
         }

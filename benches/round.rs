@@ -12,8 +12,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
 
-/// How long is written before the change, and after it.
-const QUIET: Duration = Duration::from_secs(3);
+/// How long the clients get to connect.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How long is written before the change: as long as a roll takes, so that the pauses of the two can be compared.
+const BEFORE: Duration = Duration::from_secs(15);
+/// How long is written after the roll.
+const AFTER: Duration = Duration::from_secs(3);
 /// After which a round is given up.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -28,6 +32,9 @@ pub struct Round {
     pub pods_roll: Duration,
     /// From the edit to the same end as `roll`.
     pub edit_to_done: Duration,
+    /// The longest time without an acknowledged write before the edit, while nobody was touched: what this
+    /// machine's disk and other work do by themselves.
+    pub noise: Duration,
     /// How often another member came to lead.
     pub leader_changes: u32,
     pub receipt: Receipt,
@@ -37,12 +44,13 @@ pub struct Round {
 impl Round {
     pub fn line(&self) -> String {
         format!(
-            "create {:5.1} s   roll {:5.1} s (edit to done {:.1} s, Pods {:.1} s)   longest pause {:5} ms   {} writes, {} failed, {} lost, {} missed   {} leader changes",
+            "create {:5.1} s   roll {:5.1} s (edit to done {:.1} s, Pods {:.1} s)   longest pause {:5} ms (before: {} ms)   {} writes, {} failed, {} lost, {} missed   {} leader changes",
             self.create.as_secs_f64(),
             self.roll.as_secs_f64(),
             self.edit_to_done.as_secs_f64(),
             self.pods_roll.as_secs_f64(),
             self.receipt.tally.longest_gap.as_millis(),
+            self.noise.as_millis(),
             self.receipt.tally.acked,
             self.receipt.tally.failed,
             self.receipt.lost.len(),
@@ -70,16 +78,18 @@ pub async fn measure(side: &Contender, from: &str, to: &str, writers: usize) -> 
 
     let begun = Instant::now();
     side.create(from).await?;
-    follow(side, &mut pods, &mut clusters, from, |_| {}).await.context("not created")?;
-    let create = begun.elapsed();
+    let created = follow(side, &mut pods, &mut clusters, from, |_| {}).await.context("not created")?;
 
     endpoints.send_replace(endpoints_of(&pods.now()));
     let prefix = format!("bench/{}/", jiff::Timestamp::now().as_millisecond());
     let watching = Watching::start(known.clone()).await?;
     let load = Writers::start(Options { prefix, writers, ..Options::default() }, known.clone());
     let leaders = Leaders::start(known);
-    sleep(QUIET).await;
-    if load.tally().acked == 0 {
+    sleep(SETTLE).await;
+    load.forget_gap();
+    sleep(BEFORE).await;
+    let before = load.tally();
+    if before.acked == 0 {
         bail!("no write was acknowledged; can this machine reach {:?}?", endpoints_of(&pods.now()));
     }
     load.forget_gap();
@@ -87,14 +97,13 @@ pub async fn measure(side: &Contender, from: &str, to: &str, writers: usize) -> 
     let mut rolled = Rolled::default();
     let edited = Instant::now();
     side.change_version(to).await?;
-    follow(side, &mut pods, &mut clusters, to, |pods| {
+    let done = follow(side, &mut pods, &mut clusters, to, |pods| {
         endpoints.send_replace(endpoints_of(pods));
         rolled.see(pods, to);
     })
     .await
     .context("not rolled")?;
-    let done = Instant::now();
-    sleep(QUIET).await;
+    sleep(AFTER).await;
 
     let leader_changes = leaders.finish();
     let receipt =
@@ -103,30 +112,36 @@ pub async fn measure(side: &Contender, from: &str, to: &str, writers: usize) -> 
     let first = rolled.first_stopped.context("no member was seen being stopped")?;
     let last = rolled.last_ready.context("the members were not seen ready")?;
     Ok(Round {
-        create,
+        create: created.duration_since(begun),
         roll: done.duration_since(first),
         pods_roll: last.duration_since(first),
         edit_to_done: done.duration_since(edited),
+        noise: before.longest_gap,
         leader_changes,
         receipt,
         watched,
     })
 }
 
-/// Looks at each change until all three Pods are ready on this version and the side says that it is done.
+/// Looks at each change until all three Pods are ready on this version and the side is done; says when it was done.
 async fn follow(
     side: &Contender,
     pods: &mut Live<Pod>,
     clusters: &mut Live<EtcdCluster>,
     version: &str,
     mut see: impl FnMut(&[Pod]),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Instant> {
     let until = tokio::time::Instant::now() + PATIENCE;
+    let mut done = None;
     loop {
         let now = pods.now();
         see(&now);
-        if all_ready(&now, version) && side.says_done(&clusters.now(), version)? {
-            return Ok(());
+        let ready = all_ready(&now, version);
+        if done.is_none() && side.is_done(ready, &clusters.now(), version)? {
+            done = Some(Instant::now());
+        }
+        if let Some(done) = done.filter(|_| ready) {
+            return Ok(done);
         }
         let change = async {
             tokio::select! {
@@ -135,11 +150,8 @@ async fn follow(
             }
         };
         if timeout_at(until, change).await.is_err() {
-            bail!(
-                "after {} s the Pods are: {:?}",
-                PATIENCE.as_secs(),
-                now.iter().map(state).collect::<Vec<_>>()
-            );
+            let pods: Vec<String> = now.iter().map(state).collect();
+            bail!("after {} s the Pods are: {pods:?}", PATIENCE.as_secs());
         }
     }
 }

@@ -28,6 +28,7 @@ impl Table<'_> {
             self.time("longest time without an acknowledged write, upgrade", Some(0.15), |r| {
                 r.receipt.tally.longest_gap
             }),
+            self.time("– while nobody is touched, in 15 s: noise", None, |r| r.noise),
             self.time("roll, first member stopped to last gate passed", Some(1.3), |r| r.roll),
             self.time("– to last Pod ready on the new version", None, |r| r.pods_roll),
             self.time("– edit to done", None, |r| r.edit_to_done),
