@@ -69,7 +69,7 @@ e2e: deps ## The lab, the operator in it, and the end-to-end tests. TESTS=name r
 	rm -f $(STAGES); trap '$(STAGE) --summary' EXIT
 	$(STAGE) lab $(LAB) up --nodes $(NODES)
 	eval "$$($(LAB) env)"
-	$(STAGE) install $(MAKE) install
+	$(STAGE) build $(MAKE) build
 	$(call HAVE,e2e,$(STAGE) etcd-images hack/etcd-versions --images)
 	$(call HAVE,e2e,$(STAGE) e2e cargo test --locked --test e2e -- --test-threads=1 $(TESTS))
 
@@ -80,7 +80,7 @@ soak: deps ## What takes longer than a change may wait for. The dated result bel
 	$(call HAVE,etcd,$(STAGE) etcd cargo test --locked --test etcd -- --include-ignored)
 	$(call HAVE,e2e,$(STAGE) lab $(LAB) up --nodes $(NODES))
 	eval "$$($(LAB) env)"
-	$(call HAVE,e2e,$(STAGE) install $(MAKE) install)
+	$(call HAVE,e2e,$(STAGE) build $(MAKE) build)
 	$(call HAVE,e2e,$(STAGE) etcd-images hack/etcd-versions --images)
 	$(call HAVE,e2e,$(STAGE) e2e cargo test --locked --test e2e -- --test-threads=1 --include-ignored)
 

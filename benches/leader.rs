@@ -41,11 +41,12 @@ async fn keep_asking(endpoints: watch::Receiver<Vec<String>>, changes: Arc<Atomi
         let known = endpoints.borrow().clone();
         clients.retain(|endpoint, _| known.contains(endpoint));
         for endpoint in known {
-            if !clients.contains_key(&endpoint) {
-                let options = ConnectOptions::new().with_connect_timeout(ANSWER);
-                if let Ok(client) = Client::connect([&endpoint], Some(options)).await {
-                    clients.insert(endpoint, client);
-                }
+            if clients.contains_key(&endpoint) {
+                continue;
+            }
+            let options = ConnectOptions::new().with_connect_timeout(ANSWER);
+            if let Ok(client) = Client::connect([&endpoint], Some(options)).await {
+                clients.insert(endpoint, client);
             }
         }
         let asked = clients.values().map(|client| {

@@ -78,23 +78,28 @@ impl Table<'_> {
             mib(memory.anonymous),
             mib(memory.peak)
         );
-        self.own("operator memory, one cluster", "≤ 20 MiB", text, memory.resident <= 20 << 20)
+        Self::own_row("operator memory, one cluster", "≤ 20 MiB", text, memory.resident <= 20 << 20)
     }
 
     fn writes(&self) -> Row {
         let (writes, leases) = (self.idle.writes.len(), self.idle.leases);
         let text = format!("{writes} (leases: {leases})");
-        self.own("API server writes in 60 s when nothing changes", "0, the Lease apart", text, writes == 0)
+        Self::own_row(
+            "API server writes in 60 s when nothing changes",
+            "0, the Lease apart",
+            text,
+            writes == 0,
+        )
     }
 
     fn image(&self) -> Row {
         let Size { uncompressed, compressed } = *self.image;
         let text = format!("{} ({} compressed)", mb(uncompressed), mb(compressed));
-        self.own("operator image", "≤ 25 MB", text, uncompressed <= 25_000_000)
+        Self::own_row("operator image", "≤ 25 MB", text, uncompressed <= 25_000_000)
     }
 
     /// What only an operator has.
-    fn own(&self, what: &str, budget: &str, text: String, kept: bool) -> Row {
+    fn own_row(what: &str, budget: &str, text: String, kept: bool) -> Row {
         [what.into(), budget.into(), "–".into(), text, "–".into(), yes(kept).into()]
     }
 

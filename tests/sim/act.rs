@@ -139,7 +139,7 @@ fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
             let meant = world.data(to).is_some_and(|data| data.member_id == to_id.0);
             meant && world.move_leader(from, from_id.0, cluster_id.0, to)
         }
-        Step::Stop(stop) => evict(world, seen, stop),
+        Step::Stop(proven) => evict(world, seen, proven),
         _ => unreachable!("steps of many writes are carried out above"),
     };
     if done { Outcome::Done } else { Outcome::Refused }

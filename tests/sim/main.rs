@@ -2,6 +2,7 @@
 //! point. One seed, one world: `SIM_SEED=n cargo test --test sim a_seed -- --nocapture` replays it with
 //! a trace; `SIM_SEEDS=n` sets how many are run, `SIM_FIRST=n` with which they begin.
 
+#![allow(clippy::disallowed_methods, reason = "how long the seeds took is printed")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test binary: a panic is a verdict")]
 
 mod act;

@@ -105,6 +105,7 @@ impl World {
         format!("{kind}-{}", self.serial())
     }
 
+    #[allow(clippy::unused_self, reason = "the world's clock")]
     pub fn timestamp(&self, at: u64) -> Timestamp {
         Timestamp::from_millisecond(1_790_000_000_000 + i64::try_from(at).unwrap()).unwrap()
     }
