@@ -27,6 +27,7 @@ mod view;
 pub use gates::Stop;
 pub use step::{Claim, Guarded, NewPod, Next, Plan, Record, Step, Wait};
 
+use super::notice::Notice;
 use super::observation::Observation;
 use view::View;
 
@@ -59,21 +60,28 @@ const CONCERNS: &[Concern] = &[
 pub fn plan(world: &Observation) -> Plan {
     let view = View::new(world);
     let next = CONCERNS.iter().find_map(|concern| concern(&view)).unwrap_or(Next::Settled);
-    let mut refusals = request::refusals(&view);
-    refusals.extend(loss::single_members(&view));
-    Plan {
-        next,
-        hops: roll::hops(&view),
-        steps: roll::outline(&view),
-        converged: converged(&view),
-        refusals: ownership::refusals(&view)
-            .into_iter()
-            .chain(adopt::refusals(&view))
-            .chain(bootstrap::refusals(&view))
-            .chain(loss::refusals(&view))
-            .chain(refusals)
-            .collect(),
+    let mut plan = Plan { next, hops: Vec::new(), steps: Vec::new(), converged: false, refusals: Vec::new() };
+    // Of a cluster that goes nothing is wanted any more.
+    if !world.cluster.deleting {
+        plan.hops = roll::hops(&view);
+        plan.steps = roll::outline(&view);
+        plan.converged = converged(&view);
+        plan.refusals = refusals(&view);
     }
+    plan
+}
+
+/// What the spec asks for and does not get, the gravest first.
+fn refusals(view: &View<'_>) -> Vec<Notice> {
+    let all = [
+        ownership::refusals(view),
+        adopt::refusals(view).into_iter().collect(),
+        bootstrap::refusals(view),
+        loss::refusals(view),
+        loss::single_members(view),
+        request::refusals(view),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// What must have nothing to say for a cluster to be what its spec says; notes and tidying may be due.
