@@ -8,7 +8,7 @@
 # report; claim a step by compare-and-swap before a member is disturbed
 - apiGroups: [quorate.dev]
   resources: [etcdclusters/status]
-  verbs: [get, update, patch]
+  verbs: [update]
 # own the cluster's objects with blockOwnerDeletion where OwnerReferencesPermissionEnforcement is on
 - apiGroups: [quorate.dev]
   resources: [etcdclusters/finalizers]
@@ -40,18 +40,18 @@
 # remember what each member was rendered from, so that it can be put back
 - apiGroups: [apps]
   resources: [controllerrevisions]
-  verbs: [get, list, watch, create, delete]
-# say what was done, and repeat it as a series
+  verbs: [list, create, delete]
+# say what was done and what is refused
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
 
 {{- define "quorate.rules.clusterWide" -}}
 # say so when no StorageClass is the default, instead of leaving volumes pending
 - apiGroups: [storage.k8s.io]
   resources: [storageclasses]
-  verbs: [get, list]
+  verbs: [list]
 {{- end }}
 
 {{- define "quorate.rules.lease" -}}
