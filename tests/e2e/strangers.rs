@@ -101,6 +101,26 @@ fn a_pod_that_the_quota_refuses_is_a_wait_in_the_apis_own_words() {
 }
 
 #[test]
+fn a_pod_that_pod_security_refuses_is_a_wait_in_the_apis_own_words() {
+    run("pod-security", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let mut wanted = spec("3.5.10", 1);
+        wanted["pod"]["securityContext"] = json!({ "runAsUser": 0, "runAsNonRoot": false });
+        cluster.create(wanted).await;
+        let said = cluster
+            .until("PodRefused", SAID_WITHIN, |cluster| {
+                condition(cluster, ConditionType::Ready).is_some_and(|ready| ready.reason == "PodRefused")
+            })
+            .await;
+        let ready = condition(&said, ConditionType::Ready).unwrap();
+        assert!(ready.message.contains("violates PodSecurity"), "{}", ready.message);
+        cluster.edit(json!({ "pod": { "securityContext": null } })).await;
+        cluster.ready(FORMED_WITHIN).await;
+    });
+}
+
+#[test]
 fn a_pod_that_no_node_can_take_is_a_wait_in_the_schedulers_words() {
     run("unschedulable", async |space| {
         let _operator = space.operator();
