@@ -16,7 +16,7 @@ fn an_image_that_does_not_exist_touches_no_member_and_setting_it_back_is_ready()
         let runs = cluster.runs().await;
         let sampler = Sampler::start(&cluster).await;
         cluster.edit(json!({ "version": "3.5.99", "rollout": { "memberDeadline": "5s" } })).await;
-        let message = cluster.stalled("ImageProbing", Duration::from_mins(1)).await;
+        let message = cluster.stalled("ImageUnavailable", Duration::from_mins(1)).await;
         for word in ["v3.5.99", "spec.version", "no member was touched"] {
             assert!(message.contains(word), "no {word:?} in {message}");
         }
