@@ -65,7 +65,8 @@ fn nothing_is_written_while_nothing_changes() {
         let _operator = space.operator();
         let cluster = space.cluster("etcd");
         cluster.formed(spec("3.6.16", 3)).await;
-        let settled = quiet(space, Duration::from_secs(5)).await;
+        // etcd decides its cluster version and then its storage version some seconds after a cluster formed.
+        let settled = quiet(space, Duration::from_secs(15)).await;
         println!("idle: {} writes in the first seconds after Ready", settled.len());
         let writes = quiet(space, Duration::from_secs(30)).await;
         assert!(writes.is_empty(), "{writes:?}");
