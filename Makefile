@@ -23,6 +23,8 @@ NAMESPACE ?= quorate-system
 NODES ?= 3
 # Of the simulator: `make check` takes thousands, `make soak` many more.
 SEEDS ?=
+# Of `make bench`: how often each side is measured.
+ROUNDS ?= 3
 # Which tests of tests/e2e and tests/etcd run; all when empty.
 TESTS ?=
 
@@ -84,12 +86,18 @@ soak: deps ## What takes longer than a change may wait for. The dated result bel
 	$(call HAVE,e2e,$(STAGE) etcd-images hack/etcd-versions --images)
 	$(call HAVE,e2e,$(STAGE) e2e cargo test --locked --test e2e -- --test-threads=1 --include-ignored)
 
-bench: deps ## The figures of docs/benchmarks.md: Quorate beside a plain StatefulSet, on the lab.
+# Installed without replicas: the operator that is measured is a process of this machine, and there may be no second one.
+bench: deps image ## The figures of docs/benchmarks.md: Quorate beside a plain StatefulSet, on the lab. ROUNDS=n
 	$(LAB) up --nodes $(NODES)
 	eval "$$($(LAB) env)"
-	$(MAKE) install
-	hack/etcd-versions --images
-	cargo bench --locked
+	hack/install --set replicaCount=0
+	kubectl wait --for=delete pod -l app.kubernetes.io/name=quorate -A --timeout=1m
+	$(LAB) image etcd 3.5.9
+	$(LAB) image etcd 3.5.10
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bin bench --target $(TARGET)
+	$(dir $(BINARY))bench --rounds $(ROUNDS) --operator $(BINARY) --operator-log $(CACHE)/bench-operator.log --image $(IMAGE_TAR) \
+	  --audit-log $$(dirname $$KUBECONFIG)/nodes/node-1/log/kubernetes/audit.log --docs docs/benchmarks.md
+	echo "The lab stays up, its operator without replicas: make install starts it again."
 
 ##@ Build
 

@@ -3,6 +3,7 @@
 use etcd_client::{Client, ConnectOptions};
 use futures::future::join_all;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -41,12 +42,11 @@ async fn keep_asking(endpoints: watch::Receiver<Vec<String>>, changes: Arc<Atomi
         let known = endpoints.borrow().clone();
         clients.retain(|endpoint, _| known.contains(endpoint));
         for endpoint in known {
-            if clients.contains_key(&endpoint) {
-                continue;
-            }
-            let options = ConnectOptions::new().with_connect_timeout(ANSWER);
-            if let Ok(client) = Client::connect([&endpoint], Some(options)).await {
-                clients.insert(endpoint, client);
+            if let Entry::Vacant(unknown) = clients.entry(endpoint) {
+                let options = ConnectOptions::new().with_connect_timeout(ANSWER);
+                if let Ok(client) = Client::connect([unknown.key()], Some(options)).await {
+                    unknown.insert(client);
+                }
             }
         }
         let asked = clients.values().map(|client| {

@@ -11,7 +11,7 @@ pub struct Machine {
     day: String,
     cores: usize,
     memory_gib: u64,
-    /// Of the last minute, when the run began: what else the machine did.
+    /// When the run began.
     load: String,
     nodes: usize,
     kubernetes: String,
@@ -21,15 +21,20 @@ pub async fn describe(client: &Client) -> anyhow::Result<Machine> {
     let memory = read_to_string("/proc/meminfo")?;
     let kib = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
     let kib: u64 = kib.and_then(|kib| kib.parse().ok()).context("no MemTotal in /proc/meminfo")?;
-    let load = read_to_string("/proc/loadavg")?;
     Ok(Machine {
         day: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
         cores: std::thread::available_parallelism()?.get(),
         memory_gib: (kib + (1 << 19)) >> 20,
-        load: load.split_whitespace().next().unwrap_or_default().to_owned(),
+        load: load()?,
         nodes: Api::<Node>::all(client.clone()).list_metadata(&ListParams::default()).await?.items.len(),
         kubernetes: client.apiserver_version().await?.git_version,
     })
+}
+
+/// Of the last minute, over all that runs here: the lab's own included.
+pub fn load() -> anyhow::Result<String> {
+    let load = read_to_string("/proc/loadavg")?;
+    Ok(load.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 impl fmt::Display for Machine {

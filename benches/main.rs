@@ -12,6 +12,7 @@
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests and tools are I/O")]
 #![allow(missing_docs, clippy::print_stdout, reason = "a program for the terminal")]
+#![allow(clippy::doc_markdown, reason = "its help is read on a terminal")]
 
 mod contender;
 mod image;

@@ -1,7 +1,7 @@
 //! The table of budgets: as text, and as the content of docs/benchmarks.md.
 
 use crate::image::Size;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::round::Round;
 use crate::{Args, Idle};
 use anyhow::Context as _;
@@ -78,29 +78,19 @@ impl Table<'_> {
             mib(memory.anonymous),
             mib(memory.peak)
         );
-        Self::own_row("operator memory, one cluster", "≤ 20 MiB", text, memory.resident <= 20 << 20)
+        own("operator memory, one cluster", "≤ 20 MiB", text, memory.resident <= 20 << 20)
     }
 
     fn writes(&self) -> Row {
         let (writes, leases) = (self.idle.writes.len(), self.idle.leases);
         let text = format!("{writes} (leases: {leases})");
-        Self::own_row(
-            "API server writes in 60 s when nothing changes",
-            "0, the Lease apart",
-            text,
-            writes == 0,
-        )
+        own("API server writes in 60 s when nothing changes", "0, the Lease apart", text, writes == 0)
     }
 
     fn image(&self) -> Row {
         let Size { uncompressed, compressed } = *self.image;
         let text = format!("{} ({} compressed)", mb(uncompressed), mb(compressed));
-        Self::own_row("operator image", "≤ 25 MB", text, uncompressed <= 25_000_000)
-    }
-
-    /// What only an operator has.
-    fn own_row(what: &str, budget: &str, text: String, kept: bool) -> Row {
-        [what.into(), budget.into(), "–".into(), text, "–".into(), yes(kept).into()]
+        own("operator image", "≤ 25 MB", text, uncompressed <= 25_000_000)
     }
 
     /// For the terminal.
@@ -125,6 +115,11 @@ impl Table<'_> {
     }
 }
 
+/// What only an operator has.
+fn own(what: &str, budget: &str, text: String, kept: bool) -> Row {
+    [what.into(), budget.into(), "–".into(), text, "–".into(), yes(kept).into()]
+}
+
 /// Puts the table between the document's markers.
 pub fn renew(docs: &Path, machine: &Machine, args: &Args, table: &Table<'_>) -> anyhow::Result<()> {
     let old = std::fs::read_to_string(docs).with_context(|| format!("cannot read {}", docs.display()))?;
@@ -132,8 +127,9 @@ pub fn renew(docs: &Path, machine: &Machine, args: &Args, table: &Table<'_>) -> 
     let (before, rest) = old.split_once(BEGIN).with_context(missing)?;
     let (_, after) = rest.split_once(END).with_context(missing)?;
     let (from, to, rounds, writers) = (&args.from, &args.to, args.rounds, args.writers);
+    let load = machine::load()?;
     let measured = format!(
-        "Measured {machine}. etcd {from} → {to}, {writers} clients writing; medians of {rounds} rounds each, all of them in parentheses."
+        "Measured {machine}, {load} when it ended. etcd {from} → {to}, {writers} clients writing; medians of {rounds} rounds each, all of them in parentheses."
     );
     let table = table.markdown();
     std::fs::write(docs, format!("{before}{BEGIN}\n{measured}\n\n{table}{END}{after}"))?;
