@@ -20,7 +20,7 @@ const PARTS: [(Severity, &str, &str); 3] = [
     (
         Severity::Refusal,
         "Refusals",
-        "The operator will not do what the spec asks for, and has touched nothing for it. A person must act: \
+        "The operator will not do what the spec asks for, and touches no further member for it. A person must act: \
          `Stalled` is True at once.",
     ),
     (

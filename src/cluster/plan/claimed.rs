@@ -11,7 +11,6 @@
 use super::gates;
 use super::loss::is_lost;
 use super::records;
-use super::request;
 use super::roll::{is_canary, may_mend, next_to_mend};
 use super::step::{Claim, NewPod, Next, Record, Step};
 use super::view::{View, quorum};
@@ -53,7 +52,7 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     let down = gates::stop_of_a_down_member(view, member, &pod.uid);
     if progress.action != Action::PutBack {
         let wanted = view.target.as_ref().is_some_and(|target| target.name == progress.revision)
-            && request::refusals(view).is_empty();
+            && view.refusals().is_empty();
         if !wanted || (down.is_some() && !may_mend(view)) {
             return withdraw();
         }
@@ -170,7 +169,7 @@ fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &Member
     let target = view
         .target
         .as_ref()
-        .filter(|target| request::refusals(view).is_empty() && Some(&target.name) != failed.as_ref())
+        .filter(|target| view.refusals().is_empty() && Some(&target.name) != failed.as_ref())
         // A hop to a new minor begins with a try of the image and with all members up, not here.
         .filter(|target| target.name == progress.revision || may_mend(view))
         .map(|target| target.name.clone());
@@ -242,7 +241,7 @@ fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Nex
     let cannot_run = runs.zip(floor).is_some_and(|(runs, floor)| runs < floor);
     let another = target.name != pod.revision && (cannot_run || failed != Some(target.name.as_str()));
     let allowed = floor.is_none_or(|floor| target.version.minor >= floor);
-    if !another || !allowed || !request::refusals(view).is_empty() || !gates::is_down(view, member) {
+    if !another || !allowed || !view.refusals().is_empty() || !gates::is_down(view, member) {
         return None;
     }
     if !may_mend(view) {

@@ -79,7 +79,7 @@ fn refusals(view: &View<'_>) -> Vec<Notice> {
         bootstrap::refusals(view),
         loss::refusals(view),
         loss::single_members(view),
-        request::refusals(view),
+        view.refusals().to_vec(),
     ];
     all.into_iter().flatten().collect()
 }

@@ -10,7 +10,7 @@ use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{Hop, HopError, check_hop};
 
 pub(super) fn what_cannot_be_done(view: &View<'_>) -> Option<Next> {
-    (!refusals(view).is_empty()).then_some(Next::Refused)
+    (!view.refusals().is_empty()).then_some(Next::Refused)
 }
 
 pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {

@@ -100,7 +100,7 @@ fn order(view: &View<'_>, mut members: Vec<MemberName>) -> Vec<MemberName> {
 
 /// The next member that is down and that the change may bring up.
 pub(super) fn next_to_mend<'a>(view: &View<'a>) -> Option<(MemberName, &'a PodFacts)> {
-    if !may_mend(view) || !request::refusals(view).is_empty() {
+    if !may_mend(view) || !view.refusals().is_empty() {
         return None;
     }
     let mut down = view.outdated().into_iter().filter_map(|member| Some((view.pod(&member)?, member)));
@@ -131,7 +131,7 @@ pub(super) fn hops(view: &View<'_>) -> Vec<EtcdVersion> {
     let (Some(target), Some(lowest)) = (&view.target, view.running_versions().into_iter().min()) else {
         return Vec::new();
     };
-    if lowest == target.version || view.cluster_id().is_none() || !request::refusals(view).is_empty() {
+    if lowest == target.version || view.cluster_id().is_none() || !view.refusals().is_empty() {
         return Vec::new();
     }
     vec![lowest, target.version]
@@ -142,7 +142,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
     let Some(target) = view.target.as_ref().filter(|_| view.cluster_id().is_some()) else {
         return Vec::new();
     };
-    if !request::refusals(view).is_empty() {
+    if !view.refusals().is_empty() {
         return Vec::new();
     }
     let leader = view.leader();

@@ -1,5 +1,6 @@
 //! What the concerns of the planner ask of an observation. Pure answers, nothing stored twice.
 
+use super::request;
 use super::step::{Next, Wait};
 use crate::api::{Action, BootstrapStatus, Code, ProgressStatus};
 use crate::cluster::names::{MemberName, bootstrap_members};
@@ -9,6 +10,7 @@ use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ pub(super) struct View<'a> {
     pub desired: Result<Desired, Vec<Notice>>,
     /// The revision that the spec asks for.
     pub target: Option<Revision>,
+    /// What the spec asks for and cannot have. Asked by many concerns, so kept.
+    refusals: OnceCell<Vec<Notice>>,
 }
 
 /// A voter that is there in every sense: it answers under its own id in its own cluster, votes, and a
@@ -47,7 +51,12 @@ impl<'a> View<'a> {
             // The stored rendering wins: a newer operator changes no running member.
             world.revisions.get(&rendered.name).cloned().unwrap_or(rendered)
         });
-        Self { world, desired, target }
+        Self { world, desired, target, refusals: OnceCell::new() }
+    }
+
+    /// What the spec asks for and cannot have.
+    pub fn refusals(&self) -> &[Notice] {
+        self.refusals.get_or_init(|| request::refusals(self))
     }
 
     pub fn parse_member(&self, name: &str) -> Option<MemberName> {

@@ -38,7 +38,9 @@ pub struct Seen {
 
 impl Seen {
     pub fn leader_changes(&self) -> usize {
-        self.leaders.len().saturating_sub(1)
+        // By term: a member's Status may name the new leader a moment before the new term.
+        let terms: std::collections::BTreeSet<_> = self.leaders.iter().map(|(term, _)| *term).collect();
+        terms.len().saturating_sub(1)
     }
 
     /// Never two voters away.
