@@ -65,11 +65,17 @@ fn nothing_is_written_while_nothing_changes() {
         let _operator = space.operator();
         let cluster = space.cluster("etcd");
         cluster.formed(spec("3.6.16", 3)).await;
-        // etcd decides its cluster version and then its storage version some seconds after a cluster formed.
-        let settled = quiet(space, Duration::from_secs(15)).await;
-        println!("idle: {} writes in the first seconds after Ready", settled.len());
+        // etcd decides its cluster version and then its storage version some seconds after a cluster formed: news.
+        cluster.decided("3.6.16").await;
+        cluster
+            .until("the storage version is in the status", SAID_WITHIN, |cluster| {
+                cluster.status.as_ref().and_then(|status| status.storage_version.as_deref()) == Some("3.6.0")
+            })
+            .await;
+        let before = cluster.status().await;
         let writes = quiet(space, Duration::from_secs(30)).await;
-        assert!(writes.is_empty(), "{writes:?}");
+        let after = cluster.status().await;
+        assert!(writes.is_empty(), "{writes:?}; the status was {before:#?} and is {after:#?}");
     });
 }
 
