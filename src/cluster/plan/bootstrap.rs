@@ -12,7 +12,7 @@ use crate::cluster::observation::Answer;
 use crate::cluster::revision;
 use crate::cluster::spec::storage_class;
 use crate::etcd::EtcdVersion;
-use crate::etcd::versions::{SUPPORTED, is_supported};
+use crate::etcd::versions::{is_supported, supported};
 use std::collections::BTreeMap;
 
 pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
@@ -91,7 +91,7 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     }
     if !is_supported(desired.version.minor) {
         let newest: Vec<String> =
-            SUPPORTED.iter().map(|line| line.minor.patch(line.newest_patch).to_string()).collect();
+            supported().map(|line| line.minor.patch(line.newest_patch).to_string()).collect();
         refusals.push(Notice::new(
             Code::VersionUnsupported,
             format!("spec.version {} is not of a minor that this release knows", desired.version),

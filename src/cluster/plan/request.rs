@@ -96,7 +96,10 @@ fn refused_hop(view: &View<'_>, error: &HopError) -> Notice {
             error.to_string(),
             format!("set spec.version to {floor} or a later patch of {} first", floor.minor),
         ),
-        HopError::Dangerous { .. } => Notice::new(Code::HopUnsupported, error.to_string(), stay),
+        HopError::Dangerous { .. } | HopError::NoRelease { .. } => {
+            Notice::new(Code::HopUnsupported, error.to_string(), stay)
+        }
+        HopError::ReleaseRefused { .. } => Notice::new(Code::VersionUnsupported, error.to_string(), stay),
     }
 }
 

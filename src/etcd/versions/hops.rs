@@ -4,33 +4,62 @@ use super::is_supported;
 use crate::etcd::{EtcdVersion, Minor};
 
 /// One line of the table of minor hops.
-#[derive(Clone, Copy, Debug)]
-struct MinorHop {
-    from: Minor,
-    to: Minor,
-    /// Every member must run at least this patch before the hop begins.
-    floor: u64,
-    /// Set where this release cannot make the hop safe.
-    unsupported: Option<&'static str>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinorHop {
+    /// The minor that is left.
+    pub from: Minor,
+    /// The minor that is gone to.
+    pub to: Minor,
+    /// From which patch on it may be begun.
+    pub start: Start,
+    /// Why the start is what it is.
+    pub why: &'static str,
+    /// What else must be true, or is good to know.
+    pub note: &'static str,
+    /// Set where this release of the operator cannot make the hop safe.
+    pub unsupported: Option<&'static str>,
     /// Where the line comes from.
-    #[allow(dead_code, reason = "the source stands beside the fact; the docs generator reads it later")]
-    source: &'static str,
+    pub source: &'static str,
 }
 
+/// From which patch on a hop may be begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The floor: every member must run at least this patch before the hop begins.
+    Floor(u64),
+    /// Never.
+    Never,
+}
+
+const THROUGH_THE_API: Option<&str> =
+    Some("a minor downgrade goes through etcd's Downgrade API, which this release does not drive");
+
 /// Upward and downward minor hops. What is not listed is not allowed.
-const MINOR_HOPS: &[MinorHop] = &[
+pub const HOPS: &[MinorHop] = &[
+    MinorHop {
+        from: Minor::new(3, 4),
+        to: Minor::new(3, 5),
+        start: Start::Floor(0),
+        why: "any patch of 3.4 will do",
+        note: "authentication must be disabled: 3.5 writes it to the WAL in another form",
+        unsupported: Some("this release runs no members of 3.4"),
+        source: "https://etcd.io/docs/v3.5/upgrades/upgrade_3_5/",
+    },
     MinorHop {
         from: Minor::new(3, 5),
         to: Minor::new(3, 6),
-        floor: 26,
+        start: Start::Floor(26),
+        why: "members that were removed come back on 3.6, unless each member was started once on 3.5.26 or later",
+        note: "3.5.32 or later is better: its etcdutl finds v2 data in the WAL, which 3.6 does not start on",
         unsupported: None,
-        // Zombie members come back on 3.6 unless each member was started once on 3.5.26 or later.
         source: "https://github.com/etcd-io/etcd/issues/20967",
     },
     MinorHop {
         from: Minor::new(3, 6),
         to: Minor::new(3, 7),
-        floor: 11,
+        start: Start::Floor(11),
+        why: "etcd's upgrade guide asks for 3.6.11 or later",
+        note: "each member must have taken a raft snapshot on 3.6 before: 3.7 cannot read raft entries of 3.5",
         unsupported: Some(
             "3.7 cannot read raft entries that 3.5 wrote, and a quiet cluster may still hold some: \
              every member would panic at its first start on 3.7",
@@ -40,13 +69,35 @@ const MINOR_HOPS: &[MinorHop] = &[
     MinorHop {
         from: Minor::new(3, 7),
         to: Minor::new(3, 6),
-        floor: 2,
-        unsupported: Some(
-            "a minor downgrade goes through etcd's Downgrade API, which this release does not drive",
-        ),
+        start: Start::Floor(2),
+        why: "3.7.0 and 3.7.1 look for the start of the WAL in a v2 snapshot, and the downgrade does not begin",
+        note: "through etcd's Downgrade API; the gates FastLeaseKeepAlive and PriorityRequest must go before",
+        unsupported: THROUGH_THE_API,
         source: "https://github.com/etcd-io/etcd/pull/22171",
     },
+    MinorHop {
+        from: Minor::new(3, 6),
+        to: Minor::new(3, 5),
+        start: Start::Floor(0),
+        why: "any patch of 3.6 will do",
+        note: "through etcd's Downgrade API; flags go back to their names of 3.5",
+        unsupported: THROUGH_THE_API,
+        source: "https://etcd.io/docs/v3.6/downgrades/downgrade_3_6/",
+    },
+    MinorHop {
+        from: Minor::new(3, 5),
+        to: Minor::new(3, 4),
+        start: Start::Never,
+        why: "there is no Downgrade API for it, only a workaround in 3.4, and 3.4 is not maintained any more",
+        note: "a snapshot from before the upgrade can be restored into a new cluster",
+        unsupported: None,
+        source: "https://etcd.io/docs/v3.5/downgrades/downgrade_3_5/",
+    },
 ];
+
+pub(super) fn hop(from: Minor, to: Minor) -> Option<&'static MinorHop> {
+    HOPS.iter().find(|rule| rule.from == from && rule.to == to)
+}
 
 /// A move that the table allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +161,22 @@ pub enum HopError {
         /// Why.
         why: &'static str,
     },
+    /// The target is a release to avoid.
+    #[error("etcd {target} is a release to avoid: {why}")]
+    ReleaseRefused {
+        /// The version asked for.
+        target: EtcdVersion,
+        /// Why.
+        why: String,
+    },
+    /// No release is known that the way to the target could lead through.
+    #[error("no release of {minor} is known that the way to {target} could lead through")]
+    NoRelease {
+        /// The minor on the way.
+        minor: Minor,
+        /// The version asked for.
+        target: EtcdVersion,
+    },
 }
 
 /// Whether a cluster at `cluster_version`, whose members run `members` (at least one), may go to
@@ -124,7 +191,7 @@ pub fn check_hop(
     target: EtcdVersion,
 ) -> Result<Hop, HopError> {
     if !is_supported(target.minor) {
-        let known: Vec<String> = super::SUPPORTED.iter().map(|line| line.minor.to_string()).collect();
+        let known: Vec<String> = super::supported().map(|line| line.minor.to_string()).collect();
         return Err(HopError::Unsupported { target, known: known.join(", ") });
     }
     if target.minor < cluster_version {
@@ -142,16 +209,17 @@ pub fn check_hop(
     if target.minor != cluster_version.next() {
         return Err(HopError::Skip { from: cluster_version, target, next: cluster_version.next() });
     }
-    let Some(rule) = MINOR_HOPS.iter().find(|rule| rule.from == cluster_version && rule.to == target.minor)
-    else {
+    let Some(rule) = hop(cluster_version, target.minor) else {
         return Err(HopError::Skip { from: cluster_version, target, next: cluster_version.next() });
+    };
+    let Start::Floor(floor) = rule.start else {
+        return Err(HopError::Dangerous { from: cluster_version, target, why: rule.why });
     };
     if let Some(why) = rule.unsupported {
         return Err(HopError::Dangerous { from: cluster_version, target, why });
     }
-    let floor = rule.from.patch(rule.floor);
-    let lowest = members.iter().min().copied();
-    match lowest {
+    let floor = rule.from.patch(floor);
+    match members.iter().min().copied() {
         Some(lowest) if lowest < floor => Err(HopError::BelowFloor { lowest, floor, target }),
         _ => Ok(Hop::MinorUp),
     }

@@ -1,0 +1,291 @@
+//! Releases of etcd: the newest known patch of each minor, and releases to avoid with the reason.
+//!
+//! The table below is built in. [`Releases`] is that table plus what the operator was told at its
+//! start, so that a newer patch, or a mirror's own verdict, needs no newer operator.
+
+use super::bugs::{BUGS, Bug};
+use crate::etcd::{EtcdVersion, Minor};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A minor of etcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinorLine {
+    /// The minor.
+    pub minor: Minor,
+    /// Its newest patch when this table was written (2026-10-22). Newer ones are fine.
+    pub newest_patch: u64,
+    /// Whether members of it can be run; otherwise a route may begin on it, and no more.
+    pub is_run: bool,
+    /// Its releases.
+    pub source: &'static str,
+}
+
+/// Every minor that a route may begin on, pass through or end on.
+pub const MINORS: &[MinorLine] = &[
+    MinorLine {
+        minor: Minor::new(3, 4),
+        newest_patch: 45,
+        is_run: false,
+        source: "https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-3.4.md",
+    },
+    MinorLine {
+        minor: Minor::new(3, 5),
+        newest_patch: 35,
+        is_run: true,
+        source: "https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-3.5.md",
+    },
+    MinorLine {
+        minor: Minor::new(3, 6),
+        newest_patch: 16,
+        is_run: true,
+        source: "https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-3.6.md",
+    },
+    MinorLine {
+        minor: Minor::new(3, 7),
+        newest_patch: 3,
+        is_run: true,
+        source: "https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-3.7.md",
+    },
+];
+
+/// Releases that are not gone to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedReleases {
+    /// Their minor.
+    pub minor: Minor,
+    /// The first patch.
+    pub first: u64,
+    /// The last patch.
+    pub last: u64,
+    /// Why.
+    pub why: &'static str,
+    /// Where that is written.
+    pub source: &'static str,
+}
+
+/// Releases that are refused as targets. A cluster that runs one already goes on.
+pub const REFUSED: &[RefusedReleases] = &[
+    RefusedReleases {
+        minor: Minor::new(3, 5),
+        first: 0,
+        last: 2,
+        why: "members that crash under load may come back with other data than the rest",
+        source: "https://github.com/etcd-io/etcd/issues/13766",
+    },
+    RefusedReleases {
+        minor: Minor::new(3, 6),
+        first: 0,
+        last: 4,
+        why: "members that were promoted from learner may not start, and a defragmentation during the \
+              receipt of a snapshot may corrupt data",
+        source: "https://github.com/etcd-io/etcd/pull/20387",
+    },
+];
+
+/// The built-in table, with additions and verdicts of the person who runs the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Releases {
+    known: BTreeSet<EtcdVersion>,
+    refuse: BTreeMap<EtcdVersion, String>,
+    warn: BTreeMap<EtcdVersion, String>,
+}
+
+/// The form of a file of releases.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    known: Vec<String>,
+    refuse: BTreeMap<String, String>,
+    warn: BTreeMap<String, String>,
+}
+
+/// Why a file of releases cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleasesError {
+    /// Not JSON, or not of the form.
+    #[error(
+        "not of the form {{\"known\": [\"3.6.17\"], \"refuse\": {{\"3.6.15\": \"why\"}}, \"warn\": {{\"3.6.16\": \"why\"}}}}"
+    )]
+    Form(#[source] serde_json::Error),
+    /// An entry that is no release.
+    #[error("under {field}")]
+    Version {
+        /// The field it stands in.
+        field: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: crate::etcd::types::VersionError,
+    },
+    /// A release of a minor that the operator does not know: hops and flags of it are unknown too.
+    #[error("{field} names {version}, which is of no minor that this operator knows")]
+    Minor {
+        /// The field it stands in.
+        field: &'static str,
+        /// The release.
+        version: EtcdVersion,
+    },
+    /// A verdict without its reason.
+    #[error("{field} gives no reason for {version}; people will read it")]
+    Reason {
+        /// The field it stands in.
+        field: &'static str,
+        /// The release.
+        version: EtcdVersion,
+    },
+}
+
+impl Releases {
+    /// Reads additions and verdicts from JSON:
+    /// `{"known": ["3.6.17"], "refuse": {"3.6.15": "why"}, "warn": {"3.6.16": "why"}}`, each part optional.
+    ///
+    /// # Errors
+    /// The first entry that cannot be used.
+    pub fn parse(json: &str) -> Result<Self, ReleasesError> {
+        let file: File = serde_json::from_str(json).map_err(ReleasesError::Form)?;
+        Ok(Self {
+            known: file.known.iter().map(|text| release("known", text)).collect::<Result<_, _>>()?,
+            refuse: verdicts("refuse", file.refuse)?,
+            warn: verdicts("warn", file.warn)?,
+        })
+    }
+
+    /// The newest patch of a minor that may be gone to; nothing where none is known.
+    pub fn newest(&self, minor: Minor) -> Option<EtcdVersion> {
+        let line = MINORS.iter().find(|line| line.minor == minor)?;
+        let added = self.known.iter().rev().copied().filter(|version| version.minor == minor);
+        let built_in = (0..=line.newest_patch).rev().map(|patch| minor.patch(patch));
+        // Both run from new to old; the first that is not refused of either may be the newest.
+        let first = |mut of: Box<dyn Iterator<Item = EtcdVersion> + '_>| {
+            of.find(|version| self.refused(*version).is_none())
+        };
+        first(Box::new(added)).max(first(Box::new(built_in)))
+    }
+
+    /// Why a release is refused as a target; nothing where it is not.
+    pub fn refused(&self, version: EtcdVersion) -> Option<&str> {
+        if let Some(why) = self.refuse.get(&version) {
+            return Some(why);
+        }
+        REFUSED
+            .iter()
+            .find(|line| line.minor == version.minor && (line.first..=line.last).contains(&version.patch))
+            .map(|line| line.why)
+    }
+
+    /// What a person should know of a release: verdicts first, then known bugs.
+    pub fn known_faults(&self, version: EtcdVersion) -> Vec<String> {
+        let own = [self.refuse.get(&version).cloned(), self.warn.get(&version).cloned()];
+        let bugs = BUGS.iter().filter_map(|bug| {
+            Some(format!("{} (until {}, {})", bug.what, bug.fix_for(version)?, bug.source))
+        });
+        own.into_iter().flatten().chain(bugs).collect()
+    }
+}
+
+impl Bug {
+    /// The release that cures a version of this bug; nothing where the version does not have it.
+    pub fn fix_for(&self, version: EtcdVersion) -> Option<EtcdVersion> {
+        let fix = self.fixed.iter().copied().find(|fix| fix.minor == version.minor)?;
+        (version < fix && version.patch >= self.since).then_some(fix)
+    }
+}
+
+fn verdicts(
+    field: &'static str,
+    of: BTreeMap<String, String>,
+) -> Result<BTreeMap<EtcdVersion, String>, ReleasesError> {
+    of.into_iter()
+        .map(|(text, why)| {
+            let version = release(field, &text)?;
+            if why.trim().is_empty() {
+                return Err(ReleasesError::Reason { field, version });
+            }
+            Ok((version, why))
+        })
+        .collect()
+}
+
+fn release(field: &'static str, text: &str) -> Result<EtcdVersion, ReleasesError> {
+    let version: EtcdVersion = text.parse().map_err(|source| ReleasesError::Version { field, source })?;
+    if MINORS.iter().any(|line| line.minor == version.minor) {
+        Ok(version)
+    } else {
+        Err(ReleasesError::Minor { field, version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use std::error::Error as _;
+
+    fn v(text: &str) -> EtcdVersion {
+        text.parse().unwrap()
+    }
+
+    #[rstest]
+    #[case("3.5.2", true)]
+    #[case("3.5.3", false)]
+    #[case("3.6.4", true)]
+    #[case("3.6.5", false)]
+    #[case("3.7.0", false)]
+    #[case("3.7.99", false)]
+    fn refuses_targets(#[case] version: &str, #[case] refused: bool) {
+        assert_eq!(Releases::default().refused(v(version)).is_some(), refused);
+    }
+
+    #[rstest]
+    #[case("3.5.10", &["17780", "18799", "GHSA-6vch-q96h-7gc3"])]
+    #[case("3.5.5", &["14571"])]
+    #[case("3.6.13", &["GHSA-xg4h-6gfc-h4m8"])]
+    #[case("3.7.1", &["22171"])]
+    fn knows_faults(#[case] version: &str, #[case] named: &[&str]) {
+        let faults = Releases::default().known_faults(v(version)).join("\n");
+        for name in named {
+            assert!(faults.contains(name), "{name}: {faults}");
+        }
+    }
+
+    #[rstest]
+    #[case("3.5.35")]
+    #[case("3.6.16")]
+    #[case("3.7.3")]
+    #[case("3.7.9")]
+    fn knows_none_of_the_newest(#[case] version: &str) {
+        assert_eq!(Releases::default().known_faults(v(version)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_bug_that_came_later_is_none_of_the_older() {
+        assert!(!Releases::default().known_faults(v("3.5.4")).join("\n").contains("14571"));
+    }
+
+    #[test]
+    fn newest_follows_additions_and_verdicts() {
+        let newest = |json: &str, minor: &str| {
+            Releases::parse(json).unwrap().newest(v(minor).minor).map(|version| version.to_string())
+        };
+        assert_eq!(newest("{}", "3.6.0").as_deref(), Some("3.6.16"));
+        assert_eq!(newest(r#"{"known": ["3.6.17"]}"#, "3.6.0").as_deref(), Some("3.6.17"));
+        assert_eq!(newest(r#"{"known": ["3.6.2"]}"#, "3.6.0").as_deref(), Some("3.6.16"));
+        assert_eq!(newest(r#"{"refuse": {"3.6.16": "bad"}}"#, "3.6.0").as_deref(), Some("3.6.15"));
+        let both = r#"{"known": ["3.6.17", "3.6.18"], "refuse": {"3.6.18": "bad"}}"#;
+        assert_eq!(newest(both, "3.6.0").as_deref(), Some("3.6.17"));
+        assert_eq!(newest("{}", "3.9.0"), None);
+    }
+
+    #[rstest]
+    #[case("3.6.17", "not of the form")]
+    #[case(r#"{"knwon": []}"#, "unknown field `knwon`")]
+    #[case(r#"{"known": ["3.6"]}"#, "under known: \"3.6\" is no version")]
+    #[case(r#"{"warn": {"3.9.1": "x"}}"#, "warn names 3.9.1")]
+    #[case(r#"{"refuse": {"3.6.16": " "}}"#, "no reason for 3.6.16")]
+    fn says_what_is_wrong_with_a_file(#[case] json: &str, #[case] says: &str) {
+        let error = Releases::parse(json).unwrap_err();
+        let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        let text = format!("{error}{cause}");
+        assert!(text.contains(says), "{text}");
+    }
+}
