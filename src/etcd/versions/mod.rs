@@ -5,15 +5,25 @@
 
 mod bugs;
 mod flags;
+mod gates;
 mod hops;
+mod known_flags;
+mod kubernetes;
 mod releases;
 mod route;
+mod translate;
 
 pub use bugs::{BUGS, Bug};
 pub use flags::{OWNED_FLAGS, is_owned_flag};
+pub use gates::{FEATURE_GATES, GATES, GRADUATED, Gate};
 pub use hops::{HOPS, Hop, HopError, MinorHop, Start, check_hop};
+pub use known_flags::{FlagGroup, KNOWN_FLAGS, is_known};
+pub use kubernetes::{
+    CONSISTENT_READS, CONSISTENT_READS_SOURCE, KUBERNETES, KubernetesLine, advice, serves_consistent_reads,
+};
 pub use releases::{MINORS, MinorLine, REFUSED, RefusedReleases, Releases, ReleasesError};
 pub use route::{may_go, route};
+pub use translate::{FlagError, translate};
 
 use super::Minor;
 
