@@ -29,7 +29,7 @@ fn answer(version: &str, flags: &[String]) -> String {
 fn every_flag_of_the_help_is_in_the_list(#[case] version: &str) {
     let text = help(version);
     let names = text.lines().filter_map(|line| {
-        let name = line.trim_start().strip_prefix("--")?.split([' ', '=']).next()?;
+        let name = line.trim_start().strip_prefix("--")?.split([' ', '=', ')']).next()?;
         line.starts_with(' ').then_some(name)
     });
     let mut seen = 0;

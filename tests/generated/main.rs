@@ -17,6 +17,7 @@ mod samples;
 mod schema;
 #[path = "../support/specs.rs"]
 mod specs;
+mod versions;
 
 use std::path::Path;
 
@@ -38,6 +39,11 @@ fn the_chart_s_rules_are_what_the_code_lists() {
 #[test]
 fn the_page_of_codes_is_what_the_code_lists() {
     check("docs/codes.md", &codes::page());
+}
+
+#[test]
+fn the_page_of_versions_is_what_the_table_says() {
+    check("docs/versions.md", &versions::page());
 }
 
 /// Compares a file of the repository with what it should be, or writes it where `UPDATE` is set.
