@@ -28,7 +28,8 @@ pub fn service(namespace: &str, spec: &EtcdClusterSpec) -> Service {
 /// Three Pods, started all at once, replaced one after the other.
 pub fn statefulset(namespace: &str, spec: &EtcdClusterSpec) -> anyhow::Result<StatefulSet> {
     let desired = desired(spec)?;
-    let mut template = template(namespace, NAME, spec, &desired, desired.version, &image(spec)?);
+    let flags = quorate::cluster::spec::flags(spec, desired.version)?;
+    let mut template = template(namespace, NAME, spec, &desired, desired.version, &image(spec)?, &flags);
     // Where etcd's bootstrap flags come from. They are the same for all Pods, and stay: etcd ignores them
     // once there is data.
     let members: Vec<MemberName> =

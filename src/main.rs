@@ -8,11 +8,13 @@ use clap::{ArgAction, Parser};
 use kube::runtime::events::Reporter;
 use quorate::cluster::{context::Context, controller};
 use quorate::etcd::Channels;
+use quorate::etcd::versions::Releases;
 use quorate::process::kubernetes::Clients;
 use quorate::process::leadership::act_while_leading;
 use quorate::process::lease::{Candidate, Timing};
 use quorate::process::{Health, Metrics, Reason, Shutdown, crd, pod, server, telemetry};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -44,6 +46,10 @@ struct Args {
     /// Base URL of the pages that explain codes; messages then link to them.
     #[arg(long, env = "QUORATE_DOCS_URL")]
     docs_url: Option<String>,
+    /// A JSON file that adds releases of etcd to the built-in table, or marks some as refused or to warn of:
+    /// `{"known": ["3.6.17"], "refuse": {"3.6.15": "why"}, "warn": {"3.6.16": "why"}}`. Read once, at the start.
+    #[arg(long, env = "QUORATE_RELEASES", value_name = "FILE")]
+    releases: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -91,6 +97,7 @@ async fn run(args: Args) -> anyhow::Result<Reason> {
     shutdown.enforce().context("cannot start the thread of the exit deadline")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespaces = ?args.watch_namespaces, "starting");
 
+    let releases = releases(args.releases.as_deref())?;
     let listener =
         server::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
     tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), shutdown.clone()));
@@ -106,13 +113,23 @@ async fn run(args: Args) -> anyhow::Result<Reason> {
     });
     let reporter = Reporter { controller: "quorate".to_owned(), instance: Some(pod::identity()) };
     let channels = Channels::new().context("cannot make a client for members")?;
-    let context = Arc::new(Context::new(clients.call, channels, metrics.clone(), reporter, args.docs_url));
+    let context =
+        Arc::new(Context::new(clients.call, channels, metrics.clone(), reporter, args.docs_url, releases));
     let end = shutdown.clone();
     let work = async move {
         controller::run(context, &clients.watch, &args.watch_namespaces, &end).await;
     };
     act_while_leading(candidate, &health, &metrics, &shutdown, work).await;
     Ok(shutdown.requested().await)
+}
+
+/// The table of releases with what the file says of them.
+fn releases(file: Option<&Path>) -> anyhow::Result<Releases> {
+    // An empty name is how a chart says that there is none.
+    let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) else { return Ok(Releases::default()) };
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the releases in {}", file.display()))?;
+    Releases::parse(&text).with_context(|| format!("cannot use the releases in {}", file.display()))
 }
 
 #[cfg(test)]
@@ -130,6 +147,14 @@ mod tests {
         let elects = |args: &[&str]| Args::try_parse_from(args).unwrap().leader_elect;
         assert!(elects(&["quorate"]) && elects(&["quorate", "--leader-elect"]));
         assert!(!elects(&["quorate", "--leader-elect=false"]));
+    }
+
+    #[test]
+    fn releases_are_read_from_a_file_or_are_those_of_the_table() {
+        assert_eq!(releases(None).unwrap(), Releases::default());
+        assert_eq!(releases(Some(Path::new(""))).unwrap(), Releases::default());
+        let error = format!("{:#}", releases(Some(Path::new("/no/such/file"))).unwrap_err());
+        assert!(error.contains("/no/such/file"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Severity {
     /// Something was done, or is true. Nobody needs to act.
     News,
+    /// Blocks nothing, and somebody should know of it: in `status.warnings`.
+    Warning,
     /// Expected to pass by itself: `Reconciling`, and `Stalled` once its deadline has passed.
     Wait,
     /// Needs a person: `Stalled` at once.
@@ -70,6 +72,9 @@ codes! {
     News Deleting: "The EtcdCluster is being deleted.", "Nothing to do; volumes stay unless retentionPolicy.whenDeleted is Delete.";
     News VolumesDeleted: "The cluster's volumes were deleted with it, as retentionPolicy.whenDeleted says.", "Nothing to do.";
 
+    Warning KnownBugs: "The release that the spec asks for has known bugs that a later patch has not.", "Go to the patch that the message names.";
+    Warning VersionSkew: "etcd does not fit the control plane that spec.kubernetes.version names.", "Choose an etcd version that fits; docs/versions.md has the table.";
+
     Wait Bootstrapping: "The first members are starting together.", "Wait; status.progress says for which member.";
     Wait MemberStarting: "A member's Pod is being made or is starting.", "Wait; if it stays, look at the Pod named in the message.";
     Wait MemberDown: "A member does not answer.", "Look at the Pod and its log; no other member is touched meanwhile.";
@@ -97,6 +102,8 @@ codes! {
 
     Refusal InvalidSpec: "A field of the spec has a value that can never work.", "Correct the field that the message names.";
     Refusal VersionUnsupported: "The table of versions does not know, or forbids, this version.", "Choose a version that the message names.";
+    Refusal ReleaseRefused: "The release is one to avoid: it is known to lose data or not to start.", "Choose a version that the message names; docs/versions.md lists the releases to avoid.";
+    Refusal FlagUnsupported: "A flag or a feature gate is not one that the version would start with.", "Correct or remove what the message names; docs/versions.md lists the flags by version.";
     Refusal MinorSkipped: "The change would skip a minor version, which etcd does not support.", "Go through each minor in turn.";
     Refusal DowngradeUnsupported: "The cluster version has moved on; an older minor can no longer be started on this data.", "Set spec.version back to the minor that runs.";
     Refusal FloorNotMet: "A member runs a patch that is too old to begin this hop.", "Go to the patch that the message names first.";

@@ -91,6 +91,11 @@ pub struct EtcdClusterSpec {
     /// How changes are rolled out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSpec>,
+
+    /// The Kubernetes control plane that relies on this etcd, for advice in `status.warnings`. It changes
+    /// nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesSpec>,
 }
 
 const fn three() -> i32 {
@@ -218,8 +223,16 @@ pub struct EtcdSpec {
     /// Automatic compaction of old revisions. Off by default: kube-apiserver compacts by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_compaction: Option<AutoCompaction>,
-    /// Other flags of etcd without their dashes, e.g. `max-txn-ops: "256"`. Flags that the operator
-    /// itself sets are refused.
+    /// Feature gates of etcd, e.g. `InitialCorruptCheck: true`. Members on 3.5 get the flag that the gate
+    /// was there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new("self.all(g, g.size() <= 64 && g.matches('^[A-Z][A-Za-z0-9]*$'))")
+        .message("spec.etcd.featureGates takes names of feature gates, e.g. InitialCorruptCheck: true"))]
+    pub feature_gates: BTreeMap<String, bool>,
+    /// Other flags of etcd without their dashes, e.g. `max-txn-ops: "256"`. They are rendered for the version
+    /// that a member is about to run: `experimental-` flags under the names, or as the feature gates, that they
+    /// have there. Flags that the operator itself sets are refused, and those that the version does not know.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = Rule::new("self.all(f, f.size() <= 64 && f.matches('^[a-z][a-z0-9-]*$') && self[f].size() <= 1024)")
@@ -400,6 +413,18 @@ pub enum IpFamilyPolicy {
     PreferDualStack,
     /// Two, or an error.
     RequireDualStack,
+}
+
+/// The Kubernetes control plane that relies on an etcd cluster.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesSpec {
+    /// Its version, e.g. `1.34`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(r"self.matches('^v?1[.](0|[1-9][0-9]*)([.][0-9A-Za-z.+-]+)?$')")
+        .message("spec.kubernetes.version is a version of Kubernetes, e.g. 1.34"))]
+    pub version: Option<String>,
 }
 
 /// How changes are rolled out.

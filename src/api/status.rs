@@ -62,6 +62,9 @@ pub struct EtcdClusterStatus {
     /// What the operator refuses to do, why, and the remedy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<RefusalStatus>,
+    /// What somebody should know of, and what holds nothing up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<WarningStatus>,
     /// The last member that did not come up with a new revision, and the evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<FailureStatus>,
@@ -230,6 +233,16 @@ pub struct RefusalStatus {
     pub message: String,
     /// What to do.
     pub remedy: String,
+}
+
+/// A warning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WarningStatus {
+    /// Its stable word.
+    pub code: Code,
+    /// What is, and what would be better.
+    pub message: String,
 }
 
 /// A member that did not come up.

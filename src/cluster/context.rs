@@ -5,6 +5,7 @@ use super::observation::Patience;
 use super::plan::{Next, Plan, Step};
 use super::report::Outcome;
 use crate::api::Code;
+use crate::etcd::versions::Releases;
 use crate::etcd::{Channels, EtcdVersion};
 use crate::process::Metrics;
 use std::collections::HashMap;
@@ -27,6 +28,8 @@ pub struct Context {
     pub reporter: kube::runtime::events::Reporter,
     /// Base URL of the pages that explain codes.
     pub docs_url: Option<String>,
+    /// What is known of etcd's releases.
+    pub releases: Releases,
     memories: Mutex<HashMap<String, Memory>>,
 }
 
@@ -53,8 +56,9 @@ impl Context {
         metrics: Metrics,
         reporter: kube::runtime::events::Reporter,
         docs_url: Option<String>,
+        releases: Releases,
     ) -> Self {
-        Self { client, channels, metrics, reporter, docs_url, memories: Mutex::default() }
+        Self { client, channels, metrics, reporter, docs_url, releases, memories: Mutex::default() }
     }
 
     fn memories(&self) -> MutexGuard<'_, HashMap<String, Memory>> {

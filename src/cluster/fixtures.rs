@@ -7,6 +7,7 @@ use super::observation::{
 use super::{revision, spec};
 use crate::api::EtcdClusterStatus;
 use crate::cluster::objects::support;
+use crate::etcd::versions::Releases;
 use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus;
@@ -30,7 +31,7 @@ pub fn member(number: u32) -> MemberName {
 pub fn healthy(spec_yaml: &str) -> Observation {
     let spec: crate::api::EtcdClusterSpec = serde_saphyr::from_str(spec_yaml).unwrap();
     let desired = spec::parse(&spec).unwrap();
-    let revision = revision::render(NAMESPACE, NAME, &spec, &desired, desired.version);
+    let revision = revision::render(NAMESPACE, NAME, &spec, &desired, desired.version).unwrap();
     let members: Vec<MemberName> = (0..desired.replicas).map(member).collect();
     let voters: BTreeMap<MemberName, MemberId> =
         members.iter().map(|member| (member.clone(), id_of(member))).collect();
@@ -70,6 +71,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         proposal: None,
         default_storage_class: Some(true),
         patience: Patience::default(),
+        releases: Releases::default(),
         revisions: BTreeMap::from([(revision.name.clone(), revision)]),
     }
 }

@@ -5,6 +5,7 @@ use super::names::MemberName;
 use super::revision::Revision;
 use crate::api::{BootstrapStatus, EtcdClusterSpec, EtcdClusterStatus};
 use crate::api::{GROUP, labels};
+use crate::etcd::versions::Releases;
 use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
@@ -47,6 +48,8 @@ pub struct Observation {
     pub default_storage_class: Option<bool>,
     /// How long this process has watched the same wait without progress.
     pub patience: Patience,
+    /// What is known of etcd's releases.
+    pub releases: Releases,
 }
 
 /// The `EtcdCluster` as read live.

@@ -7,9 +7,10 @@
 
 use super::names::digest;
 use super::objects::pod;
-use super::spec::{Desired, image_of};
+use super::spec::{self, Desired, image_of};
 use crate::api::{EtcdClusterSpec, labels};
 use crate::etcd::EtcdVersion;
+use crate::etcd::versions::FlagError;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -48,22 +49,26 @@ struct Inputs<'a> {
 }
 
 /// Renders the members of a cluster at a version: the spec's own, or the one that a member's data is on.
+///
+/// # Errors
+/// A flag that this version would not start with.
 pub fn render(
     namespace: &str,
     cluster: &str,
     spec: &EtcdClusterSpec,
     desired: &Desired,
     version: EtcdVersion,
-) -> Revision {
+) -> Result<Revision, FlagError> {
     let image = image_of(spec, version);
-    Revision {
-        name: name_of(cluster, spec, version, &image),
+    let flags = spec::flags(spec, version)?;
+    Ok(Revision {
+        name: name(cluster, spec, version),
         version,
         heartbeat_ms: millis(desired.heartbeat),
         election_timeout_ms: millis(desired.election_timeout),
-        template: pod::template(namespace, cluster, spec, desired, version, &image),
+        template: pod::template(namespace, cluster, spec, desired, version, &image, &flags),
         image,
-    }
+    })
 }
 
 fn millis(span: std::time::Duration) -> u64 {
@@ -75,10 +80,11 @@ fn given<T: Default + PartialEq>(part: Option<&T>) -> Option<&T> {
     part.filter(|part| **part != T::default())
 }
 
-fn name_of(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion, image: &str) -> String {
+/// The name of a revision, whether it can be rendered or not.
+pub fn name(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
     let inputs = Inputs {
         version,
-        image,
+        image: &image_of(spec, version),
         pull_policy: spec.image.as_ref().and_then(|image| image.pull_policy),
         pull_secrets: spec.image.as_ref().map(|image| image.pull_secrets.as_slice()).unwrap_or_default(),
         etcd: given(spec.etcd.as_ref()),
@@ -122,7 +128,7 @@ mod tests {
     fn rendered(yaml: &str) -> Revision {
         let spec: EtcdClusterSpec = serde_saphyr::from_str(yaml).unwrap();
         let desired = super::super::spec::parse(&spec).unwrap();
-        render("prod", "db", &spec, &desired, desired.version)
+        render("prod", "db", &spec, &desired, desired.version).unwrap()
     }
 
     const BASE: &str = "{version: 3.6.16, etcd: {extraArgs: {max-txn-ops: '256'}}}";
@@ -154,6 +160,23 @@ mod tests {
     )]
     fn rolls(#[case] yaml: &str) {
         assert_ne!(rendered(yaml).name, rendered(BASE).name);
+    }
+
+    /// A name that changes restarts every member of every cluster at the operator's next upgrade.
+    #[test]
+    fn names_stay_as_they_are() {
+        assert_eq!(rendered(BASE).name, "db-56ef289c94");
+        assert_eq!(rendered("version: 3.5.9").name, "db-617666f511");
+    }
+
+    #[test]
+    fn flags_are_those_of_the_version() {
+        let args =
+            |yaml: &str| rendered(yaml).template.spec.unwrap().containers[0].args.clone().unwrap().join(" ");
+        let old = args("{version: 3.5.35, etcd: {extraArgs: {corrupt-check-time: 1h}}}");
+        assert!(old.ends_with("--experimental-corrupt-check-time=1h"), "{old}");
+        let new = args("{version: 3.7.3, etcd: {extraArgs: {experimental-initial-corrupt-check: 'true'}}}");
+        assert!(new.ends_with("--feature-gates=InitialCorruptCheck=true"), "{new}");
     }
 
     #[test]

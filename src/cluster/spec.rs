@@ -6,7 +6,8 @@
 use super::notice::Notice;
 use crate::api::{AutoCompactionMode, Code, EtcdClusterSpec, Quantity, Retention};
 use crate::etcd::EtcdVersion;
-use crate::etcd::versions::is_owned_flag;
+use crate::etcd::versions::{FEATURE_GATES, FlagError, is_owned_flag, translate};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const GIB: u64 = 1 << 30;
@@ -156,6 +157,21 @@ fn default_quota(storage_bytes: u64) -> u64 {
     room.min(8 * GIB) >> 20 << 20
 }
 
+/// The flags of `spec.etcd.extraArgs` and `spec.etcd.featureGates`, as a version takes them.
+///
+/// # Errors
+/// The first flag or gate that the version would not start with.
+pub fn flags(spec: &EtcdClusterSpec, version: EtcdVersion) -> Result<BTreeMap<String, String>, FlagError> {
+    let Some(etcd) = &spec.etcd else { return Ok(BTreeMap::new()) };
+    let mut args = etcd.extra_args.clone();
+    if !etcd.feature_gates.is_empty() {
+        let mut gates: Vec<String> = args.get(FEATURE_GATES).cloned().into_iter().collect();
+        gates.extend(etcd.feature_gates.iter().map(|(gate, on)| format!("{gate}={on}")));
+        args.insert(FEATURE_GATES.to_owned(), gates.join(","));
+    }
+    translate(&args, version)
+}
+
 /// The image of a version.
 pub fn image_of(spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
     let image = spec.image.clone().unwrap_or_default();
@@ -227,6 +243,42 @@ mod tests {
     #[test]
     fn all_wrong_fields_are_named_at_once() {
         assert_eq!(parse(&spec("{version: x, replicas: 0}")).unwrap_err().len(), 2);
+    }
+
+    #[rstest]
+    #[case("{version: 3.6.16}", "3.6.16", "")]
+    #[case(
+        "{version: 3.5.35, etcd: {featureGates: {InitialCorruptCheck: true}}}",
+        "3.5.35",
+        "experimental-initial-corrupt-check=true"
+    )]
+    #[case(
+        "{version: 3.7.3, etcd: {featureGates: {InitialCorruptCheck: true, LeaseCheckpoint: false}}}",
+        "3.7.3",
+        "feature-gates=InitialCorruptCheck=true,LeaseCheckpoint=false"
+    )]
+    #[case(
+        "{version: 3.6.16, etcd: {featureGates: {LeaseCheckpoint: true}, \
+        extraArgs: {feature-gates: 'InitialCorruptCheck=true', experimental-stop-grpc-service-on-defrag: 'true'}}}",
+        "3.6.16",
+        "feature-gates=InitialCorruptCheck=true,LeaseCheckpoint=true,StopGRPCServiceOnDefrag=true"
+    )]
+    #[case(
+        "{version: 3.7.3, etcd: {extraArgs: {experimental-corrupt-check-time: 1h, max-txn-ops: '256'}}}",
+        "3.7.3",
+        "corrupt-check-time=1h max-txn-ops=256"
+    )]
+    fn flags_are_those_of_the_version(#[case] yaml: &str, #[case] version: &str, #[case] wanted: &str) {
+        let flags = flags(&spec(yaml), version.parse().unwrap()).unwrap();
+        let text: Vec<String> = flags.iter().map(|(flag, value)| format!("{flag}={value}")).collect();
+        assert_eq!(text.join(" "), wanted);
+    }
+
+    #[test]
+    fn one_gate_in_two_places_must_be_the_same() {
+        let yaml = "{version: 3.7.3, etcd: {featureGates: {LeaseCheckpoint: true}, \
+                    extraArgs: {feature-gates: 'LeaseCheckpoint=false'}}}";
+        assert!(flags(&spec(yaml), EtcdVersion::new(3, 7, 3)).is_err());
     }
 
     #[rstest]

@@ -16,7 +16,7 @@ remedy; this page says what the word means in general.
     kubectl get etcd NAME -o jsonpath='{.status.refusals}'          # code, message, remedy
 ";
 
-const PARTS: [(Severity, &str, &str); 3] = [
+const PARTS: [(Severity, &str, &str); 4] = [
     (
         Severity::Refusal,
         "Refusals",
@@ -28,6 +28,11 @@ const PARTS: [(Severity, &str, &str); 3] = [
         "Waits",
         "Expected to pass by itself: `Reconciling` is True. Once the deadline of the step has passed, `Stalled` \
          takes its place, with the same code.",
+    ),
+    (
+        Severity::Warning,
+        "Warnings",
+        "Nothing is held up by them, and somebody should know: they stand in `status.warnings`.",
     ),
     (Severity::News, "News", "Something was done, or is true. Nobody needs to act."),
 ];

@@ -219,7 +219,7 @@ fn edit(world: &mut World) {
         11 => {
             let etcd = spec.etcd.get_or_insert_default();
             if etcd.extra_args.remove(BAD_FLAG).is_none() {
-                etcd.extra_args.insert(BAD_FLAG.to_owned(), "1".to_owned());
+                etcd.extra_args.insert(BAD_FLAG.to_owned(), "many".to_owned());
             }
         }
         12 | 13 => {

@@ -9,6 +9,7 @@ use quorate::cluster::objects::pod::{Initial, client_url, peer_url};
 use quorate::cluster::observation::{
     Answer, ClusterFacts, ContainerFacts, Observation, Ownership, Patience, PodFacts, ProbeFacts, ProbeState,
 };
+use quorate::etcd::versions::Releases;
 use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -74,6 +75,7 @@ pub fn observe(
         proposal,
         default_storage_class: Some(world.default_class),
         patience,
+        releases: Releases::default(),
     }
 }
 

@@ -83,6 +83,9 @@ pub fn accepted() -> Vec<(&'static str, Value)> {
             "other flags",
             cluster(json!({ "etcd": { "extraArgs": { "max-txn-ops": "256", "log-level": "debug" } } })),
         ),
+        ("feature gates", cluster(json!({ "etcd": { "featureGates": { "InitialCorruptCheck": true } } }))),
+        ("a control plane", cluster(json!({ "kubernetes": { "version": "v1.34.4" } }))),
+        ("a control plane's minor", cluster(json!({ "kubernetes": { "version": "1.34" } }))),
         (
             "labels of one's own",
             cluster(json!({ "pod": { "labels": { "team": "a", "example.org/x": "y" } } })),
@@ -134,6 +137,16 @@ pub fn refused() -> Vec<Refused> {
         new("two parts", json!({ "version": "3.6" }), &["spec.version", "all three parts"]),
         new("an empty version", json!({ "version": "" }), &["spec.version"]),
         new("leading zeros", json!({ "version": "3.06.1" }), &["spec.version"]),
+        new(
+            "a gate with dashes",
+            json!({ "etcd": { "featureGates": { "initial-corrupt-check": true } } }),
+            &["spec.etcd.featureGates"],
+        ),
+        new(
+            "a control plane without a version",
+            json!({ "kubernetes": { "version": "latest" } }),
+            &["spec.kubernetes.version", "e.g. 1.34"],
+        ),
         new("no members", json!({ "replicas": 0 }), &["spec.replicas", "1, 3, 5 or 7"]),
         new("2 members", json!({ "replicas": 2 }), &["spec.replicas", "1, 3, 5 or 7"]),
         new("4 members", json!({ "replicas": 4 }), &["spec.replicas", "1, 3, 5 or 7"]),

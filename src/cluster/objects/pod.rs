@@ -58,6 +58,7 @@ pub enum Initial {
 }
 
 /// The Pod that every member of the cluster is made from, but for what makes it this or that member.
+/// `flags` are the user's own, as this version takes them.
 pub fn template(
     namespace: &str,
     cluster: &str,
@@ -65,6 +66,7 @@ pub fn template(
     desired: &Desired,
     version: EtcdVersion,
     image: &str,
+    flags: &BTreeMap<String, String>,
 ) -> PodTemplateSpec {
     let pod = spec.pod.clone().unwrap_or_default();
     let mut pod_labels = pod.labels;
@@ -105,7 +107,7 @@ pub fn template(
                 image: Some(image.to_owned()),
                 image_pull_policy: Some(pull_policy(image_spec.pull_policy).to_owned()),
                 command: Some(vec![COMMAND.to_owned()]),
-                args: Some(args(namespace, cluster, spec, desired)),
+                args: Some(args(namespace, cluster, spec, desired, flags)),
                 env: Some(env(pod.env)),
                 ports: Some(vec![
                     port("client", CLIENT_PORT),
@@ -206,7 +208,13 @@ pub fn client_url(host: &str) -> String {
     format!("http://{host}:{CLIENT_PORT}")
 }
 
-fn args(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, desired: &Desired) -> Vec<String> {
+fn args(
+    namespace: &str,
+    cluster: &str,
+    spec: &EtcdClusterSpec,
+    desired: &Desired,
+    flags: &BTreeMap<String, String>,
+) -> Vec<String> {
     let host = format!("$({ENV_MEMBER}).{}.{namespace}.svc", headless_service(cluster));
     // Go listens on IPv4 and IPv6 alike for the IPv4 wildcard, and starts where IPv6 is switched off,
     // which it does not for `[::]`.
@@ -238,7 +246,7 @@ fn args(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, desired: &Desire
         args.push(format!("--auto-compaction-mode={mode}"));
         args.push(format!("--auto-compaction-retention={}", compaction.retention));
     }
-    args.extend(etcd.extra_args.iter().map(|(flag, value)| format!("--{flag}={value}")));
+    args.extend(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
     args
 }
 

@@ -91,6 +91,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         proposal: None,
         default_storage_class,
         patience: ctx.patience(&facts.uid),
+        releases: ctx.releases.clone(),
         cluster: facts,
     };
     strangers_under_our_names(ctx, &mut world).await?;

@@ -2,6 +2,7 @@
 //! Pod, in the status and on each claim, so that an edit in the middle changes nothing about who forms
 //! the cluster.
 
+use super::request;
 use super::step::{NewPod, Next, Record, Step};
 use super::view::View;
 use crate::api::{BootstrapStatus, Code};
@@ -9,7 +10,6 @@ use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::observation::Answer;
-use crate::cluster::revision;
 use crate::cluster::spec::storage_class;
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{is_supported, supported};
@@ -74,8 +74,11 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     if view.cluster_id().is_some() {
         return Vec::new();
     }
-    if view.bootstrap().is_some() {
-        return lost_while_forming(view);
+    if let Some(bootstrap) = view.bootstrap() {
+        let version = starting_version(view, &bootstrap);
+        let mut refusals = lost_while_forming(view);
+        refusals.extend(version.and_then(|version| request::unsupported_flag(view, version)));
+        return refusals;
     }
     let Ok(desired) = &view.desired else { return Vec::new() };
     let mut refusals = Vec::new();
@@ -98,6 +101,8 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
             format!("set spec.version to one of {} or a patch beside them", newest.join(", ")),
         ));
     }
+    refusals.extend(request::unsupported_flag(view, desired.version));
+    refusals.extend(request::refused_release(view, desired.version));
     if storage_class(&view.world.cluster.spec).is_none() && view.world.default_storage_class == Some(false) {
         refusals.push(Notice::of(
             Code::NoStorageClass,
@@ -152,7 +157,11 @@ fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<Etcd
                 !pod.deleting && pod.container.running_since.is_some() && pod.container.restarts == 0
             });
     let begun = serves_or_is_about_to || view.world.claims.values().any(|claim| claim.opened.is_some());
-    if begun { pinned } else { wanted.filter(|wanted| is_supported(wanted.minor)).or(pinned) }
+    if begun { pinned } else { wanted.filter(|wanted| may_start_on(view, *wanted)).or(pinned) }
+}
+
+fn may_start_on(view: &View<'_>, version: EtcdVersion) -> bool {
+    is_supported(version.minor) && view.world.releases.refused(version).is_none()
 }
 
 fn on_the_starting_revision(
@@ -160,11 +169,10 @@ fn on_the_starting_revision(
     bootstrap: &BootstrapStatus,
     step: impl FnOnce(String) -> Step,
 ) -> Next {
-    let (Ok(desired), Some(version)) = (&view.desired, starting_version(view, bootstrap)) else {
+    let version = starting_version(view, bootstrap).filter(|_| view.desired.is_ok());
+    let Some(Ok(revision)) = version.and_then(|version| view.revision_at(version)) else {
         return Next::Refused;
     };
-    let cluster = &view.world.cluster;
-    let revision = revision::render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version);
     if view.world.revisions.contains_key(&revision.name) {
         Next::Do(step(revision.name))
     } else {
@@ -175,10 +183,8 @@ fn on_the_starting_revision(
 /// A member that does not come up may be tried again from a corrected spec: nobody relies on it yet,
 /// and its data, if it has any, stays.
 fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[MemberName]) -> Option<Next> {
-    let desired = view.desired.as_ref().ok()?;
-    let version = starting_version(view, bootstrap)?;
-    let cluster = &view.world.cluster;
-    let wanted = revision::render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version).name;
+    view.desired.as_ref().ok()?;
+    let wanted = view.revision_at(starting_version(view, bootstrap)?)?.ok()?.name;
     for member in members {
         if !never_serves(view, member) {
             continue;

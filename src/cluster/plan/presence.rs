@@ -8,7 +8,6 @@ use crate::api::Code;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::revision;
 
 pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
@@ -47,10 +46,8 @@ fn own_revision(view: &View<'_>, member: &MemberName) -> Option<Result<String, S
     if let Some(assigned) = claim.assigned.clone().filter(stored) {
         return Some(Ok(assigned));
     }
-    let cluster = &view.world.cluster;
-    let desired = view.desired.as_ref().ok()?;
-    let version = claim.opened?;
-    let rendered = revision::render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version);
+    // Flags that it would not start with are refused elsewhere.
+    let rendered = view.revision_at(claim.opened?)?.ok()?;
     Some(Err(if stored(&rendered.name) {
         Step::Assign { member: member.clone(), revision: rendered.name }
     } else {

@@ -31,6 +31,10 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         ));
     }
     refusals.extend(storage(view));
+    refusals.extend(flags(view));
+    refusals.extend(
+        refused_release(view, desired.version).filter(|_| !member_versions(view).contains(&desired.version)),
+    );
     match hop(view) {
         Some(Err(error)) => refusals.push(refused_hop(view, &error)),
         Some(Ok(Hop::MinorUp)) if members == 1 && !desired.allow_downtime => refusals.push(Notice::new(
@@ -69,6 +73,42 @@ fn member_versions(view: &View<'_>) -> Vec<EtcdVersion> {
                 .or_else(|| view.claim_of(member)?.opened)
         })
         .collect()
+}
+
+/// A release to avoid.
+pub(super) fn refused_release(view: &View<'_>, version: EtcdVersion) -> Option<Notice> {
+    let releases = &view.world.releases;
+    let why = releases.refused(version)?;
+    let newest = releases.newest(version.minor).map(|newest| format!("set spec.version to {newest}"));
+    Some(Notice::new(
+        Code::ReleaseRefused,
+        format!("etcd {version} is a release to avoid: {why}"),
+        newest.unwrap_or_else(|| Code::ReleaseRefused.remedy().to_owned()),
+    ))
+}
+
+/// Flags that a version which is about to be started would not start with: the one that the spec wants, and
+/// that of each member that has to be rendered anew.
+fn flags(view: &View<'_>) -> Option<Notice> {
+    let wanted = view.desired.as_ref().ok()?.version;
+    let is_stored = |name: &String| view.world.revisions.contains_key(name);
+    let unstored = view
+        .members()
+        .into_iter()
+        .filter_map(|member| view.claim_of(&member))
+        .filter(|claim| !claim.assigned.as_ref().is_some_and(is_stored))
+        .filter_map(|claim| claim.opened);
+    std::iter::once(wanted).chain(unstored).find_map(|version| unsupported_flag(view, version))
+}
+
+/// A flag that a version would not start with.
+pub(super) fn unsupported_flag(view: &View<'_>, version: EtcdVersion) -> Option<Notice> {
+    let error = view.revision_at(version)?.err()?;
+    Some(Notice::new(
+        Code::FlagUnsupported,
+        format!("spec.etcd: {error}"),
+        format!("{} in spec.etcd.extraArgs or spec.etcd.featureGates", error.remedy()),
+    ))
 }
 
 fn refused_hop(view: &View<'_>, error: &HopError) -> Notice {

@@ -9,6 +9,7 @@ use crate::cluster::observation::{Answer, ClaimFacts, Observation, PodFacts};
 use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
+use crate::etcd::versions::FlagError;
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,18 +41,21 @@ pub(super) struct Up<'a> {
 impl<'a> View<'a> {
     pub fn new(world: &'a Observation) -> Self {
         let desired = spec::parse(&world.cluster.spec);
-        let target = desired.as_ref().ok().map(|desired| {
-            let rendered = revision::render(
-                &world.cluster.namespace,
-                &world.cluster.name,
-                &world.cluster.spec,
-                desired,
-                desired.version,
-            );
-            // The stored rendering wins: a newer operator changes no running member.
-            world.revisions.get(&rendered.name).cloned().unwrap_or(rendered)
-        });
-        Self { world, desired, target, refusals: OnceCell::new() }
+        let mut view = Self { world, desired, target: None, refusals: OnceCell::new() };
+        view.target = view.desired.as_ref().ok().and_then(|desired| view.revision_at(desired.version)?.ok());
+        view
+    }
+
+    /// What the spec makes of a member at a version. The stored rendering wins: a newer operator changes no
+    /// running member, and finds no fault with it.
+    pub fn revision_at(&self, version: EtcdVersion) -> Option<Result<Revision, FlagError>> {
+        let cluster = &self.world.cluster;
+        let name = revision::name(&cluster.name, &cluster.spec, version);
+        if let Some(stored) = self.world.revisions.get(&name) {
+            return Some(Ok(stored.clone()));
+        }
+        let desired = self.desired.as_ref().ok()?;
+        Some(revision::render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version))
     }
 
     /// What the spec asks for and cannot have.

@@ -5,6 +5,7 @@ mod events;
 mod members;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 pub use events::News;
 
@@ -61,6 +62,7 @@ pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Opt
             member_deadline: seconds(desired.member_deadline),
         });
     }
+    status.warnings = parsed.map(|desired| warnings::of(world, &desired)).unwrap_or_default();
     status.observed_generation = Some(world.cluster.generation);
     status.selector = Some(format!(
         "{}={},{}={}",

@@ -30,6 +30,22 @@ fn a_healthy_cluster_is_available_and_ready_and_nothing_else() {
 }
 
 #[test]
+fn a_warning_is_told_and_holds_nothing_up() {
+    let report = reported(&healthy("{version: 3.5.10, kubernetes: {version: '1.34'}}"));
+    assert_eq!(conditions(&report), [("Available", "True", "Serving"), ("Ready", "True", "Converged")]);
+    let warnings: Vec<_> = report.status.warnings.iter().map(|w| (w.code, w.message.as_str())).collect();
+    let [(Code::KnownBugs, bugs), (Code::VersionSkew, skew)] = warnings[..] else { panic!("{warnings:?}") };
+    assert!(bugs.contains("3.5.35") && bugs.contains("revisions may go back"), "{bugs}");
+    assert!(skew.contains("3.5.13"), "{skew}");
+}
+
+#[test]
+fn a_good_release_has_no_warning() {
+    let report = reported(&healthy("{version: 3.6.16, kubernetes: {version: '1.34'}}"));
+    assert_eq!(report.status.warnings, []);
+}
+
+#[test]
 fn what_was_reported_once_is_not_written_again() {
     let mut world = healthy("version: 3.6.16");
     world.cluster.status = reported(&world).status;

@@ -72,6 +72,11 @@ pub const BUGS: &[Bug] = &[
         "https://github.com/etcd-io/etcd/issues/20271",
     ),
     bug(
+        "a member that was promoted from learner may not start",
+        &[v(6, 5)],
+        "https://github.com/etcd-io/etcd/pull/20387",
+    ),
+    bug(
         "a new member may get a wrong member list with its snapshot, which shows on 3.6",
         &[v(5, 24)],
         "https://github.com/etcd-io/etcd/issues/20793",

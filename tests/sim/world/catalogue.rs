@@ -21,8 +21,8 @@ pub const CRASHES: u64 = 98;
 pub const LIES: u64 = 97;
 pub const BROKEN: u64 = 96;
 
-/// A flag with which no etcd starts (exit code 2).
-pub const BAD_FLAG: &str = "no-such-flag";
+/// A flag with a value with which no etcd starts (exit code 2). One that etcd does not know would be refused.
+pub const BAD_FLAG: &str = "max-wals";
 
 pub fn image(name: &str) -> Image {
     let version = name.rsplit_once(":v").and_then(|(_, tag)| tag.parse::<EtcdVersion>().ok());

@@ -120,7 +120,9 @@ impl World {
         self.changed();
         let version = match catalogue::image(&pod.image) {
             Image::Holds(version) if !pod.bad_flag => version,
-            Image::Holds(_) => return self.exit(member, 2, "flag provided but not defined: -no-such-flag"),
+            Image::Holds(_) => {
+                return self.exit(member, 2, "invalid value \"many\" for flag -max-wals: parse error");
+            }
             Image::Crashes(_) => return self.exit(member, 1, "panic: it does not start"),
             Image::Broken | Image::Missing => return self.exit(member, 127, "exec format error"),
         };
