@@ -6,9 +6,9 @@ use super::names::MemberName;
 use super::notice::Notice;
 use super::objects::pod::{Initial, initial_annotations};
 use super::objects::{claim, pod, probe, support};
-use super::observation::Observation;
+use super::observation::{Answer, Observation};
 use super::observe::client_of;
-use super::plan::{Claim, Guarded, NewPod, Record, Step, Stop};
+use super::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
 use super::report::Outcome;
 use super::revision::Revision;
 use super::spec::storage_class;
@@ -91,6 +91,8 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::NoteMembers { cluster_id, voters, opened, good } => {
             hands.note_members(*cluster_id, voters, opened, good).await?;
         }
+        Step::NoteSnapshots(notes) => hands.note_snapshots(notes).await?,
+        Step::Propose { through, entries } => hands.propose(through, *entries).await?,
         Step::RemovePod { member, uid, .. } => hands.delete::<Pod>(&member.to_string(), Some(uid)).await?,
         Step::MoveLeader { from, from_id, cluster_id, to_id, .. } => {
             hands
@@ -315,6 +317,33 @@ impl Hands<'_> {
         }))
         .await?;
         Ok(())
+    }
+
+    async fn note_snapshots(&self, notes: &BTreeMap<MemberName, SnapshotNote>) -> Result<(), ActError> {
+        try_join_all(notes.iter().map(|(member, note)| {
+            let (base, free) = match note {
+                SnapshotNote::CountFrom(base) => (serde_json::to_string(base).ok(), None),
+                SnapshotNote::FreeOfV2Entries => (None, Some("true")),
+                SnapshotNote::Forget => (None, None),
+            };
+            self.annotate(member, json!({ labels::SNAPSHOT_BASE: base, labels::FREE_OF_V2_ENTRIES: free }))
+        }))
+        .await?;
+        Ok(())
+    }
+
+    async fn propose(&self, through: &MemberName, entries: u32) -> Result<(), ActError> {
+        let gone = || ActError::Gone(format!("the Pod of {through}"));
+        let pod = self.world.pods.get(through).ok_or_else(gone)?;
+        let client = client_of(self.ctx, self.world, through, pod).ok_or_else(gone)?;
+        let expected = self
+            .world
+            .answers
+            .get(through)
+            .and_then(Answer::status)
+            .map(|status| Identity { cluster_id: status.cluster_id, member_id: status.member_id });
+        let proposed = client.propose(expected.ok_or_else(gone)?, entries).await;
+        proposed.map_err(|source| ActError::Etcd { member: through.clone(), source })
     }
 
     async fn move_leader(&self, from: &MemberName, expected: Identity, to: MemberId) -> Result<(), ActError> {

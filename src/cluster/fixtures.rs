@@ -90,6 +90,7 @@ pub fn silence(world: &mut Observation, member: &MemberName) {
             cluster_version: None,
             storage_version: None,
             read: Err("connection refused".to_owned()),
+            snapshots: None,
         },
     );
     if let Some(pod) = world.pods.get_mut(member) {
@@ -152,6 +153,8 @@ fn claim(
         assigned: Some(revision.to_owned()),
         good: Some(revision.to_owned()),
         opened: Some(version),
+        snapshot_base: None,
+        free_of_v2_entries: false,
         size: Some(8 << 30),
         class: Some("fast".to_owned()),
     }
@@ -176,6 +179,7 @@ fn answer(member: &MemberName, version: EtcdVersion) -> Answer {
         cluster_version: Some(version.minor),
         storage_version: None,
         read: Ok(()),
+        snapshots: None,
     }
 }
 

@@ -10,6 +10,7 @@ use super::objects::pod;
 use super::spec::{Desired, image_of};
 use crate::api::{EtcdClusterSpec, labels};
 use crate::etcd::EtcdVersion;
+use crate::etcd::versions::DEFAULT_SNAPSHOT_COUNT;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -91,6 +92,14 @@ fn name_of(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion, image: &
 }
 
 impl Revision {
+    /// Raft entries between two snapshots on disk.
+    pub fn snapshot_count(&self) -> u64 {
+        let containers = self.template.spec.iter().flat_map(|spec| &spec.containers);
+        let mut args = containers.flat_map(|container| container.args.iter().flatten());
+        let given = args.find_map(|arg| arg.strip_prefix("--snapshot-count=")?.parse().ok());
+        given.unwrap_or(DEFAULT_SNAPSHOT_COUNT)
+    }
+
     /// The object that stores it, owned by the cluster.
     pub fn to_object(&self, namespace: &str, cluster: &str, owner: OwnerReference) -> ControllerRevision {
         ControllerRevision {

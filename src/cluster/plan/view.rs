@@ -9,6 +9,7 @@ use crate::cluster::observation::{Answer, ClaimFacts, Observation, PodFacts};
 use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
+use crate::etcd::versions::HopError;
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +24,11 @@ pub(super) struct View<'a> {
     pub world: &'a Observation,
     /// The spec, parsed.
     pub desired: Result<Desired, Vec<Notice>>,
-    /// The revision that the spec asks for.
+    /// The revision that members get now: what the spec asks for, at the next version on the way.
     pub target: Option<Revision>,
+    /// The versions still to come, the next one first, the spec's last; nothing while it cannot be known
+    /// what runs.
+    pub way: Option<Result<Vec<EtcdVersion>, HopError>>,
     /// What the spec asks for and cannot have. Asked by many concerns, so kept.
     refusals: OnceCell<Vec<Notice>>,
 }
@@ -40,18 +44,21 @@ pub(super) struct Up<'a> {
 impl<'a> View<'a> {
     pub fn new(world: &'a Observation) -> Self {
         let desired = spec::parse(&world.cluster.spec);
-        let target = desired.as_ref().ok().map(|desired| {
+        let mut view = Self { world, desired, target: None, way: None, refusals: OnceCell::new() };
+        view.way = request::way(&view);
+        view.target = view.desired.as_ref().ok().map(|desired| {
+            let next = view.way.as_ref().and_then(|way| way.as_ref().ok()?.first().copied());
             let rendered = revision::render(
                 &world.cluster.namespace,
                 &world.cluster.name,
                 &world.cluster.spec,
                 desired,
-                desired.version,
+                next.unwrap_or(desired.version),
             );
             // The stored rendering wins: a newer operator changes no running member.
             world.revisions.get(&rendered.name).cloned().unwrap_or(rendered)
         });
-        Self { world, desired, target, refusals: OnceCell::new() }
+        view
     }
 
     /// What the spec asks for and cannot have.

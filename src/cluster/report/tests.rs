@@ -62,7 +62,7 @@ fn an_edit_is_reconciling_and_not_ready_in_the_same_write() {
 
 #[test]
 fn a_refused_edit_is_stalled_with_evidence_remedy_and_link() {
-    let world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    let world = edited(healthy("version: 3.5.35"), "{version: 3.7.3, rollout: {hops: Single}}");
     let report = reported(&world);
     assert_eq!(
         conditions(&report),
@@ -76,7 +76,7 @@ fn a_refused_edit_is_stalled_with_evidence_remedy_and_link() {
     for part in [
         "3.5",
         "3.7.3",
-        "set spec.version to a 3.6 release first",
+        "set spec.rollout.hops to Many, or spec.version to a 3.6 release first",
         "https://docs.example/codes.md#minorskipped",
     ] {
         assert!(message.contains(part), "{message}");
@@ -87,7 +87,7 @@ fn a_refused_edit_is_stalled_with_evidence_remedy_and_link() {
 
 #[test]
 fn a_refusal_is_one_event_and_not_one_a_pass() {
-    let mut world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    let mut world = edited(healthy("version: 3.5.35"), "{version: 3.7.3, rollout: {hops: Single}}");
     let first = reported(&world);
     assert_eq!(first.news.iter().map(|news| news.code).collect::<Vec<_>>(), [Code::MinorSkipped]);
     world.cluster.status = first.status;
