@@ -16,8 +16,8 @@ use crate::etcd::Minor;
 use crate::etcd::versions::{may_write_v2_entries, needs_a_snapshot_before};
 use std::collections::BTreeMap;
 
-/// Entries of one step: some tenths of a second, after which everything is looked at again.
-const ENTRIES_AT_ONCE: u32 = 500;
+/// Entries of one step: a second or two, after which everything is looked at again.
+const ENTRIES_AT_ONCE: u32 = 1_000;
 /// A larger `snapshotCount` would ask for more entries than may be written unasked.
 const LARGEST_COUNT: u64 = 100_000;
 /// A member takes its snapshot when it applies, which lags a little behind what is proposed.

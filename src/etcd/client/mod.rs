@@ -24,7 +24,7 @@ const READ_LIMIT: Duration = Duration::from_secs(2);
 /// How long some hundred proposals may take. Alone they take a tenth of a second.
 const PROPOSALS_LIMIT: Duration = Duration::from_secs(20);
 /// Proposals under way at a time; a writer beside 32 keeps a quarter of its rate (measured).
-const PROPOSALS_AT_ONCE: usize = 8;
+const PROPOSALS_AT_ONCE: usize = 16;
 /// How long moving the leader may take. A transfer takes some 100 ms; etcd itself gives up on requests after
 /// 5 s + 2 election timeouts, 7 s with its defaults, and only after that a missing answer means anything.
 const MOVE_LEADER_LIMIT: Duration = Duration::from_secs(8);
