@@ -8,6 +8,7 @@ mod crd;
 mod duration;
 mod etcd_cluster;
 pub mod labels;
+mod pod_spec;
 mod quantity;
 mod status;
 
@@ -16,6 +17,7 @@ pub use conditions::{ConditionType, condition, find_condition};
 pub use crd::crd;
 pub use duration::Duration;
 pub use etcd_cluster::*;
+pub use pod_spec::*;
 pub use quantity::Quantity;
 pub use status::*;
 

@@ -2,7 +2,7 @@
 
 use crate::api::{EtcdClusterStatus, MemberRole, MemberStatus};
 use crate::cluster::names::MemberName;
-use crate::cluster::objects::pod::client_url;
+use crate::cluster::objects::container::client_url;
 use crate::cluster::observation::{Answer, Observation};
 use crate::etcd::{EtcdVersion, ListedMember, Minor};
 use std::collections::BTreeSet;
