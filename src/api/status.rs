@@ -100,6 +100,10 @@ pub struct MemberStatus {
     /// The node that its Pod runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The zone of that node, by its label `topology.kubernetes.io/zone`. Absent where the node has none, or
+    /// where the operator may not read nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Its peer URLs in the member list.
     #[serde(default, rename = "peerURLs", skip_serializing_if = "Vec::is_empty")]
     pub peer_urls: Vec<String>,

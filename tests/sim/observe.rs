@@ -71,6 +71,7 @@ pub fn observe(
         budget: world.observed_budget(),
         probes: world.probes.iter().map(|(name, probe)| probe_facts(world, name, probe)).collect(),
         answers,
+        zones: BTreeMap::new(),
         member_list,
         proposal,
         default_storage_class: Some(world.default_class),
