@@ -30,6 +30,8 @@ const DATA_DIR: &str = "/var/lib/etcd/data";
 /// Distroless images have CMD and no ENTRYPOINT, so `args` alone would be run as a program.
 const COMMAND: &str = "/usr/local/bin/etcd";
 
+const QUOTA: &str = "--quota-backend-bytes=";
+
 const ENV_MEMBER: &str = "QUORATE_MEMBER";
 const ENV_INITIAL_CLUSTER: &str = "QUORATE_INITIAL_CLUSTER";
 const ENV_INITIAL_CLUSTER_STATE: &str = "QUORATE_INITIAL_CLUSTER_STATE";
@@ -101,7 +103,7 @@ fn args(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, desired: &Desire
         format!("--initial-cluster=$({ENV_INITIAL_CLUSTER})"),
         format!("--initial-cluster-state=$({ENV_INITIAL_CLUSTER_STATE})"),
         format!("--initial-cluster-token=$({ENV_INITIAL_CLUSTER_TOKEN})"),
-        format!("--quota-backend-bytes={}", desired.quota_bytes),
+        format!("{QUOTA}{}", desired.quota_bytes),
         format!("--heartbeat-interval={}", desired.heartbeat.as_millis()),
         format!("--election-timeout={}", desired.election_timeout.as_millis()),
     ];
@@ -119,6 +121,11 @@ fn args(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, desired: &Desire
     }
     args.extend(etcd.extra_args.iter().map(|(flag, value)| format!("--{flag}={value}")));
     args
+}
+
+/// The quota that a container was rendered with, in bytes.
+pub fn quota_of(args: &[String]) -> Option<u64> {
+    args.iter().find_map(|arg| arg.strip_prefix(QUOTA)?.parse().ok())
 }
 
 fn env(extra: Vec<EnvVar>) -> Vec<EnvVar> {

@@ -40,17 +40,7 @@ pub(super) struct Up<'a> {
 impl<'a> View<'a> {
     pub fn new(world: &'a Observation) -> Self {
         let desired = spec::parse(&world.cluster.spec);
-        let target = desired.as_ref().ok().map(|desired| {
-            let rendered = revision::render(
-                &world.cluster.namespace,
-                &world.cluster.name,
-                &world.cluster.spec,
-                desired,
-                desired.version,
-            );
-            // The stored rendering wins: a newer operator changes no running member.
-            world.revisions.get(&rendered.name).cloned().unwrap_or(rendered)
-        });
+        let target = desired.as_ref().ok().map(|desired| revision::target(world, desired));
         Self { world, desired, target, refusals: OnceCell::new() }
     }
 
