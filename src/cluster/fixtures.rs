@@ -66,6 +66,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         budget: Some(budget),
         probes: Vec::new(),
         answers: members.iter().map(|member| (member.clone(), answer(member, desired.version))).collect(),
+        zones: members.iter().map(|member| (node_of(member), Some(zone_of(member)))).collect(),
         member_list: Some(members.iter().map(listed).collect()),
         proposal: None,
         default_storage_class: Some(true),
@@ -119,6 +120,14 @@ fn id_of(member: &MemberName) -> MemberId {
     MemberId(0xa0 + u64::from(member.number()))
 }
 
+fn node_of(member: &MemberName) -> String {
+    format!("node-{}", member.number())
+}
+
+fn zone_of(member: &MemberName) -> String {
+    format!("zone-{}", member.number())
+}
+
 fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
     PodFacts {
         uid: format!("pod-{member}"),
@@ -127,7 +136,7 @@ fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
         revision: revision.to_owned(),
         bootstraps: false,
         ip: Some([10, 0, 0, u8::try_from(member.number()).unwrap()].into()),
-        node: Some(format!("node-{}", member.number())),
+        node: Some(node_of(member)),
         image: image.to_owned(),
         ready: true,
         ended: false,

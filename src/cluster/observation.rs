@@ -39,6 +39,9 @@ pub struct Observation {
     pub probes: Vec<ProbeFacts>,
     /// What each member with an address answered.
     pub answers: BTreeMap<MemberName, Answer>,
+    /// The zone of each node that holds a member, nothing where it has none. A node that could not be read
+    /// is not in it.
+    pub zones: BTreeMap<String, Option<String>>,
     /// etcd's member list, read right after a linearizable read on the same channel; nothing where no
     /// member could give one.
     pub member_list: Option<Vec<ListedMember>>,

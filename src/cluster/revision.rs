@@ -7,6 +7,7 @@
 
 use super::names::digest;
 use super::objects::pod;
+use super::observation::Observation;
 use super::spec::{Desired, image_of};
 use crate::api::{EtcdClusterSpec, labels};
 use crate::etcd::EtcdVersion;
@@ -65,6 +66,14 @@ pub fn render(
         template: pod::template(namespace, cluster, spec, desired, version, &image),
         image,
     }
+}
+
+/// The revision that the spec asks for, at this version. Where it is stored the stored rendering wins: a
+/// newer operator changes no running member.
+pub fn at(world: &Observation, desired: &Desired, version: EtcdVersion) -> Revision {
+    let cluster = &world.cluster;
+    let rendered = render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version);
+    world.revisions.get(&rendered.name).cloned().unwrap_or(rendered)
 }
 
 fn millis(span: std::time::Duration) -> u64 {

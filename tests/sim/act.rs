@@ -1,4 +1,4 @@
-//! Carries one step out, as the operator's `act.rs` does: with the same preconditions, in the same
+//! Carries one step out, as the operator's `act` does: with the same preconditions, in the same
 //! small pieces, between any two of which the operator may be killed.
 
 use crate::check;

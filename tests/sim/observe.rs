@@ -5,7 +5,8 @@ use crate::world::catalogue::Image;
 use crate::world::kube::{Cluster, Pod, Probe, State};
 use crate::world::{NAME, NAMESPACE, World};
 use quorate::cluster::names::MemberName;
-use quorate::cluster::objects::pod::{Initial, client_url, peer_url};
+use quorate::cluster::objects::container::{client_url, peer_url};
+use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::{
     Answer, ClusterFacts, ContainerFacts, Observation, Ownership, Patience, PodFacts, ProbeFacts, ProbeState,
 };
@@ -70,6 +71,7 @@ pub fn observe(
         budget: world.observed_budget(),
         probes: world.probes.iter().map(|(name, probe)| probe_facts(world, name, probe)).collect(),
         answers,
+        zones: BTreeMap::new(),
         member_list,
         proposal,
         default_storage_class: Some(world.default_class),

@@ -2,7 +2,7 @@
 
 use crate::api::labels;
 use crate::cluster::names::MemberName;
-use crate::cluster::objects::pod::CONTAINER;
+use crate::cluster::objects::container::CONTAINER;
 use crate::cluster::observation::{ClaimFacts, ClusterFacts, ContainerFacts, Ownership, PodFacts};
 use crate::etcd::MemberId;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, PodCondition};

@@ -48,15 +48,7 @@ impl<'a> View<'a> {
         view.way = request::way(&view);
         view.target = view.desired.as_ref().ok().map(|desired| {
             let next = view.way.as_ref().and_then(|way| way.as_ref().ok()?.first().copied());
-            let rendered = revision::render(
-                &world.cluster.namespace,
-                &world.cluster.name,
-                &world.cluster.spec,
-                desired,
-                next.unwrap_or(desired.version),
-            );
-            // The stored rendering wins: a newer operator changes no running member.
-            world.revisions.get(&rendered.name).cloned().unwrap_or(rendered)
+            revision::at(world, desired, next.unwrap_or(desired.version))
         });
         view
     }
