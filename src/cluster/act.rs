@@ -30,6 +30,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// Lines of a container's log that are kept as evidence. A Go panic prints its cause above a long stack.
 const LOG_LINES: i64 = 40;
@@ -140,7 +141,11 @@ impl Hands<'_> {
     }
 
     fn revision(&self, name: &str) -> Result<&Revision, ActError> {
-        self.world.revisions.get(name).ok_or_else(|| ActError::Gone(format!("revision {name}")))
+        self.world
+            .revisions
+            .get(name)
+            .map(Arc::as_ref)
+            .ok_or_else(|| ActError::Gone(format!("revision {name}")))
     }
 
     /// Creates what may exist already: whoever came first made the same.

@@ -12,6 +12,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that the planner may know.
@@ -25,8 +26,8 @@ pub struct Observation {
     pub pods: BTreeMap<MemberName, PodFacts>,
     /// Volume claims of members.
     pub claims: BTreeMap<MemberName, ClaimFacts>,
-    /// Stored revisions by name.
-    pub revisions: BTreeMap<String, Revision>,
+    /// Stored revisions by name. Each is large, and handed on unchanged.
+    pub revisions: BTreeMap<String, Arc<Revision>>,
     /// The headless Service.
     pub headless: Option<Service>,
     /// The Service for clients.

@@ -66,6 +66,11 @@ pub fn render(
     }
 }
 
+/// The name of what [`render`] makes, which is enough to find out whether it is stored.
+pub fn name(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
+    name_of(cluster, spec, version, &image_of(spec, version))
+}
+
 fn millis(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,6 +2,7 @@
 
 use super::request;
 use super::step::{Next, Wait};
+use super::support;
 use crate::api::{Action, BootstrapStatus, Code, ProgressStatus};
 use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
@@ -12,6 +13,7 @@ use crate::etcd::logs::says_binary_is_below_the_cluster_version;
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A wait that the operator's own hand caused has this deadline where the spec cannot be read.
@@ -24,9 +26,11 @@ pub(super) struct View<'a> {
     /// The spec, parsed.
     pub desired: Result<Desired, Vec<Notice>>,
     /// The revision that the spec asks for.
-    pub target: Option<Revision>,
+    pub target: Option<Arc<Revision>>,
     /// What the spec asks for and cannot have. Asked by many concerns, so kept.
     refusals: OnceCell<Vec<Notice>>,
+    /// For how many voters Services and budget must be written. Asked first and last, and costly.
+    drifted_support: OnceCell<Option<usize>>,
 }
 
 /// A voter that is there in every sense: it answers under its own id in its own cluster, votes, and a
@@ -41,22 +45,25 @@ impl<'a> View<'a> {
     pub fn new(world: &'a Observation) -> Self {
         let desired = spec::parse(&world.cluster.spec);
         let target = desired.as_ref().ok().map(|desired| {
-            let rendered = revision::render(
-                &world.cluster.namespace,
-                &world.cluster.name,
-                &world.cluster.spec,
-                desired,
-                desired.version,
-            );
+            let cluster = &world.cluster;
+            let name = revision::name(&cluster.name, &cluster.spec, desired.version);
+            let render = || {
+                revision::render(&cluster.namespace, &cluster.name, &cluster.spec, desired, desired.version)
+            };
             // The stored rendering wins: a newer operator changes no running member.
-            world.revisions.get(&rendered.name).cloned().unwrap_or(rendered)
+            world.revisions.get(&name).cloned().unwrap_or_else(|| Arc::new(render()))
         });
-        Self { world, desired, target, refusals: OnceCell::new() }
+        Self { world, desired, target, refusals: OnceCell::new(), drifted_support: OnceCell::new() }
     }
 
     /// What the spec asks for and cannot have.
     pub fn refusals(&self) -> &[Notice] {
         self.refusals.get_or_init(|| request::refusals(self))
+    }
+
+    /// For how many voters Services and budget must be written, where they say something else.
+    pub fn drifted_support(&self) -> Option<usize> {
+        *self.drifted_support.get_or_init(|| support::drifted(self))
     }
 
     pub fn parse_member(&self, name: &str) -> Option<MemberName> {
@@ -268,7 +275,8 @@ impl<'a> View<'a> {
 
     /// A stored revision, or the one that the spec asks for.
     pub fn revision(&self, name: &str) -> Option<&Revision> {
-        self.world.revisions.get(name).or_else(|| self.target.as_ref().filter(|target| target.name == name))
+        let asked_for = || self.target.as_ref().filter(|target| target.name == name);
+        self.world.revisions.get(name).or_else(asked_for).map(Arc::as_ref)
     }
 
     /// How long a member may make no progress.
