@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The cluster's name: another word than the product's, so that swapped labels show.
@@ -71,7 +72,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         proposal: None,
         default_storage_class: Some(true),
         patience: Patience::default(),
-        revisions: BTreeMap::from([(revision.name.clone(), revision)]),
+        revisions: BTreeMap::from([(revision.name.clone(), Arc::new(revision))]),
     }
 }
 

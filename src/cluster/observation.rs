@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that the planner may know.
@@ -27,8 +28,8 @@ pub struct Observation {
     pub pods: BTreeMap<MemberName, PodFacts>,
     /// Volume claims of members.
     pub claims: BTreeMap<MemberName, ClaimFacts>,
-    /// Stored revisions by name.
-    pub revisions: BTreeMap<String, Revision>,
+    /// Stored revisions by name. Each is large, and handed on unchanged.
+    pub revisions: BTreeMap<String, Arc<Revision>>,
     /// The headless Service.
     pub headless: Option<Service>,
     /// The Service for clients.

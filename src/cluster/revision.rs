@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A full rendering of a member, the same for every member of the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,10 +71,16 @@ pub fn render(
 
 /// The revision that the spec asks for, at this version. Where it is stored the stored rendering wins: a
 /// newer operator changes no running member.
-pub fn at(world: &Observation, desired: &Desired, version: EtcdVersion) -> Revision {
+pub fn at(world: &Observation, desired: &Desired, version: EtcdVersion) -> Arc<Revision> {
     let cluster = &world.cluster;
-    let rendered = render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version);
-    world.revisions.get(&rendered.name).cloned().unwrap_or(rendered)
+    let render = || Arc::new(render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version));
+    let name = name(&cluster.name, &cluster.spec, version);
+    world.revisions.get(&name).cloned().unwrap_or_else(render)
+}
+
+/// The name of what [`render`] makes, which is enough to find out whether it is stored.
+pub fn name(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
+    name_of(cluster, spec, version, &image_of(spec, version))
 }
 
 fn millis(span: std::time::Duration) -> u64 {

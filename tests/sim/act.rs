@@ -14,6 +14,7 @@ use quorate::cluster::observation::{ClaimFacts, Ownership};
 use quorate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
 use quorate::cluster::revision::Revision;
 use quorate::cluster::spec::{self, storage_class};
+use std::sync::Arc;
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,10 +203,10 @@ fn wrote(world: &mut World) {
     world.changed();
 }
 
-fn store(world: &mut World, revision: &Revision) {
+fn store(world: &mut World, revision: &Arc<Revision>) {
     if !world.revisions.contains_key(&revision.name) {
         let owner = world.owner().uid;
-        let stored = StoredRevision { owner, revision: revision.clone() };
+        let stored = StoredRevision { owner, revision: Arc::clone(revision) };
         world.revisions.insert(revision.name.clone(), stored);
         wrote(world);
     }

@@ -27,6 +27,7 @@ use kube::api::{
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use writes::{gone_is_fine, refusal};
 
 /// Lines of a container's log that are kept as evidence. A Go panic prints its cause above a long stack.
@@ -136,7 +137,11 @@ impl Hands<'_> {
     }
 
     fn revision(&self, name: &str) -> Result<&Revision, ActError> {
-        self.world.revisions.get(name).ok_or_else(|| ActError::Gone(format!("revision {name}")))
+        self.world
+            .revisions
+            .get(name)
+            .map(Arc::as_ref)
+            .ok_or_else(|| ActError::Gone(format!("revision {name}")))
     }
 
     async fn set_finalizer(&self, wanted: bool) -> Result<(), ActError> {

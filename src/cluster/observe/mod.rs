@@ -23,6 +23,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
@@ -82,7 +83,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
             // Those of an earlier EtcdCluster of this name are about to be collected.
             .filter(|object| Ownership::of_owned(&object.metadata, &facts.uid, name) == Ownership::Ours)
             .filter_map(Revision::from_object)
-            .map(|revision| (revision.name.clone(), revision))
+            .map(|revision| (revision.name.clone(), Arc::new(revision)))
             .collect(),
         headless,
         client,

@@ -15,6 +15,7 @@ use crate::cluster::observation::PodFacts;
 use crate::cluster::revision::Revision;
 use crate::etcd::versions::Hop;
 use crate::etcd::{EtcdVersion, Minor};
+use std::sync::Arc;
 
 pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
@@ -23,7 +24,7 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     let leader = view.leader();
     let first = outdated.first()?;
     if !view.world.revisions.contains_key(&target.name) {
-        return Some(Next::Do(Step::StoreRevision(Box::new(target.clone()))));
+        return Some(Next::Do(Step::StoreRevision(Arc::clone(target))));
     }
     // What is down already and may be mended by the change goes first: bringing it up needs no gate.
     if let Some((down, pod)) = next_to_mend(view) {

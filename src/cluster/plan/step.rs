@@ -10,6 +10,7 @@ use crate::cluster::revision::Revision;
 use crate::etcd::{ClusterId, EtcdVersion, MemberId};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The whole way from here to the spec. Only `next` is ever carried out.
@@ -77,7 +78,7 @@ pub enum Step {
         voters: usize,
     },
     /// Store a revision.
-    StoreRevision(Box<Revision>),
+    StoreRevision(Arc<Revision>),
     /// Make the volume claims of a bootstrap.
     CreateClaims {
         /// Whose.

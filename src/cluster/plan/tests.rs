@@ -10,6 +10,7 @@ use crate::etcd::{Alarm, MemberId, Minor, Snapshots};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rstest::rstest;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is done now, as a word.
@@ -43,7 +44,7 @@ fn ready_to_roll() -> Observation {
             state: ProbeState::Said(Some(target.version)),
         });
     }
-    world.revisions.insert(target.name.clone(), target);
+    world.revisions.insert(target.name.clone(), Arc::new(target));
     world
 }
 
@@ -95,7 +96,7 @@ fn a_roll_begins_with_its_revision_then_the_probes_then_a_claim_of_a_follower() 
     let target = target(&world);
     world.revisions.remove(&target.name);
     assert_eq!(next(&world), "StoreRevision");
-    world.revisions.insert(target.name.clone(), target);
+    world.revisions.insert(target.name.clone(), Arc::new(target));
     let probes = std::mem::take(&mut world.probes);
     assert_eq!(next(&world), "CreateProbes");
     world.probes = probes;
@@ -252,7 +253,7 @@ fn refuses_and_touches_nothing(#[case] from: &str, #[case] to: &str, #[case] exp
 fn before_3_7(taken: u64) -> Observation {
     let mut world = edited(healthy("version: 3.6.16"), "version: 3.7.3");
     let target = target(&world);
-    world.revisions.insert(target.name.clone(), target);
+    world.revisions.insert(target.name.clone(), target.into());
     for answer in world.answers.values_mut() {
         answer.snapshots = Some(Snapshots { process: "1".to_owned(), taken });
     }
@@ -322,7 +323,7 @@ fn a_down_member_goes_first_where_the_change_may_mend_it() {
     world.cluster.spec.version = "3.6.15".to_owned();
     world.cluster.spec.etcd = Some(serde_saphyr::from_str("{snapshotCount: 5000}").unwrap());
     let target = target(&world);
-    world.revisions.insert(target.name.clone(), target);
+    world.revisions.insert(target.name.clone(), Arc::new(target));
     let Next::Do(Step::Record(Record::Claim(claim))) = plan(&world).next else { panic!("{}", next(&world)) };
     assert_eq!(claim.member, member(2));
 }

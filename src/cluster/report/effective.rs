@@ -10,13 +10,14 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) fn of(world: &Observation, desired: &Desired) -> EffectiveStatus {
     let cluster = &world.cluster;
     // A stored rendering wins over today's defaults, here as for the members.
     let Revision { image, heartbeat_ms, election_timeout_ms, template, .. } =
-        revision::at(world, desired, desired.version);
+        Arc::unwrap_or_clone(revision::at(world, desired, desired.version));
     let pod = template.spec.unwrap_or_default();
     let container = pod.containers.into_iter().next().unwrap_or_default();
     let quota = container.args.as_deref().and_then(container::quota_of).unwrap_or(desired.quota_bytes);
@@ -158,7 +159,7 @@ mod tests {
     fn a_stored_rendering_wins_over_the_defaults_of_today() {
         let mut world = healthy("version: 3.6.16");
         let desired = spec::parse(&world.cluster.spec).unwrap();
-        for revision in world.revisions.values_mut() {
+        for revision in world.revisions.values_mut().map(Arc::make_mut) {
             revision.heartbeat_ms = 50;
             let pod = revision.template.spec.as_mut().unwrap();
             pod.termination_grace_period_seconds = Some(40);

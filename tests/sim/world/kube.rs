@@ -11,6 +11,7 @@ use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::ClaimFacts;
 use quorate::cluster::revision::Revision;
+use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -68,7 +69,7 @@ pub struct Volume {
 #[derive(Clone, Debug)]
 pub struct StoredRevision {
     pub owner: String,
-    pub revision: Revision,
+    pub revision: Arc<Revision>,
 }
 
 #[derive(Clone, Debug)]
