@@ -4,14 +4,14 @@ use crate::observe::Seen;
 use crate::world::World;
 use crate::world::catalogue::{self, BAD_FLAG, Image};
 use crate::world::etcd::UNDECIDED;
-use quorate::api::{Code, EtcdClusterStatus};
+use quorate::api::{Code, EtcdClusterStatus, Hops};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
 use quorate::cluster::revision::{self, Revision};
 use quorate::cluster::spec::{self, deletes_volumes};
-use quorate::etcd::EtcdVersion;
-use quorate::etcd::versions::{is_supported, stops};
+use quorate::etcd::versions::{check_hop, is_supported, stops};
+use quorate::etcd::{EtcdVersion, Minor};
 
 /// Whether a member counts for quorum right now, and is not on its way out.
 pub fn counts(world: &World, member: &MemberName) -> bool {
@@ -171,11 +171,20 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     let current = world.raft().and_then(|raft| raft.cluster_version).filter(|version| *version != UNDECIDED);
     let members: Vec<EtcdVersion> =
         voters.keys().filter_map(|voter| world.data(voter)).map(|data| data.opened).collect();
-    let way = match current.map(|current| stops(current, &members, desired.version)) {
+    let way = |current| match desired.hops {
+        Hops::Many => stops(current, &members, desired.version),
+        Hops::Single => check_hop(current, &members, desired.version).map(|_| vec![desired.version]),
+    };
+    let way = match current.map(way) {
         Some(Err(_)) => return Some("hop"),
         Some(Ok(way)) => way,
         None => vec![desired.version],
     };
+    let rare_snapshots = cluster.spec.etcd.as_ref().and_then(|etcd| etcd.snapshot_count) > Some(100_000);
+    let to_3_7 = desired.version.minor >= Minor::new(3, 7) && current < Some(Minor::new(3, 7));
+    if current.is_some() && to_3_7 && rare_snapshots {
+        return Some("hop");
+    }
     let changes_the_minor = way.iter().any(|stop| Some(stop.minor) > current);
     if current.is_some() && changes_the_minor && voters.len() == 1 && !desired.allow_downtime {
         return Some("downtime");
