@@ -2,6 +2,7 @@
 //! matters is in etcd, in Kubernetes objects, or in the status.
 
 use super::observation::Patience;
+use super::observe::Zones;
 use super::plan::{Next, Plan, Step};
 use super::report::Outcome;
 use crate::api::Code;
@@ -30,6 +31,8 @@ pub struct Context {
     pub docs_url: Option<String>,
     /// What is known of etcd's releases.
     pub releases: Releases,
+    /// Which zone each node is in.
+    pub(super) zones: Zones,
     memories: Mutex<HashMap<String, Memory>>,
 }
 
@@ -58,7 +61,16 @@ impl Context {
         docs_url: Option<String>,
         releases: Releases,
     ) -> Self {
-        Self { client, channels, metrics, reporter, docs_url, releases, memories: Mutex::default() }
+        Self {
+            client,
+            channels,
+            metrics,
+            reporter,
+            docs_url,
+            releases,
+            zones: Zones::default(),
+            memories: Mutex::default(),
+        }
     }
 
     fn memories(&self) -> MutexGuard<'_, HashMap<String, Memory>> {

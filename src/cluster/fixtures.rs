@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The cluster's name: another word than the product's, so that swapped labels show.
@@ -67,12 +68,13 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         budget: Some(budget),
         probes: Vec::new(),
         answers: members.iter().map(|member| (member.clone(), answer(member, desired.version))).collect(),
+        zones: members.iter().map(|member| (node_of(member), Some(zone_of(member)))).collect(),
         member_list: Some(members.iter().map(listed).collect()),
         proposal: None,
         default_storage_class: Some(true),
         patience: Patience::default(),
         releases: Releases::default(),
-        revisions: BTreeMap::from([(revision.name.clone(), revision)]),
+        revisions: BTreeMap::from([(revision.name.clone(), Arc::new(revision))]),
     }
 }
 
@@ -92,6 +94,7 @@ pub fn silence(world: &mut Observation, member: &MemberName) {
             cluster_version: None,
             storage_version: None,
             read: Err("connection refused".to_owned()),
+            snapshots: None,
         },
     );
     if let Some(pod) = world.pods.get_mut(member) {
@@ -120,6 +123,14 @@ fn id_of(member: &MemberName) -> MemberId {
     MemberId(0xa0 + u64::from(member.number()))
 }
 
+fn node_of(member: &MemberName) -> String {
+    format!("node-{}", member.number())
+}
+
+fn zone_of(member: &MemberName) -> String {
+    format!("zone-{}", member.number())
+}
+
 fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
     PodFacts {
         uid: format!("pod-{member}"),
@@ -128,7 +139,7 @@ fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
         revision: revision.to_owned(),
         bootstraps: false,
         ip: Some([10, 0, 0, u8::try_from(member.number()).unwrap()].into()),
-        node: Some(format!("node-{}", member.number())),
+        node: Some(node_of(member)),
         image: image.to_owned(),
         ready: true,
         ended: false,
@@ -154,6 +165,8 @@ fn claim(
         assigned: Some(revision.to_owned()),
         good: Some(revision.to_owned()),
         opened: Some(version),
+        snapshot_base: None,
+        free_of_v2_entries: false,
         size: Some(8 << 30),
         class: Some("fast".to_owned()),
     }
@@ -178,6 +191,7 @@ fn answer(member: &MemberName, version: EtcdVersion) -> Answer {
         cluster_version: Some(version.minor),
         storage_version: None,
         read: Ok(()),
+        snapshots: None,
     }
 }
 

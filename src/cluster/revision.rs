@@ -7,15 +7,17 @@
 
 use super::names::digest;
 use super::objects::pod;
+use super::observation::Observation;
 use super::spec::{self, Desired, image_of};
 use crate::api::{EtcdClusterSpec, labels};
 use crate::etcd::EtcdVersion;
-use crate::etcd::versions::FlagError;
+use crate::etcd::versions::{DEFAULT_SNAPSHOT_COUNT, FlagError};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A full rendering of a member, the same for every member of the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +73,20 @@ pub fn render(
     })
 }
 
+/// The revision that the spec asks for, at this version. Where it is stored the stored rendering wins: a
+/// newer operator changes no running member, and finds no fault with its flags.
+///
+/// # Errors
+/// A flag that this version would not start with.
+pub fn at(world: &Observation, desired: &Desired, version: EtcdVersion) -> Result<Arc<Revision>, FlagError> {
+    let cluster = &world.cluster;
+    let name = name(&cluster.name, &cluster.spec, version);
+    match world.revisions.get(&name) {
+        Some(stored) => Ok(Arc::clone(stored)),
+        None => render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version).map(Arc::new),
+    }
+}
+
 fn millis(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -80,7 +96,7 @@ fn given<T: Default + PartialEq>(part: Option<&T>) -> Option<&T> {
     part.filter(|part| **part != T::default())
 }
 
-/// The name of a revision, whether it can be rendered or not.
+/// The name of what [`render`] makes, which is enough to find out whether it is stored.
 pub fn name(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
     let inputs = Inputs {
         version,
@@ -97,6 +113,14 @@ pub fn name(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion) -> Stri
 }
 
 impl Revision {
+    /// Raft entries between two snapshots on disk.
+    pub fn snapshot_count(&self) -> u64 {
+        let containers = self.template.spec.iter().flat_map(|spec| &spec.containers);
+        let mut args = containers.flat_map(|container| container.args.iter().flatten());
+        let given = args.find_map(|arg| arg.strip_prefix("--snapshot-count=")?.parse().ok());
+        given.unwrap_or(DEFAULT_SNAPSHOT_COUNT)
+    }
+
     /// The object that stores it, owned by the cluster.
     pub fn to_object(&self, namespace: &str, cluster: &str, owner: OwnerReference) -> ControllerRevision {
         ControllerRevision {

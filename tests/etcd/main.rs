@@ -11,4 +11,5 @@ mod client;
 mod flags;
 mod guard;
 mod harness;
+mod reach;
 mod roll;

@@ -10,6 +10,7 @@ use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::observation::Answer;
+use crate::cluster::revision;
 use crate::cluster::spec::storage_class;
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{is_supported, supported};
@@ -169,14 +170,14 @@ fn on_the_starting_revision(
     bootstrap: &BootstrapStatus,
     step: impl FnOnce(String) -> Step,
 ) -> Next {
-    let version = starting_version(view, bootstrap).filter(|_| view.desired.is_ok());
-    let Some(Ok(revision)) = version.and_then(|version| view.revision_at(version)) else {
+    let (Ok(desired), Some(version)) = (&view.desired, starting_version(view, bootstrap)) else {
         return Next::Refused;
     };
+    let Ok(revision) = revision::at(view.world, desired, version) else { return Next::Refused };
     if view.world.revisions.contains_key(&revision.name) {
-        Next::Do(step(revision.name))
+        Next::Do(step(revision.name.clone()))
     } else {
-        Next::Do(Step::StoreRevision(Box::new(revision)))
+        Next::Do(Step::StoreRevision(revision))
     }
 }
 
@@ -184,7 +185,9 @@ fn on_the_starting_revision(
 /// and its data, if it has any, stays.
 fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[MemberName]) -> Option<Next> {
     view.desired.as_ref().ok()?;
-    let wanted = view.revision_at(starting_version(view, bootstrap)?)?.ok()?.name;
+    let version = starting_version(view, bootstrap)?;
+    let cluster = &view.world.cluster;
+    let wanted = revision::name(&cluster.name, &cluster.spec, version);
     for member in members {
         if !never_serves(view, member) {
             continue;

@@ -8,6 +8,7 @@ use crate::api::Code;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
+use crate::cluster::revision;
 
 pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
@@ -47,11 +48,11 @@ fn own_revision(view: &View<'_>, member: &MemberName) -> Option<Result<String, S
         return Some(Ok(assigned));
     }
     // Flags that it would not start with are refused elsewhere.
-    let rendered = view.revision_at(claim.opened?)?.ok()?;
+    let rendered = revision::at(view.world, view.desired.as_ref().ok()?, claim.opened?).ok()?;
     Some(Err(if stored(&rendered.name) {
-        Step::Assign { member: member.clone(), revision: rendered.name }
+        Step::Assign { member: member.clone(), revision: rendered.name.clone() }
     } else {
-        Step::StoreRevision(Box::new(rendered))
+        Step::StoreRevision(rendered)
     }))
 }
 

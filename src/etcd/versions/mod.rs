@@ -11,7 +11,9 @@ mod known_flags;
 mod kubernetes;
 mod releases;
 mod route;
+mod stops;
 mod translate;
+mod v2;
 
 pub use bugs::{BUGS, Bug};
 pub use flags::{OWNED_FLAGS, is_owned_flag};
@@ -23,7 +25,9 @@ pub use kubernetes::{
 };
 pub use releases::{MINORS, MinorLine, REFUSED, RefusedReleases, Releases, ReleasesError};
 pub use route::{may_go, route};
+pub use stops::stops;
 pub use translate::{FlagError, translate};
+pub use v2::{DEFAULT_SNAPSHOT_COUNT, may_write_v2_entries, needs_a_snapshot_before};
 
 use super::Minor;
 
