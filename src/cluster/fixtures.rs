@@ -71,6 +71,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         proposal: None,
         default_storage_class: Some(true),
         patience: Patience::default(),
+        foreign_revisions: BTreeMap::new(),
         revisions: BTreeMap::from([(revision.name.clone(), revision)]),
     }
 }

@@ -27,6 +27,9 @@ pub struct Observation {
     pub claims: BTreeMap<MemberName, ClaimFacts>,
     /// Stored revisions by name.
     pub revisions: BTreeMap<String, Revision>,
+    /// Stored revisions that carry the cluster's labels and are not its own (left behind by a deletion that
+    /// orphans): whose each is.
+    pub foreign_revisions: BTreeMap<String, String>,
     /// The headless Service.
     pub headless: Option<Service>,
     /// The Service for clients.

@@ -66,6 +66,7 @@ pub fn observe(
             .iter()
             .map(|(name, stored)| (name.clone(), stored.revision.clone()))
             .collect(),
+        foreign_revisions: BTreeMap::new(),
         headless: world.headless.clone(),
         client: world.client.clone(),
         budget: world.observed_budget(),

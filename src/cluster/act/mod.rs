@@ -165,9 +165,23 @@ impl Hands<'_> {
         let headless = headless.as_ref().map(|live| &live.metadata);
         let client = client.as_ref().map(|live| &live.metadata);
         let budget = self.world.budget.as_ref().map(|live| &live.metadata);
-        self.apply(support::headless(namespace, name, spec, self.owner()), headless).await?;
-        self.apply(support::client(namespace, name, spec, self.owner()), client).await?;
-        self.apply(support::budget(namespace, name, voters, self.owner()), budget).await?;
+        tokio::try_join!(
+            self.apply(
+                support::headless(namespace, name, spec, self.owner()),
+                headless,
+                support::skeleton_of_service
+            ),
+            self.apply(
+                support::client(namespace, name, spec, self.owner()),
+                client,
+                support::skeleton_of_service
+            ),
+            self.apply(
+                support::budget(namespace, name, voters, self.owner()),
+                budget,
+                support::skeleton_of_budget
+            ),
+        )?;
         Ok(())
     }
 

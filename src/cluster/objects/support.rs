@@ -127,6 +127,48 @@ pub fn budget(namespace: &str, cluster: &str, voters: usize, owner: OwnerReferen
     })
 }
 
+/// What a Service is created with before all else is applied to it: only what never changes. A field that
+/// was once created stays when it is not applied any more; one that was applied goes.
+pub fn skeleton_of_service(whole: &Service) -> Service {
+    let spec = whole.spec.as_ref();
+    let never_changes = |port: &ServicePort| port.name.as_deref() == Some("client");
+    Service {
+        metadata: skeleton_of_metadata(&whole.metadata),
+        spec: Some(ServiceSpec {
+            cluster_ip: spec.and_then(|spec| spec.cluster_ip.clone()),
+            // Kubernetes takes a headless Service without a selector for one of all IP families.
+            selector: spec.and_then(|spec| spec.selector.clone()),
+            ports: spec.and_then(|spec| {
+                Some(spec.ports.as_ref()?.iter().filter(|port| never_changes(port)).cloned().collect())
+            }),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The same of the disruption budget.
+pub fn skeleton_of_budget(whole: &PodDisruptionBudget) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata: skeleton_of_metadata(&whole.metadata),
+        spec: whole.spec.as_ref().map(|spec| PodDisruptionBudgetSpec {
+            selector: spec.selector.clone(),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The owner is part of it, so that what a killed operator leaves half made is known as its own.
+fn skeleton_of_metadata(whole: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: whole.name.clone(),
+        namespace: whole.namespace.clone(),
+        owner_references: whole.owner_references.clone(),
+        ..ObjectMeta::default()
+    }
+}
+
 /// The object with a digest of all that it says but for whose it is.
 fn stamped<K: Serialize + Resource<DynamicType = ()>>(mut object: K) -> K {
     let owner = object.meta_mut().owner_references.take();
@@ -184,6 +226,27 @@ mod tests {
         let with = "{version: 3.6.16, services: {client: {annotations: {lb: internal}}}}";
         let live = client("prod", "db", &spec(with), OwnerReference::default());
         assert!(!says(&live, client("prod", "db", &spec("version: 3.6.16"), OwnerReference::default())));
+    }
+
+    #[test]
+    fn a_skeleton_holds_nothing_that_a_spec_can_change() {
+        let small = spec("version: 3.6.16");
+        let large = spec(
+            "{version: 3.6.16, services: {ipFamilyPolicy: RequireDualStack,
+              client: {type: LoadBalancer, annotations: {lb: internal}, labels: {a: b}}}}",
+        );
+        let owner = || OwnerReference { uid: "u".to_owned(), ..OwnerReference::default() };
+        for build in [headless, client] {
+            let skeleton = skeleton_of_service(&build("prod", "db", &large, owner()));
+            assert_eq!(skeleton, skeleton_of_service(&build("prod", "db", &small, owner())));
+            assert_eq!(skeleton.owner_references()[0].uid, "u");
+            assert_eq!(skeleton.spec.as_ref().unwrap().ports.as_ref().unwrap().len(), 1);
+            assert_eq!(skeleton.spec.as_ref().unwrap().selector, Some(member_selector("db")));
+            assert!(!says(&skeleton, build("prod", "db", &small, owner())), "what is half made is mended");
+        }
+        let budgets = [3, 5].map(|voters| skeleton_of_budget(&budget("prod", "db", voters, owner())));
+        assert_eq!(budgets[0], budgets[1]);
+        assert_eq!(budgets[0].spec.as_ref().unwrap().min_available, None);
     }
 
     #[test]

@@ -51,6 +51,10 @@ fn own_revision(view: &View<'_>, member: &MemberName) -> Option<Result<String, S
     let desired = view.desired.as_ref().ok()?;
     let version = claim.opened?;
     let rendered = revision::render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version);
+    // It could not be stored under a name that is taken; that is refused, which says what to do.
+    if view.world.foreign_revisions.contains_key(&rendered.name) {
+        return None;
+    }
     Some(Err(if stored(&rendered.name) {
         Step::Assign { member: member.clone(), revision: rendered.name }
     } else {
