@@ -314,4 +314,18 @@ pub struct RolloutSpec {
     /// canary. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_downtime: Option<bool>,
+    /// `Many` (the default) plans as many hops as the new version needs, one after the other, e.g.
+    /// 3.5.9 → 3.5.35 → 3.6.16 → 3.7.3. `Single` refuses a version that is more than one hop away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hops: Option<Hops>,
+}
+
+/// How far one edit of `spec.version` may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Hops {
+    /// As many hops as it needs.
+    #[default]
+    Many,
+    /// One hop.
+    Single,
 }

@@ -189,6 +189,8 @@ pub enum Action {
     PutBack,
     /// Wait until etcd has raised the cluster version.
     AwaitClusterVersion,
+    /// Have every member take a raft snapshot, so that 3.7 can read its data.
+    TakeSnapshots,
     /// Delete the cluster's volumes.
     DeleteVolumes,
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The cluster's name: another word than the product's, so that swapped labels show.
@@ -72,7 +73,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         default_storage_class: Some(true),
         patience: Patience::default(),
         foreign_revisions: BTreeMap::new(),
-        revisions: BTreeMap::from([(revision.name.clone(), revision)]),
+        revisions: BTreeMap::from([(revision.name.clone(), Arc::new(revision))]),
     }
 }
 
@@ -92,6 +93,7 @@ pub fn silence(world: &mut Observation, member: &MemberName) {
             cluster_version: None,
             storage_version: None,
             read: Err("connection refused".to_owned()),
+            snapshots: None,
         },
     );
     if let Some(pod) = world.pods.get_mut(member) {
@@ -162,6 +164,8 @@ fn claim(
         assigned: Some(revision.to_owned()),
         good: Some(revision.to_owned()),
         opened: Some(version),
+        snapshot_base: None,
+        free_of_v2_entries: false,
         size: Some(8 << 30),
         class: Some("fast".to_owned()),
     }
@@ -186,6 +190,7 @@ fn answer(member: &MemberName, version: EtcdVersion) -> Answer {
         cluster_version: Some(version.minor),
         storage_version: None,
         read: Ok(()),
+        snapshots: None,
     }
 }
 

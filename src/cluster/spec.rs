@@ -7,7 +7,7 @@ use super::notice::Notice;
 use crate::api::reserved::{
     CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS, POD_ANNOTATIONS, POD_ENV, POD_LABELS,
 };
-use crate::api::{AutoCompactionMode, Code, EtcdClusterSpec, Quantity, Retention};
+use crate::api::{AutoCompactionMode, Code, EtcdClusterSpec, Hops, Quantity, Retention};
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::is_owned_flag;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub struct Desired {
     pub member_deadline: Duration,
     /// Whether a cluster of one may change its minor.
     pub allow_downtime: bool,
+    /// How far one edit of the version may go.
+    pub hops: Hops,
 }
 
 /// Parses the spec.
@@ -140,6 +142,7 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             election_timeout,
             member_deadline,
             allow_downtime: rollout.allow_downtime.unwrap_or(false),
+            hops: rollout.hops.unwrap_or_default(),
         }),
         _ => Err(wrong),
     }

@@ -10,7 +10,7 @@ use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::{
     Answer, ClusterFacts, ContainerFacts, Observation, Ownership, Patience, PodFacts, ProbeFacts, ProbeState,
 };
-use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus};
+use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus, Snapshots};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -98,6 +98,7 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
         cluster_version: None,
         storage_version: None,
         read: Err(why.to_owned()),
+        snapshots: None,
     };
     if deaf {
         return none("no answer in time");
@@ -126,6 +127,10 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
         cluster_version: data.cluster_version,
         storage_version: data.storage_version,
         read: if world.reads(member) { Ok(()) } else { Err("etcdserver: request timed out".to_owned()) },
+        snapshots: world
+            .pods
+            .get(member)
+            .map(|pod| Snapshots { process: format!("{}/{}", pod.uid, pod.restarts), taken: pod.snapshots }),
     }
 }
 

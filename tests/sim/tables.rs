@@ -186,7 +186,7 @@ fn an_alarm_forbids_a_version_but_not_a_restart() {
     // Storing a revision touches nobody.
     let stored = plan(&seen).next;
     let Next::Do(Step::StoreRevision(revision)) = stored else { panic!("{stored:?}") };
-    seen.revisions.insert(revision.name.clone(), *revision);
+    seen.revisions.insert(revision.name.clone(), revision);
     let next = plan(&seen).next;
     let Next::Wait(wait) = next else { panic!("{next:?}") };
     assert_eq!(wait.notice.code, Code::AlarmActive);

@@ -9,9 +9,9 @@ use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::{Initial, initial_annotations};
 use crate::cluster::objects::{claim, pod, probe, support};
-use crate::cluster::observation::Observation;
+use crate::cluster::observation::{Answer, Observation};
 use crate::cluster::observe::client_of;
-use crate::cluster::plan::{Claim, Guarded, NewPod, Record, Step, Stop};
+use crate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
 use crate::cluster::report::Outcome;
 use crate::cluster::revision::Revision;
 use crate::cluster::spec::storage_class;
@@ -27,6 +27,7 @@ use kube::api::{
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use writes::{gone_is_fine, refusal};
 
 /// Lines of a container's log that are kept as evidence. A Go panic prints its cause above a long stack.
@@ -89,6 +90,8 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::NoteMembers { cluster_id, voters, opened, good } => {
             hands.note_members(*cluster_id, voters, opened, good).await?;
         }
+        Step::NoteSnapshots(notes) => hands.note_snapshots(notes).await?,
+        Step::Propose { through, entries } => hands.propose(through, *entries).await?,
         Step::RemovePod { member, uid, .. } => hands.delete::<Pod>(&member.to_string(), Some(uid)).await?,
         Step::MoveLeader { from, from_id, cluster_id, to_id, .. } => {
             hands
@@ -134,7 +137,11 @@ impl Hands<'_> {
     }
 
     fn revision(&self, name: &str) -> Result<&Revision, ActError> {
-        self.world.revisions.get(name).ok_or_else(|| ActError::Gone(format!("revision {name}")))
+        self.world
+            .revisions
+            .get(name)
+            .map(Arc::as_ref)
+            .ok_or_else(|| ActError::Gone(format!("revision {name}")))
     }
 
     async fn set_finalizer(&self, wanted: bool) -> Result<(), ActError> {
@@ -261,6 +268,33 @@ impl Hands<'_> {
         }))
         .await?;
         Ok(())
+    }
+
+    async fn note_snapshots(&self, notes: &BTreeMap<MemberName, SnapshotNote>) -> Result<(), ActError> {
+        try_join_all(notes.iter().map(|(member, note)| {
+            let (base, free) = match note {
+                SnapshotNote::CountFrom(base) => (serde_json::to_string(base).ok(), None),
+                SnapshotNote::FreeOfV2Entries => (None, Some("true")),
+                SnapshotNote::Forget => (None, None),
+            };
+            self.annotate(member, json!({ labels::SNAPSHOT_BASE: base, labels::FREE_OF_V2_ENTRIES: free }))
+        }))
+        .await?;
+        Ok(())
+    }
+
+    async fn propose(&self, through: &MemberName, entries: u32) -> Result<(), ActError> {
+        let gone = || ActError::Gone(format!("the Pod of {through}"));
+        let pod = self.world.pods.get(through).ok_or_else(gone)?;
+        let client = client_of(self.ctx, self.world, through, pod).ok_or_else(gone)?;
+        let expected = self
+            .world
+            .answers
+            .get(through)
+            .and_then(Answer::status)
+            .map(|status| Identity { cluster_id: status.cluster_id, member_id: status.member_id });
+        let proposed = client.propose(expected.ok_or_else(gone)?, entries).await;
+        proposed.map_err(|source| ActError::Etcd { member: through.clone(), source })
     }
 
     async fn move_leader(&self, from: &MemberName, expected: Identity, to: MemberId) -> Result<(), ActError> {

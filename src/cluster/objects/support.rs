@@ -182,9 +182,11 @@ fn stamped<K: Serialize + Resource<DynamicType = ()>>(mut object: K) -> K {
 /// and others may add fields of their own: only what we set is compared.
 ///
 /// What was applied once and is not wanted any more shows by the digest of the whole.
-pub fn says<T: Serialize + Resource<DynamicType = ()>>(live: &T, mut wanted: T) -> bool {
-    wanted.meta_mut().owner_references = None;
-    let wanted = &wanted;
+pub fn says<T: Serialize + PartialEq + Resource<DynamicType = ()>>(live: &T, mut wanted: T) -> bool {
+    wanted.meta_mut().owner_references.clone_from(&live.meta().owner_references);
+    if wanted == *live {
+        return true;
+    }
     match (serde_json::to_value(live), serde_json::to_value(wanted)) {
         (Ok(live), Ok(wanted)) => covers(&live, &wanted),
         _ => false,

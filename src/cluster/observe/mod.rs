@@ -23,6 +23,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
@@ -71,7 +72,8 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     for object in &revisions.items {
         match Ownership::of_owned(&object.metadata, &facts.uid, name) {
             Ownership::Ours => {
-                own_revisions.extend(Revision::from_object(object).map(|own| (own.name.clone(), own)));
+                own_revisions
+                    .extend(Revision::from_object(object).map(|own| (own.name.clone(), Arc::new(own))));
             }
             // About to be collected.
             Ownership::EarlierCluster => {}

@@ -14,6 +14,7 @@ use crate::cluster::spec::storage_class;
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{SUPPORTED, is_supported};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     if view.cluster_id().is_some() {
@@ -168,17 +169,17 @@ fn on_the_starting_revision(
     if view.world.revisions.contains_key(&revision.name) {
         Next::Do(step(revision.name))
     } else {
-        Next::Do(Step::StoreRevision(Box::new(revision)))
+        Next::Do(Step::StoreRevision(Arc::new(revision)))
     }
 }
 
 /// A member that does not come up may be tried again from a corrected spec: nobody relies on it yet,
 /// and its data, if it has any, stays.
 fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[MemberName]) -> Option<Next> {
-    let desired = view.desired.as_ref().ok()?;
+    view.desired.as_ref().ok()?;
     let version = starting_version(view, bootstrap)?;
     let cluster = &view.world.cluster;
-    let wanted = revision::render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version).name;
+    let wanted = revision::name(&cluster.name, &cluster.spec, version);
     for member in members {
         if !never_serves(view, member) {
             continue;

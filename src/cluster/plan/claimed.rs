@@ -20,6 +20,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::observation::{ContainerFacts, Ownership, Patience, PodFacts};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the first member of a minor hop is watched.
@@ -127,7 +128,7 @@ fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
     if let Some(target) = view.target.as_ref().filter(|target| target.name == revision)
         && !view.world.revisions.contains_key(&revision)
     {
-        return Next::Do(Step::StoreRevision(Box::new(target.clone())));
+        return Next::Do(Step::StoreRevision(Arc::clone(target)));
     }
     if claim.assigned.as_deref() != Some(revision.as_str()) {
         return Next::Do(Step::Assign { member: member.clone(), revision });

@@ -17,6 +17,7 @@ mod probe;
 mod records;
 mod request;
 mod roll;
+mod snapshots;
 mod step;
 mod support;
 #[cfg(test)]
@@ -25,7 +26,7 @@ mod tidy;
 mod view;
 
 pub use gates::Stop;
-pub use step::{Claim, Guarded, NewPod, Next, Plan, Record, Step, Wait};
+pub use step::{Claim, Guarded, NewPod, Next, Plan, Record, SnapshotNote, Step, Wait};
 
 use super::notice::Notice;
 use super::observation::Observation;
@@ -48,6 +49,7 @@ const CONCERNS: &[Concern] = &[
     bootstrap::the_first_members,
     claimed::the_member_that_may_be_away,
     records::what_etcd_says_of_members,
+    snapshots::that_count_no_more,
     request::what_cannot_be_done,
     roll::the_next_outdated_member,
     tidy::what_is_left_behind,
@@ -100,7 +102,9 @@ const CONVERGENCE: &[Concern] = &[
 ];
 
 fn converged(view: &View<'_>) -> bool {
-    CONVERGENCE.iter().all(|concern| concern(view).is_none())
+    let wanted = view.desired.as_ref().map(|desired| desired.version).ok();
+    let there = view.cluster_id().is_none() || view.target.as_ref().map(|target| target.version) == wanted;
+    there && CONVERGENCE.iter().all(|concern| concern(view).is_none())
 }
 
 /// `spec.paused`: touch nothing, whatever it is.

@@ -9,6 +9,7 @@ use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::revision;
+use std::sync::Arc;
 
 pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
@@ -58,7 +59,7 @@ fn own_revision(view: &View<'_>, member: &MemberName) -> Option<Result<String, S
     Some(Err(if stored(&rendered.name) {
         Step::Assign { member: member.clone(), revision: rendered.name }
     } else {
-        Step::StoreRevision(Box::new(rendered))
+        Step::StoreRevision(Arc::new(rendered))
     }))
 }
 

@@ -4,11 +4,12 @@ use super::step::{Next, Step};
 use super::view::View;
 use crate::cluster::objects::support;
 use crate::cluster::observation::Patience;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 /// Steps aside for a pass after the API server said no, so that members are looked after meanwhile.
 pub(super) fn services_and_budget(view: &View<'_>) -> Option<Next> {
-    let voters = drifted(view)?;
+    let voters = view.drifted_support()?;
     let step = Step::ApplySupport { voters };
     let refused = view.world.patience.subject == Patience::subject_of_refused(&step);
     (!refused || view.cluster_id().is_none()).then_some(Next::Do(step))
@@ -16,11 +17,11 @@ pub(super) fn services_and_budget(view: &View<'_>) -> Option<Next> {
 
 /// When nothing else is to be done, it is tried again, whatever was said before.
 pub(super) fn services_and_budget_again(view: &View<'_>) -> Option<Next> {
-    drifted(view).map(|voters| Next::Do(Step::ApplySupport { voters }))
+    view.drifted_support().map(|voters| Next::Do(Step::ApplySupport { voters }))
 }
 
 /// For how many voters Services and budget must be written, where they say something else.
-fn drifted(view: &View<'_>) -> Option<usize> {
+pub(super) fn drifted(view: &View<'_>) -> Option<usize> {
     let world = view.world;
     let (namespace, name, spec) = (&world.cluster.namespace, &world.cluster.name, &world.cluster.spec);
     let voters = budgeted_voters(view)?;
@@ -34,10 +35,10 @@ fn drifted(view: &View<'_>) -> Option<usize> {
             .client
             .as_ref()
             .is_some_and(|live| support::says(live, support::client(namespace, name, spec, nobody())))
-        && world
-            .budget
-            .as_ref()
-            .is_some_and(|live| support::says(live, support::budget(namespace, name, voters, nobody())));
+        && world.budget.as_ref().is_some_and(|live| {
+            let wanted = support::budget(namespace, name, voters, nobody());
+            support::says(live, PodDisruptionBudget { status: live.status.clone(), ..wanted })
+        });
     (!settled).then_some(voters)
 }
 

@@ -2,6 +2,7 @@
 
 use super::request;
 use super::step::{Next, Wait};
+use super::support;
 use crate::api::{Action, BootstrapStatus, Code, ProgressStatus};
 use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
@@ -9,9 +10,11 @@ use crate::cluster::observation::{Answer, ClaimFacts, Observation, PodFacts};
 use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
+use crate::etcd::versions::HopError;
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A wait that the operator's own hand caused has this deadline where the spec cannot be read.
@@ -23,10 +26,15 @@ pub(super) struct View<'a> {
     pub world: &'a Observation,
     /// The spec, parsed.
     pub desired: Result<Desired, Vec<Notice>>,
-    /// The revision that the spec asks for.
-    pub target: Option<Revision>,
+    /// The revision that members get now: what the spec asks for, at the next version on the way.
+    pub target: Option<Arc<Revision>>,
+    /// The versions still to come, the next one first, the spec's last; nothing while it cannot be known
+    /// what runs.
+    pub way: Option<Result<Vec<EtcdVersion>, HopError>>,
     /// What the spec asks for and cannot have. Asked by many concerns, so kept.
     refusals: OnceCell<Vec<Notice>>,
+    /// For how many voters Services and budget must be written. Asked first and last, and costly.
+    drifted_support: OnceCell<Option<usize>>,
 }
 
 /// A voter that is there in every sense: it answers under its own id in its own cluster, votes, and a
@@ -40,13 +48,30 @@ pub(super) struct Up<'a> {
 impl<'a> View<'a> {
     pub fn new(world: &'a Observation) -> Self {
         let desired = spec::parse(&world.cluster.spec);
-        let target = desired.as_ref().ok().map(|desired| revision::target(world, desired));
-        Self { world, desired, target, refusals: OnceCell::new() }
+        let mut view = Self {
+            world,
+            desired,
+            target: None,
+            way: None,
+            refusals: OnceCell::new(),
+            drifted_support: OnceCell::new(),
+        };
+        view.way = request::way(&view);
+        view.target = view.desired.as_ref().ok().map(|desired| {
+            let next = view.way.as_ref().and_then(|way| way.as_ref().ok()?.first().copied());
+            revision::at(world, desired, next.unwrap_or(desired.version))
+        });
+        view
     }
 
     /// What the spec asks for and cannot have.
     pub fn refusals(&self) -> &[Notice] {
         self.refusals.get_or_init(|| request::refusals(self))
+    }
+
+    /// For how many voters Services and budget must be written, where they say something else.
+    pub fn drifted_support(&self) -> Option<usize> {
+        *self.drifted_support.get_or_init(|| support::drifted(self))
     }
 
     pub fn parse_member(&self, name: &str) -> Option<MemberName> {
@@ -258,7 +283,8 @@ impl<'a> View<'a> {
 
     /// A stored revision, or the one that the spec asks for.
     pub fn revision(&self, name: &str) -> Option<&Revision> {
-        self.world.revisions.get(name).or_else(|| self.target.as_ref().filter(|target| target.name == name))
+        let asked_for = || self.target.as_ref().filter(|target| target.name == name);
+        self.world.revisions.get(name).or_else(asked_for).map(Arc::as_ref)
     }
 
     /// How long a member may make no progress.

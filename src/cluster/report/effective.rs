@@ -10,13 +10,14 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) fn of(world: &Observation, desired: &Desired) -> EffectiveStatus {
     let cluster = &world.cluster;
     // A stored rendering wins over today's defaults, here as for the members.
     let Revision { image, heartbeat_ms, election_timeout_ms, template, .. } =
-        revision::target(world, desired);
+        Arc::unwrap_or_clone(revision::at(world, desired, desired.version));
     let pod = template.spec.unwrap_or_default();
     let container = pod.containers.into_iter().next().unwrap_or_default();
     let quota = container.args.as_deref().and_then(container::quota_of).unwrap_or(desired.quota_bytes);
@@ -45,6 +46,7 @@ pub(super) fn of(world: &Observation, desired: &Desired) -> EffectiveStatus {
         client_service_type: service.spec.and_then(|spec| spec.type_),
         member_deadline: written(desired.member_deadline),
         allow_downtime: Some(desired.allow_downtime),
+        hops: Some(desired.hops),
     }
 }
 
@@ -107,6 +109,7 @@ mod tests {
             "clientServiceType": "ClusterIP",
             "memberDeadline": "300s",
             "allowDowntime": false,
+            "hops": "Many",
         });
         assert_eq!(serde_json::to_value(effective("version: 3.6.16")).unwrap(), shown);
     }
@@ -119,7 +122,7 @@ mod tests {
               etcd: {quotaBackendBytes: 1Gi, heartbeatInterval: 250ms, electionTimeout: 2s500ms},
               pod: {resources: {requests: {cpu: 2}, limits: {memory: 1Gi}}, terminationGracePeriodSeconds: 60,
                 securityContext: {runAsUser: 7}, affinity: {}},
-              services: {client: {type: LoadBalancer}}, rollout: {memberDeadline: 90s, allowDowntime: true}}",
+              services: {client: {type: LoadBalancer}}, rollout: {memberDeadline: 90s, allowDowntime: true, hops: Single}}",
         );
         let shown = serde_json::to_value(shown).unwrap();
         for (field, value) in [
@@ -140,6 +143,7 @@ mod tests {
             ("clientServiceType", json!("LoadBalancer")),
             ("memberDeadline", json!("90s")),
             ("allowDowntime", json!(true)),
+            ("hops", json!("Single")),
         ] {
             assert_eq!(shown[field], value, "{field}");
         }
@@ -158,7 +162,7 @@ mod tests {
     fn a_stored_rendering_wins_over_the_defaults_of_today() {
         let mut world = healthy("version: 3.6.16");
         let desired = spec::parse(&world.cluster.spec).unwrap();
-        for revision in world.revisions.values_mut() {
+        for revision in world.revisions.values_mut().map(Arc::make_mut) {
             revision.heartbeat_ms = 50;
             let pod = revision.template.spec.as_mut().unwrap();
             pod.termination_grace_period_seconds = Some(40);

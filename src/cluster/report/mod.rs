@@ -183,6 +183,7 @@ fn other_action(wait: &Wait) -> Option<Action> {
         Code::Bootstrapping => Some(Action::Bootstrap),
         Code::ImageProbing | Code::ImageUnavailable => Some(Action::ProbeImage),
         Code::ClusterVersionPending => Some(Action::AwaitClusterVersion),
+        Code::SnapshotPending => Some(Action::TakeSnapshots),
         Code::VolumesDeleting => Some(Action::DeleteVolumes),
         Code::MemberStarting | Code::PodUnschedulable | Code::MemberDown => Some(Action::StartMember),
         _ => None,

@@ -84,7 +84,7 @@ fn an_edit_is_reconciling_and_not_ready_in_the_same_write() {
 
 #[test]
 fn a_refused_edit_is_stalled_with_evidence_remedy_and_link() {
-    let world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    let world = edited(healthy("version: 3.5.35"), "{version: 3.7.3, rollout: {hops: Single}}");
     let report = reported(&world);
     assert_eq!(
         conditions(&report),
@@ -98,7 +98,7 @@ fn a_refused_edit_is_stalled_with_evidence_remedy_and_link() {
     for part in [
         "3.5",
         "3.7.3",
-        "set spec.version to a 3.6 release first",
+        "set spec.rollout.hops to Many, or spec.version to a 3.6 release first",
         "https://docs.example/codes.md#minorskipped",
     ] {
         assert!(message.contains(part), "{message}");
@@ -109,7 +109,7 @@ fn a_refused_edit_is_stalled_with_evidence_remedy_and_link() {
 
 #[test]
 fn a_refusal_is_one_event_and_not_one_a_pass() {
-    let mut world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    let mut world = edited(healthy("version: 3.5.35"), "{version: 3.7.3, rollout: {hops: Single}}");
     let first = reported(&world);
     assert_eq!(first.news.iter().map(|news| news.code).collect::<Vec<_>>(), [Code::MinorSkipped]);
     world.cluster.status = first.status;
@@ -119,9 +119,9 @@ fn a_refusal_is_one_event_and_not_one_a_pass() {
 #[test]
 fn a_refusal_is_told_again_when_it_says_something_else() {
     let codes = |report: &Report| report.news.iter().map(|news| news.code).collect::<Vec<_>>();
-    let mut world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    let mut world = edited(healthy("version: 3.5.35"), "{version: 3.7.3, rollout: {hops: Single}}");
     world.cluster.status = reported(&world).status;
-    let mut world = edited(world, "version: 3.7.2");
+    let mut world = edited(world, "{version: 3.7.2, rollout: {hops: Single}}");
     let again = reported(&world);
     assert_eq!(codes(&again), [Code::MinorSkipped]);
     assert!(again.news[0].note.contains("3.7.2"), "{:?}", again.news);
@@ -170,7 +170,7 @@ fn what_is_waited_for_is_what_the_present_wait_says_or_nothing() {
     assert_eq!(progress.waiting_for.as_ref(), Some(&wait.notice.message));
 
     let mut done = waits.clone();
-    done.next = Next::Do(Step::StoreRevision(Box::new(world.revisions.values().next().unwrap().clone())));
+    done.next = Next::Do(Step::StoreRevision(world.revisions.values().next().unwrap().clone()));
     for next in [done.next, Next::Refused, Next::Paused] {
         let plan = Plan { next, ..waits.clone() };
         let progress = report(&world, &plan, &Outcome::default(), None).status.progress.unwrap();

@@ -28,10 +28,10 @@ use std::time::{Duration, Instant};
 
 /// The etcd images that the tests start.
 #[allow(dead_code, reason = "what the lab must have, for the reader")]
-pub const IMAGES: [&str; 4] = ["3.5.9", "3.5.10", "3.5.35", "3.6.16"];
+pub const IMAGES: [&str; 5] = ["3.5.9", "3.5.10", "3.5.35", "3.6.16", "3.7.3"];
 
 /// No test may take longer.
-const WHOLE_TEST: Duration = Duration::from_mins(5);
+const WHOLE_TEST: Duration = Duration::from_mins(6);
 /// How long the Pods of a test may take to go away after it.
 const TEAR_DOWN: Duration = Duration::from_mins(1);
 /// The time between two looks.
@@ -40,6 +40,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub const FORMED_WITHIN: Duration = Duration::from_secs(90);
 /// A roll over three members, on a busy machine.
 pub const ROLLED_WITHIN: Duration = Duration::from_secs(150);
+/// Three rolls one after the other, and the raft snapshots before the last.
+pub const EVERY_HOP_WITHIN: Duration = Duration::from_mins(4);
 /// What the operator says at its next look.
 pub const SAID_WITHIN: Duration = Duration::from_secs(30);
 

@@ -11,6 +11,7 @@ use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::ClaimFacts;
 use quorate::cluster::revision::Revision;
+use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -54,6 +55,8 @@ pub struct Pod {
     pub restarts: i32,
     pub exit_code: Option<i32>,
     pub last_words: Option<String>,
+    /// Raft snapshots that the process which runs has taken.
+    pub snapshots: u64,
     pub state: State,
 }
 
@@ -66,7 +69,7 @@ pub struct Volume {
 #[derive(Clone, Debug)]
 pub struct StoredRevision {
     pub owner: String,
-    pub revision: Revision,
+    pub revision: Arc<Revision>,
 }
 
 #[derive(Clone, Debug)]
