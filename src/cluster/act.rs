@@ -238,9 +238,9 @@ impl Hands<'_> {
         let headless = headless.as_ref().map(|live| &live.metadata);
         let client = client.as_ref().map(|live| &live.metadata);
         let budget = self.world.budget.as_ref().map(|live| &live.metadata);
-        self.apply(support::headless(namespace, name, spec, self.owner()), headless).await?;
-        self.apply(support::client(namespace, name, spec, self.owner()), client).await?;
-        self.apply(support::budget(namespace, name, voters, self.owner()), budget).await?;
+        self.apply(support::headless(namespace, name, spec, self.owner()).stamped(), headless).await?;
+        self.apply(support::client(namespace, name, spec, self.owner()).stamped(), client).await?;
+        self.apply(support::budget(namespace, name, voters, self.owner()).stamped(), budget).await?;
         Ok(())
     }
 

@@ -23,7 +23,7 @@ pub struct Seen {
 
 /// What an operator sees now. `deaf`: members whose answers do not come in time.
 pub fn observe(
-    world: &mut World,
+    world: &World,
     cluster: &Cluster,
     deaf: &BTreeSet<MemberName>,
     patience: Patience,
@@ -81,7 +81,7 @@ fn has_address(pod: &Pod) -> bool {
     matches!(pod.state, State::Running { .. } | State::Backoff { .. })
 }
 
-fn propose(world: &mut World, through: Option<&MemberName>) -> Result<(), String> {
+fn propose(world: &World, through: Option<&MemberName>) -> Result<(), String> {
     let cluster = through.and_then(|member| world.data(member)).map(|data| data.cluster_id);
     match cluster.map(|cluster| world.propose(cluster)) {
         Some(true) => Ok(()),

@@ -33,9 +33,9 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
         return Some(back);
     }
     if let Some((member, notice)) =
-        view.members().into_iter().find_map(|member| Some((member.clone(), view.why_not_up(&member).err()?)))
+        view.members().iter().find_map(|member| Some((member, view.why_not_up(member).err()?)))
     {
-        return Some(view.wait_for(notice, Some(&member)));
+        return Some(view.wait_for(notice, Some(member)));
     }
     if let Some(alarm) = view.alarms().first().filter(|_| changes_version(view, target)) {
         return Some(view.wait_for(
@@ -55,7 +55,7 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     if let Err(notice) = gates::before(view, first) {
         return Some(view.wait_for(notice, Some(first)));
     }
-    let action = if leader.as_ref() == Some(first) { Action::ReplaceLeader } else { Action::ReplaceMember };
+    let action = if leader == Some(first) { Action::ReplaceLeader } else { Action::ReplaceMember };
     Some(claim(view, first, target, &view.pod(first)?.uid, action))
 }
 
@@ -95,7 +95,7 @@ fn claim(view: &View<'_>, member: &MemberName, target: &Revision, pod_uid: &str,
 /// Followers first, the leader last: so a roll moves leadership once.
 fn order(view: &View<'_>, mut members: Vec<MemberName>) -> Vec<MemberName> {
     let leader = view.leader();
-    members.sort_by_key(|member| (Some(member) == leader.as_ref(), member.clone()));
+    members.sort_by_key(|member| (Some(member) == leader, member.clone()));
     members
 }
 
@@ -175,7 +175,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             Some(_) => "its settings changed".to_owned(),
             None => "it is down, and the change may mend it".to_owned(),
         };
-        let leads = leader.as_ref() == Some(&member) && view.members().len() > 1;
+        let leads = leader == Some(&member) && view.members().len() > 1;
         steps.push(StepStatus {
             action: if leads { Action::ReplaceLeader } else { Action::ReplaceMember },
             member: Some(member.to_string()),
