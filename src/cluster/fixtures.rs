@@ -62,8 +62,8 @@ pub fn healthy(spec_yaml: &str) -> Observation {
             .iter()
             .map(|member| (member.clone(), claim(member, &voters, &revision.name, desired.version)))
             .collect(),
-        headless: Some(support::headless(NAMESPACE, NAME, &spec, owner()).stamped()),
-        client: Some(support::client(NAMESPACE, NAME, &spec, owner()).stamped()),
+        headless: Some(Arc::new(support::headless(NAMESPACE, NAME, &spec, owner()).stamped())),
+        client: Some(Arc::new(support::client(NAMESPACE, NAME, &spec, owner()).stamped())),
         budget: Some(budget),
         probes: Vec::new(),
         answers: members.iter().map(|member| (member.clone(), answer(member, desired.version))).collect(),

@@ -29,9 +29,9 @@ pub struct Observation {
     /// Stored revisions by name. Each is large, and handed on unchanged.
     pub revisions: BTreeMap<String, Arc<Revision>>,
     /// The headless Service.
-    pub headless: Option<Service>,
+    pub headless: Option<Arc<Service>>,
     /// The Service for clients.
-    pub client: Option<Service>,
+    pub client: Option<Arc<Service>>,
     /// The disruption budget.
     pub budget: Option<PodDisruptionBudget>,
     /// Pods that try images out.

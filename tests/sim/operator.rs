@@ -147,11 +147,12 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
     });
     let refusals: Vec<RefusalStatus> = refusals.collect();
     // While steps follow each other only the last word of them is worth a write.
-    let condition = (!matches!(plan.next, Next::Do(_))).then(|| Condition {
+    let said = (!matches!(plan.next, Next::Do(_))).then(|| words(&plan.next));
+    let condition = said.map(|said| Condition {
         type_: "Ready".to_owned(),
         status: if matches!(plan.next, Next::Settled) { "True" } else { "False" }.to_owned(),
-        reason: words(&plan.next).split(':').next().unwrap_or_default().to_owned(),
-        message: words(&plan.next),
+        reason: said.split(':').next().unwrap_or_default().to_owned(),
+        message: said,
         observed_generation: Some(generation),
         last_transition_time: Time(world.timestamp(0)),
     });

@@ -2,7 +2,7 @@
 
 use super::pod::{CLIENT_PORT, METRICS_PORT, PEER_PORT};
 use crate::api::{EtcdClusterSpec, IpFamilyPolicy, ServiceType, labels};
-use crate::cluster::names::{client_service, digest, disruption_budget, headless_service};
+use crate::cluster::names::{client_service, digest_of, disruption_budget, headless_service};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -169,8 +169,8 @@ impl<K: Specified> Wanted<K> {
     pub fn stamped(self) -> K {
         let mut object = self.0;
         let owner = object.meta_mut().owner_references.take();
-        let text = serde_json::to_vec(&object).unwrap_or_default();
-        object.annotations_mut().insert(labels::APPLIED.to_owned(), digest(&text));
+        let digest = digest_of(&object);
+        object.annotations_mut().insert(labels::APPLIED.to_owned(), digest);
         object.meta_mut().owner_references = owner;
         object
     }

@@ -83,8 +83,8 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
             .filter_map(Revision::from_object)
             .map(|revision| (revision.name.clone(), Arc::new(revision)))
             .collect(),
-        headless,
-        client,
+        headless: headless.map(Arc::new),
+        client: client.map(Arc::new),
         budget,
         probes: probes(ctx, namespace, &facts.uid, probe_pods).await,
         answers: BTreeMap::new(),
