@@ -3,11 +3,12 @@
 use crate::api::BootstrapStatus;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
 /// A member's name, `<cluster>-<number>`: its name in etcd, and its Pod's name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MemberName {
     cluster: Arc<str>,
     number: u32,
@@ -38,6 +39,19 @@ impl MemberName {
     /// Its DNS name: stable, resolved through the headless Service.
     pub fn host(&self, namespace: &str) -> String {
         format!("{self}.{}.{namespace}.svc", self.cluster)
+    }
+}
+
+/// By number first: it tells the members of one cluster apart, and they are looked up by name all the time.
+impl Ord for MemberName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number.cmp(&other.number).then_with(|| self.cluster.cmp(&other.cluster))
+    }
+}
+
+impl PartialOrd for MemberName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -8,7 +8,7 @@ use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
 use quorate::cluster::revision::{self, Revision};
-use quorate::cluster::spec::{self, deletes_volumes};
+use quorate::cluster::spec::{self, deletes_volumes, image_of};
 use quorate::etcd::versions::is_supported;
 use quorate::etcd::{EtcdVersion, Minor};
 
@@ -164,15 +164,15 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if cluster.status.cluster_id.is_some() && desired.replicas as usize != voters.len() {
         return Some("replicas");
     }
-    let target = revision::render("prod", "db", &cluster.spec, &desired, desired.version);
-    if catalogue::image(&target.image) != Image::Holds(desired.version) {
+    let target = revision::name("db", &cluster.spec, desired.version);
+    if catalogue::image(&image_of(&cluster.spec, desired.version)) != Image::Holds(desired.version) {
         return Some("bad image");
     }
     if cluster.spec.etcd.as_ref().is_some_and(|etcd| etcd.extra_args.contains_key(BAD_FLAG)) {
         return Some("bad flag");
     }
     let failed = cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());
-    if failed == Some(target.name.as_str()) {
+    if failed == Some(target.as_str()) {
         return Some("failed before");
     }
     let current = world.raft().and_then(|raft| raft.cluster_version);
@@ -209,7 +209,7 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
         return Ok(excuse);
     }
     let target = spec::parse(&cluster.spec)
-        .map(|desired| revision::render("prod", "db", &cluster.spec, &desired, desired.version).name)
+        .map(|desired| revision::name("db", &cluster.spec, desired.version))
         .unwrap_or_default();
     let raft = world.raft().ok_or("no cluster")?;
     for member in raft.voters.keys() {

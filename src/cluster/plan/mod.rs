@@ -59,13 +59,15 @@ const CONCERNS: &[Concern] = &[
 /// What to do about a cluster, and the whole way.
 pub fn plan(world: &Observation) -> Plan {
     let view = View::new(world);
-    let next = CONCERNS.iter().find_map(|concern| concern(&view)).unwrap_or(Next::Settled);
+    let first = CONCERNS.iter().find_map(|concern| concern(&view));
+    let nothing_to_say = first.is_none();
+    let next = first.unwrap_or(Next::Settled);
     let mut plan = Plan { next, hops: Vec::new(), steps: Vec::new(), converged: false, refusals: Vec::new() };
     // Of a cluster that goes nothing is wanted any more.
     if !world.cluster.deleting {
         plan.hops = roll::hops(&view);
         plan.steps = roll::outline(&view);
-        plan.converged = converged(&view);
+        plan.converged = nothing_to_say || converged(&view);
         plan.refusals = refusals(&view);
     }
     plan
@@ -85,6 +87,7 @@ fn refusals(view: &View<'_>) -> Vec<Notice> {
 }
 
 /// What must have nothing to say for a cluster to be what its spec says; notes and tidying may be due.
+/// Each is one of [`CONCERNS`].
 const CONVERGENCE: &[Concern] = &[
     delete::volumes_with_the_cluster,
     ownership::nothing_belongs_to_others,
