@@ -2,7 +2,7 @@
 # The lab's life: up, down, status, env; what is kept where, and how everything is found again and removed, also after a crash.
 #
 #   $LAB_STATE/kubeconfig        for the host
-#   $LAB_STATE/bin               kubectl, helm, etcdctl
+#   $LAB_STATE/bin               kubectl, helm, etcdctl; kube-apiserver for a test that starts one alone
 #   $LAB_STATE/nodes/node-N/     log/ (its /var/log: audit log, Pod logs, daemons), volumes/ (its PVCs), …
 #   $LAB_STATE/up                exists when `up` came to its end; holds the number of nodes
 
@@ -29,7 +29,7 @@ clean_up() {
 
 make_path() {
   mkdir -p "$LAB_STATE/bin"
-  ln -sfn "$(bin_dir kubernetes)/kubectl" "$(bin_dir helm)/helm" "$(bin_dir etcd)/etcdctl" "$LAB_STATE/bin/"
+  ln -sfn "$(bin_dir kubernetes)/kubectl" "$(bin_dir kubernetes)/kube-apiserver" "$(bin_dir helm)/helm" "$(bin_dir etcd)/etcdctl" "$LAB_STATE/bin/"
 }
 
 # on_every_node COUNT FUNCTION ARG…: runs FUNCTION INDEX ARG… for all nodes at the same time. Not to be called with `||` or in an
@@ -70,6 +70,7 @@ lab_up() {
   local count=$1 token hash began addons
   if lab_is_up; then
     [[ -z $count || $count -eq $(<"$LAB_STATE/up") ]] || die "the lab is up with $(<"$LAB_STATE/up") nodes, not $count" "lab/lab down first"
+    make_path
     say "the lab is up already ($(<"$LAB_STATE/up") nodes)"
     return 0
   fi

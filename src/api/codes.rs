@@ -88,6 +88,7 @@ codes! {
     Wait AnotherDisturbance: "Another member is away or going away, by whomever's hand.", "Wait until it is back.";
     Wait DisruptionBudget: "The PodDisruptionBudget allows no eviction just now.", "Wait; look at `kubectl get pdb`.";
     Wait Soaking: "The first member of a minor hop is watched for a moment.", "Wait.";
+    Wait SnapshotPending: "Every member must take a raft snapshot before a hop to 3.7; entries that touch no key are proposed until it does.", "Wait; some 10,000 entries take seconds.";
     Wait ClusterVersionPending: "All members run the new version; etcd has not raised the cluster version yet.", "Wait a few seconds.";
     Wait PreviousClusterTerminating: "Pods of an earlier EtcdCluster of this name are still going away.", "Wait.";
     Wait VolumesDeleting: "The cluster's volumes are being deleted.", "Wait.";
@@ -101,6 +102,7 @@ codes! {
     Refusal DowngradeUnsupported: "The cluster version has moved on; an older minor can no longer be started on this data.", "Set spec.version back to the minor that runs.";
     Refusal FloorNotMet: "A member runs a patch that is too old to begin this hop.", "Go to the patch that the message names first.";
     Refusal HopUnsupported: "This hop is known to be dangerous and this release cannot make it safe.", "Stay on the minor that runs.";
+    Refusal SnapshotCountTooHigh: "A raft snapshot is due before a hop to 3.7, and spec.etcd.snapshotCount puts it off for too long.", "Lower spec.etcd.snapshotCount first.";
     Refusal DowntimeNotAllowed: "A single member cannot change its minor without downtime and without a canary.", "Set spec.rollout.allowDowntime to true.";
     Refusal ReplicasChangeUnsupported: "This release does not change the number of members of a running cluster.", "Set spec.replicas back.";
     Refusal StorageChangeUnsupported: "This release does not change the storage of a running cluster.", "Set spec.storage back.";

@@ -5,16 +5,12 @@
 //! Rules that can never be right for any cluster are CEL rules here; what depends on the running
 //! cluster is refused by the planner.
 
-use super::{Duration, EtcdClusterStatus, Quantity};
-use k8s_openapi::api::core::v1::{
-    Affinity, EnvVar, LocalObjectReference, PodSecurityContext, Toleration, TopologySpreadConstraint,
-};
+use super::{Duration, EtcdClusterStatus, PodSpec, Quantity};
+use k8s_openapi::api::core::v1::LocalObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// An etcd cluster. Change `spec.version` and every member is replaced, one at a time, each verified
@@ -249,106 +245,6 @@ pub enum AutoCompactionMode {
     Revision,
 }
 
-/// Fields of the members' Pods.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PodSpec {
-    /// Labels besides the operator's own.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('quorate.dev/') && !k.startsWith('app.kubernetes.io/'))")
-        .message("spec.pod.labels may not set quorate.dev/ or app.kubernetes.io/ labels: the operator and its Services select by them"))]
-    pub labels: BTreeMap<String, String>,
-    /// Annotations besides the operator's own.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('quorate.dev/'))")
-        .message("spec.pod.annotations may not set quorate.dev/ annotations: the operator keeps its own there"))]
-    pub annotations: BTreeMap<String, String>,
-    /// CPU and memory of the etcd container. Default: requests of 100m and 256Mi.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
-    /// Nodes by label.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
-    pub node_selector: BTreeMap<String, String>,
-    /// Affinity. Default: members prefer different nodes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<Affinity>,
-    /// Taints that members tolerate.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    pub tolerations: Vec<Toleration>,
-    /// How members spread. Default: over zones and nodes, as far as there are any.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
-    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
-    /// The PriorityClass; control planes want `system-cluster-critical`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub priority_class_name: Option<String>,
-    /// The ServiceAccount. No token is ever mounted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub service_account_name: Option<String>,
-    /// The scheduler.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub scheduler_name: Option<String>,
-    /// The RuntimeClass.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub runtime_class_name: Option<String>,
-    /// Instead of the default security context of the Pod (user 65532, fsGroup 65532).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub security_context: Option<PodSecurityContext>,
-    /// Environment of the etcd container. `ETCD_` variables are refused: use `spec.etcd`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    #[x_kube(validation = Rule::new("self.all(e, !e.name.startsWith('ETCD_') && !e.name.startsWith('QUORATE_'))")
-        .message("spec.pod.env may not set ETCD_ or QUORATE_ variables: etcd refuses a flag that stands in both places; use spec.etcd"))]
-    pub env: Vec<EnvVar>,
-    /// Seconds that etcd gets to stop: at least 30, so that it can hand over. Default 30.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 30, max = 3600))]
-    pub termination_grace_period_seconds: Option<i64>,
-}
-
-/// CPU and memory of the etcd container, as Kubernetes writes them.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Resources {
-    /// What the scheduler keeps free, e.g. `{cpu: 500m, memory: 1Gi}`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 8))]
-    pub requests: BTreeMap<String, ResourceAmount>,
-    /// What the kubelet enforces. A CPU limit makes etcd slow when it matters; leave it away.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 8))]
-    pub limits: BTreeMap<String, ResourceAmount>,
-}
-
-/// An amount of a resource, e.g. `500m`, `1Gi` or `2`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ResourceAmount(pub IntOrString);
-
-impl JsonSchema for ResourceAmount {
-    fn schema_name() -> Cow<'static, str> {
-        "ResourceAmount".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "x-kubernetes-int-or-string": true,
-            "maxLength": 24,
-            "pattern": r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$",
-        })
-    }
-}
-
 /// Fields of the cluster's Services.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -417,4 +313,18 @@ pub struct RolloutSpec {
     /// canary. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_downtime: Option<bool>,
+    /// `Many` (the default) plans as many hops as the new version needs, one after the other, e.g.
+    /// 3.5.9 → 3.5.35 → 3.6.16 → 3.7.3. `Single` refuses a version that is more than one hop away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hops: Option<Hops>,
+}
+
+/// How far one edit of `spec.version` may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Hops {
+    /// As many hops as it needs.
+    #[default]
+    Many,
+    /// One hop.
+    Single,
 }

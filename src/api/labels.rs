@@ -49,6 +49,11 @@ pub const ASSIGNED: &str = "quorate.dev/assigned";
 pub const GOOD: &str = "quorate.dev/good";
 /// On a volume claim: the newest etcd version that was seen to serve this data.
 pub const OPENED: &str = "quorate.dev/opened";
+/// On a volume claim: from where on the member's raft snapshots are counted, as JSON.
+pub const SNAPSHOT_BASE: &str = "quorate.dev/snapshot-base";
+/// On a volume claim: `true` once a raft snapshot was taken since entries of etcd's v2 API can have been
+/// written last, so that 3.7 can read the data.
+pub const FREE_OF_V2_ENTRIES: &str = "quorate.dev/free-of-v2-entries";
 
 /// On Services and the disruption budget: a digest of what was applied.
 pub const APPLIED: &str = "quorate.dev/applied";

@@ -6,8 +6,10 @@ mod codes;
 mod conditions;
 mod crd;
 mod duration;
+mod effective;
 mod etcd_cluster;
 pub mod labels;
+mod pod_spec;
 mod quantity;
 mod status;
 
@@ -15,7 +17,9 @@ pub use codes::{Code, Severity};
 pub use conditions::{ConditionType, condition, find_condition};
 pub use crd::crd;
 pub use duration::Duration;
+pub use effective::EffectiveStatus;
 pub use etcd_cluster::*;
+pub use pod_spec::*;
 pub use quantity::Quantity;
 pub use status::*;
 

@@ -1,7 +1,7 @@
 //! What users are told: the status of an `EtcdCluster`. Sizes and lags are quantised, so that
 //! nothing is written while nothing changes.
 
-use super::Code;
+use super::{Code, EffectiveStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -100,6 +100,10 @@ pub struct MemberStatus {
     /// The node that its Pod runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The zone of that node, by its label `topology.kubernetes.io/zone`. Absent where the node has none, or
+    /// where the operator may not read nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Its peer URLs in the member list.
     #[serde(default, rename = "peerURLs", skip_serializing_if = "Vec::is_empty")]
     pub peer_urls: Vec<String>,
@@ -185,6 +189,8 @@ pub enum Action {
     PutBack,
     /// Wait until etcd has raised the cluster version.
     AwaitClusterVersion,
+    /// Have every member take a raft snapshot, so that 3.7 can read its data.
+    TakeSnapshots,
     /// Delete the cluster's volumes.
     DeleteVolumes,
 }
@@ -253,21 +259,4 @@ pub struct FailureStatus {
     pub log: Option<String>,
     /// When it was given up.
     pub time: Time,
-}
-
-/// The values in force where the spec leaves them to defaults.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EffectiveStatus {
-    /// The image of new members.
-    pub image: String,
-    /// The quota of the database, in bytes.
-    pub quota_backend_bytes: i64,
-    /// The size of new volumes.
-    pub storage_size: String,
-    /// The class of new volumes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub storage_class_name: Option<String>,
-    /// The deadline of a member without progress.
-    pub member_deadline: String,
 }

@@ -2,6 +2,7 @@
 //! matters is in etcd, in Kubernetes objects, or in the status.
 
 use super::observation::Patience;
+use super::observe::Zones;
 use super::plan::{Next, Plan, Step};
 use super::report::Outcome;
 use crate::api::Code;
@@ -27,6 +28,8 @@ pub struct Context {
     pub reporter: kube::runtime::events::Reporter,
     /// Base URL of the pages that explain codes.
     pub docs_url: Option<String>,
+    /// Which zone each node is in.
+    pub(super) zones: Zones,
     memories: Mutex<HashMap<String, Memory>>,
 }
 
@@ -54,7 +57,15 @@ impl Context {
         reporter: kube::runtime::events::Reporter,
         docs_url: Option<String>,
     ) -> Self {
-        Self { client, channels, metrics, reporter, docs_url, memories: Mutex::default() }
+        Self {
+            client,
+            channels,
+            metrics,
+            reporter,
+            docs_url,
+            zones: Zones::default(),
+            memories: Mutex::default(),
+        }
     }
 
     fn memories(&self) -> MutexGuard<'_, HashMap<String, Memory>> {

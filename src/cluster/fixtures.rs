@@ -67,6 +67,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         budget: Some(budget),
         probes: Vec::new(),
         answers: members.iter().map(|member| (member.clone(), answer(member, desired.version))).collect(),
+        zones: members.iter().map(|member| (node_of(member), Some(zone_of(member)))).collect(),
         member_list: Some(members.iter().map(listed).collect()),
         proposal: None,
         default_storage_class: Some(true),
@@ -91,6 +92,7 @@ pub fn silence(world: &mut Observation, member: &MemberName) {
             cluster_version: None,
             storage_version: None,
             read: Err("connection refused".to_owned()),
+            snapshots: None,
         },
     );
     if let Some(pod) = world.pods.get_mut(member) {
@@ -119,6 +121,14 @@ fn id_of(member: &MemberName) -> MemberId {
     MemberId(0xa0 + u64::from(member.number()))
 }
 
+fn node_of(member: &MemberName) -> String {
+    format!("node-{}", member.number())
+}
+
+fn zone_of(member: &MemberName) -> String {
+    format!("zone-{}", member.number())
+}
+
 fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
     PodFacts {
         uid: format!("pod-{member}"),
@@ -127,7 +137,7 @@ fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
         revision: revision.to_owned(),
         bootstraps: false,
         ip: Some([10, 0, 0, u8::try_from(member.number()).unwrap()].into()),
-        node: Some(format!("node-{}", member.number())),
+        node: Some(node_of(member)),
         image: image.to_owned(),
         ready: true,
         ended: false,
@@ -153,6 +163,8 @@ fn claim(
         assigned: Some(revision.to_owned()),
         good: Some(revision.to_owned()),
         opened: Some(version),
+        snapshot_base: None,
+        free_of_v2_entries: false,
         size: Some(8 << 30),
         class: Some("fast".to_owned()),
     }
@@ -177,6 +189,7 @@ fn answer(member: &MemberName, version: EtcdVersion) -> Answer {
         cluster_version: Some(version.minor),
         storage_version: None,
         read: Ok(()),
+        snapshots: None,
     }
 }
 

@@ -99,6 +99,8 @@ fn back_off(repeats: u32) -> Duration {
 fn next_look(plan: &Plan, outcome: &Outcome, name: &str, repeats: u32) -> Duration {
     match &plan.next {
         Next::Do(_) if outcome.refused.is_some() => back_off(repeats),
+        // Each one brings the snapshot nearer, and the planner counts them.
+        Next::Do(plan::Step::Propose { .. }) => Duration::ZERO,
         // The same step again and again changes nothing that is observed.
         Next::Do(_) if repeats > 8 => back_off(repeats - 8),
         Next::Do(_) => Duration::ZERO,

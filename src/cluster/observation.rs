@@ -5,11 +5,13 @@ use super::names::MemberName;
 use super::revision::Revision;
 use crate::api::{BootstrapStatus, EtcdClusterSpec, EtcdClusterStatus};
 use crate::api::{GROUP, labels};
-use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor};
+use crate::etcd::versions::{may_write_v2_entries, needs_a_snapshot_before};
+use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor, Snapshots};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,6 +40,9 @@ pub struct Observation {
     pub probes: Vec<ProbeFacts>,
     /// What each member with an address answered.
     pub answers: BTreeMap<MemberName, Answer>,
+    /// The zone of each node that holds a member, nothing where it has none. A node that could not be read
+    /// is not in it.
+    pub zones: BTreeMap<String, Option<String>>,
     /// etcd's member list, read right after a linearizable read on the same channel; nothing where no
     /// member could give one.
     pub member_list: Option<Vec<ListedMember>>,
@@ -190,10 +195,37 @@ pub struct ClaimFacts {
     pub good: Option<String>,
     /// The newest version that was seen to serve this data.
     pub opened: Option<EtcdVersion>,
+    /// The raft snapshots that its member had taken when they began to matter, until one more was.
+    pub snapshot_base: Option<SnapshotBase>,
+    /// Whether a raft snapshot was taken since entries of the v2 API can have been written last.
+    pub free_of_v2_entries: bool,
     /// The size that it asks for, in bytes.
     pub size: Option<u64>,
     /// Its class.
     pub class: Option<String>,
+}
+
+/// From where on a member's raft snapshots are counted. It stands on the volume: a restart resets the count,
+/// and must not be taken for progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotBase {
+    /// What its process had taken then.
+    #[serde(flatten)]
+    pub snapshots: Snapshots,
+    /// Its raft index then.
+    pub raft_index: u64,
+}
+
+impl Observation {
+    /// Whether the next hop may be one before which every member must have taken a raft snapshot: how many
+    /// each took is asked only then.
+    pub fn needs_snapshot_counts(&self) -> bool {
+        let Ok(wanted) = self.cluster.spec.version.parse::<EtcdVersion>() else { return false };
+        let runs = self.answers.values().filter_map(|answer| answer.cluster_version).max();
+        runs.is_some_and(|runs| !may_write_v2_entries(runs) && needs_a_snapshot_before(runs, wanted.minor))
+            && self.claims.values().any(|claim| !claim.free_of_v2_entries)
+    }
 }
 
 /// What a member answered on its own channel.
@@ -207,6 +239,8 @@ pub struct Answer {
     pub storage_version: Option<Minor>,
     /// Whether a linearizable read through it answered, or why not.
     pub read: Result<(), String>,
+    /// How many raft snapshots it took. Asked only where [`Observation::needs_snapshot_counts`].
+    pub snapshots: Option<Snapshots>,
 }
 
 impl Answer {

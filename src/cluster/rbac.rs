@@ -100,6 +100,10 @@ pub const CLUSTER_RULES: &[Rule] = &[
             "say so when no StorageClass is the default, instead of leaving volumes pending",
         )
     },
+    Rule {
+        scope: Scope::Cluster,
+        ..rule("", &["nodes"], &["get"], "show the zone of each member's node in the status")
+    },
 ];
 
 /// What leader election needs, in the operator's own namespace only.

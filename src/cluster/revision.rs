@@ -7,14 +7,17 @@
 
 use super::names::digest_of;
 use super::objects::pod;
+use super::observation::Observation;
 use super::spec::{Desired, image_of};
 use crate::api::{EtcdClusterSpec, labels};
 use crate::etcd::EtcdVersion;
+use crate::etcd::versions::DEFAULT_SNAPSHOT_COUNT;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A full rendering of a member, the same for every member of the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,6 +69,15 @@ pub fn render(
     }
 }
 
+/// The revision that the spec asks for, at this version. Where it is stored the stored rendering wins: a
+/// newer operator changes no running member.
+pub fn at(world: &Observation, desired: &Desired, version: EtcdVersion) -> Arc<Revision> {
+    let cluster = &world.cluster;
+    let render = || Arc::new(render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version));
+    let name = name(&cluster.name, &cluster.spec, version);
+    world.revisions.get(&name).cloned().unwrap_or_else(render)
+}
+
 /// The name of what [`render`] makes, which is enough to find out whether it is stored.
 pub fn name(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
     name_of(cluster, spec, version, &image_of(spec, version))
@@ -94,6 +106,14 @@ fn name_of(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion, image: &
 }
 
 impl Revision {
+    /// Raft entries between two snapshots on disk.
+    pub fn snapshot_count(&self) -> u64 {
+        let containers = self.template.spec.iter().flat_map(|spec| &spec.containers);
+        let mut args = containers.flat_map(|container| container.args.iter().flatten());
+        let given = args.find_map(|arg| arg.strip_prefix("--snapshot-count=")?.parse().ok());
+        given.unwrap_or(DEFAULT_SNAPSHOT_COUNT)
+    }
+
     /// The object that stores it, owned by the cluster.
     pub fn to_object(&self, namespace: &str, cluster: &str, owner: OwnerReference) -> ControllerRevision {
         ControllerRevision {

@@ -4,7 +4,7 @@
 //! CRD, a lost validation), and the planner must not depend on it.
 
 use super::notice::Notice;
-use crate::api::{AutoCompactionMode, Code, EtcdClusterSpec, Quantity, Retention};
+use crate::api::{AutoCompactionMode, Code, EtcdClusterSpec, Hops, Quantity, Retention};
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::is_owned_flag;
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub struct Desired {
     pub member_deadline: Duration,
     /// Whether a cluster of one may change its minor.
     pub allow_downtime: bool,
+    /// How far one edit of the version may go.
+    pub hops: Hops,
 }
 
 /// Parses the spec.
@@ -143,6 +145,7 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             election_timeout,
             member_deadline,
             allow_downtime: rollout.allow_downtime.unwrap_or(false),
+            hops: rollout.hops.unwrap_or_default(),
         }),
         _ => Err(wrong),
     }

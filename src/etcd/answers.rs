@@ -1,7 +1,7 @@
 //! What members answer beyond their status, and what a failed call means. Pure data: the planner may use it.
 
 use super::types::{ClusterId, EtcdVersion, MemberId, Minor};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Who a member is. Asked for on a channel before a mutating call is made on it: IPs are re-used.
@@ -58,6 +58,31 @@ impl Versions {
             server: EtcdVersion::reported(&body.etcdserver).ok_or(VersionsError::Server(body.etcdserver))?,
             cluster: minor(&body.etcdcluster),
             storage: minor(&body.storage),
+        })
+    }
+}
+
+/// How many raft snapshots a member's process has saved on disk since it started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshots {
+    /// The process, by the time of its start: another one counts from 0 again.
+    pub process: String,
+    /// How many.
+    pub taken: u64,
+}
+
+impl Snapshots {
+    /// Reads a member's `/metrics`; nothing where it lacks one of the two.
+    pub fn in_metrics(text: &str) -> Option<Self> {
+        let value = |name: &str| {
+            let line = text.lines().find(|line| line.split(' ').next() == Some(name))?;
+            line.split(' ').nth(1).map(str::to_owned)
+        };
+        Some(Self {
+            process: value("process_start_time_seconds")?,
+            // Written for every snapshot, before and after 3.6:
+            // https://github.com/etcd-io/etcd/blob/v3.6.16/server/etcdserver/api/snap/metrics.go
+            taken: value("etcd_debugging_snap_save_total_duration_seconds_count")?.parse().ok()?,
         })
     }
 }
@@ -149,6 +174,17 @@ mod tests {
     ) {
         let server = EtcdVersion::new(3, 5, 9);
         assert_eq!(Versions::in_body(body.as_bytes()).unwrap(), Versions { server, cluster, storage });
+    }
+
+    #[test]
+    fn reads_how_many_snapshots_a_process_has_taken() {
+        let metrics = "# TYPE etcd_debugging_snap_save_total_duration_seconds histogram\n\
+            etcd_debugging_snap_save_total_duration_seconds_sum 0.01\n\
+            etcd_debugging_snap_save_total_duration_seconds_count 4\n\
+            process_start_time_seconds 1.76397e+09\n";
+        let expected = Snapshots { process: "1.76397e+09".to_owned(), taken: 4 };
+        assert_eq!(Snapshots::in_metrics(metrics), Some(expected));
+        assert_eq!(Snapshots::in_metrics("process_start_time_seconds 1.7e+09\n"), None);
     }
 
     #[rstest]

@@ -2,10 +2,10 @@
 
 use crate::support::cluster::{Cluster, condition, spec};
 use crate::support::{FORMED_WITHIN, SAID_WITHIN, run, until};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::ResourceExt as _;
+use kube::{Api, ResourceExt as _};
 use quorate::api::{ConditionType, MemberRole, labels};
 use std::process::Command;
 
@@ -24,6 +24,12 @@ fn a_cluster_of_three_forms_and_says_so() {
         let nodes: std::collections::BTreeSet<_> =
             cluster.pods().await.into_values().map(|pod| pod.spec.unwrap().node_name).collect();
         assert_eq!(nodes.len(), 3, "members spread over nodes");
+        for row in cluster.status().await.members {
+            let node = Api::<Node>::all(space.client.clone()).get(row.node.as_ref().unwrap()).await.unwrap();
+            let zone = node.labels().get("topology.kubernetes.io/zone");
+            assert!(zone.is_some(), "the lab's nodes have zones");
+            assert_eq!(row.zone.as_ref(), zone, "{}", row.name);
+        }
         let events = cluster.events().await;
         assert!(events.iter().any(|(reason, _)| reason == "ClusterFormed"), "{events:?}");
     });

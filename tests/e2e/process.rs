@@ -1,12 +1,17 @@
 //! The process: its lease, its end, its silence.
 
+use crate::support::apiserver::{ApiServer, free_ports};
 use crate::support::cluster::spec;
 use crate::support::operator::Operator;
-use crate::support::{FORMED_WITHIN, SAID_WITHIN, Space, lab, run, until};
+use crate::support::{FORMED_WITHIN, SAID_WITHIN, Space, apply_the_kind_to, lab, run, until};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
+use kube::api::PostParams;
+use quorate::api::EtcdCluster;
 use serde_json::json;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 #[test]
 fn of_two_replicas_one_works_and_the_other_takes_over() {
@@ -77,6 +82,64 @@ fn nothing_is_written_while_nothing_changes() {
         let after = cluster.status().await;
         assert!(writes.is_empty(), "{writes:?}; the status was {before:#?} and is {after:#?}");
     });
+}
+
+#[test]
+fn without_its_kind_it_waits_says_so_and_goes_on_when_the_kind_comes() {
+    run("no-kind", async |space| {
+        let server = ApiServer::start("no-kind").await;
+        let [port] = free_ports();
+        let listen = format!("127.0.0.1:{port}");
+        let operator = space.operator_of(&server, &["--leader-elect=false", "--listen", &listen]);
+        let said = until("it says what it waits for", SAID_WITHIN, async || {
+            get(&listen, "/readyz").await.filter(|answer| answer.contains("is not installed"))
+        })
+        .await;
+        assert!(said.starts_with("HTTP/1.1 503"), "{said}");
+        assert!(
+            said.contains("etcdclusters.quorate.dev") && said.contains("kubectl apply -f crds/"),
+            "{said}"
+        );
+        assert!(
+            get(&listen, "/livez").await.unwrap().starts_with("HTTP/1.1 200"),
+            "waiting is no reason to be restarted"
+        );
+        // Long enough for a process that exits, or looks once only, to show it.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(get(&listen, "/readyz").await.unwrap().starts_with("HTTP/1.1 503"));
+        assert_eq!(
+            operator.log().matches("is not installed").count(),
+            1,
+            "it says so once, not at each look"
+        );
+
+        apply_the_kind_to(&server.client).await;
+        until("it is ready", SAID_WITHIN, async || {
+            get(&listen, "/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200"))
+        })
+        .await;
+        let clusters = Api::<EtcdCluster>::namespaced(server.client.clone(), "default");
+        let cluster = serde_json::from_value(json!({
+            "apiVersion": "quorate.dev/v1alpha1", "kind": "EtcdCluster",
+            "metadata": { "name": "etcd" }, "spec": { "version": "3.6.16" },
+        }));
+        clusters.create(&PostParams::default(), &cluster.unwrap()).await.unwrap();
+        until("it works", SAID_WITHIN, async || {
+            let status = clusters.get("etcd").await.ok()?.status?;
+            (status.observed_generation == Some(1)).then_some(())
+        })
+        .await;
+    });
+}
+
+/// A whole answer, as it comes over the wire.
+async fn get(listen: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(listen).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
 }
 
 fn elected(space: &Space) -> Operator {

@@ -2,7 +2,7 @@
 
 use crate::support::cluster::{Identity, spec};
 use crate::support::sampler::{Sampler, assert_nothing_lost};
-use crate::support::{ROLLED_WITHIN, SAID_WITHIN, run, until};
+use crate::support::{EVERY_HOP_WITHIN, ROLLED_WITHIN, SAID_WITHIN, run, until};
 use serde_json::json;
 
 #[test]
@@ -18,6 +18,62 @@ fn a_minor_rolls_in_one_member_at_a_time_under_a_writer_and_nothing_is_lost() {
     run("minor", async |space| {
         let _operator = space.operator();
         upgrade(&space.cluster("etcd"), "3.5.35", "3.6.16").await;
+    });
+}
+
+#[test]
+fn one_edit_goes_from_3_5_9_to_3_7_3_hop_by_hop_under_a_writer_and_nothing_is_lost() {
+    run("hops", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.5.9", 3)).await;
+        let sampler = Sampler::start(&cluster).await;
+        let writers = sampler.writers();
+        cluster.edit(json!({ "version": "3.7.3" })).await;
+        let planned = cluster
+            .until("the plan is shown", SAID_WITHIN, |cluster| {
+                cluster.status.as_ref().is_some_and(|status| status.plan.is_some())
+            })
+            .await;
+        let plan = planned.status.unwrap().plan.unwrap();
+        assert_eq!(plan.hops, ["3.5.9", "3.5.35", "3.6.16", "3.7.3"]);
+        for member in before.members.keys() {
+            let restarts = plan.steps.iter().filter(|step| step.member.as_ref() == Some(member)).count();
+            assert_eq!(restarts, 3, "{member} restarts once a hop, and the plan says so");
+        }
+        cluster.ready(EVERY_HOP_WITHIN).await;
+
+        assert_nothing_lost(writers).await;
+        let seen = sampler.stop();
+        seen.assert_one_away_at_a_time();
+        assert_eq!(seen.made.len(), 9, "each member once a hop: {:?}", seen.made);
+        cluster.assert_version("3.7.3").await;
+        assert_eq!(cluster.identity().await, before);
+    });
+}
+
+/// On their own, five keys and no traffic kill every member on its first start on 3.7: nothing makes etcd
+/// take the raft snapshot behind which the entries of 3.5 are.
+#[test]
+fn a_quiet_cluster_goes_from_3_5_to_3_6_and_later_to_3_7() {
+    run("quiet", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.5.35", 3)).await;
+        for key in ["a", "b", "c", "d", "e"] {
+            cluster.put(key, key).await;
+        }
+        cluster.rolled(json!({ "version": "3.6.16" })).await;
+        cluster.decided("3.6.16").await;
+        cluster.rolled(json!({ "version": "3.7.3" })).await;
+        cluster.assert_version("3.7.3").await;
+        assert_eq!(cluster.identity().await, before);
+        for (pod, (_, restarts)) in cluster.runs().await {
+            assert_eq!(restarts, 0, "{pod}: no member died on the way");
+        }
+        for key in ["a", "b", "c", "d", "e"] {
+            assert_eq!(cluster.get_key(key).await.as_deref(), Some(key));
+        }
     });
 }
 

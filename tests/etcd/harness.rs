@@ -12,6 +12,11 @@ use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// A limit of 2 s, and what a busy machine adds.
+pub const READ_LIMIT: Duration = Duration::from_millis(2500);
+/// A limit of 8 s, and the same.
+pub const MOVE_LEADER_LIMIT: Duration = Duration::from_millis(8500);
+
 /// The scope of the channels: one cluster.
 pub const SCOPE: &str = "test";
 

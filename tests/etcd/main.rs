@@ -10,4 +10,5 @@
 mod client;
 mod guard;
 mod harness;
+mod reach;
 mod roll;

@@ -1,4 +1,4 @@
-//! Carries one step out, as the operator's `act.rs` does: with the same preconditions, in the same
+//! Carries one step out, as the operator's `act` does: with the same preconditions, in the same
 //! small pieces, between any two of which the operator may be killed.
 
 use crate::check;
@@ -11,7 +11,7 @@ use quorate::api::{EtcdClusterStatus, ProgressStatus};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{ClaimFacts, Ownership};
-use quorate::cluster::plan::{Claim, Guarded, NewPod, Record, Step, Stop};
+use quorate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
 use quorate::cluster::revision::Revision;
 use quorate::cluster::spec::{self, storage_class};
 use std::sync::Arc;
@@ -79,6 +79,19 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
                 wrote(world);
             })
         }
+        Step::NoteSnapshots(notes) => {
+            each!(notes, |world: &mut World, (member, note): (&MemberName, &SnapshotNote)| {
+                let Some(volume) = world.claims.get_mut(member) else { return };
+                let (base, free) = match note {
+                    SnapshotNote::CountFrom(base) => (Some(base.clone()), false),
+                    SnapshotNote::FreeOfV2Entries => (None, true),
+                    SnapshotNote::Forget => (None, false),
+                };
+                volume.facts.snapshot_base = base;
+                volume.facts.free_of_v2_entries = free;
+                wrote(world);
+            })
+        }
         Step::DeleteClaims(members) => each!(members, |world: &mut World, member: &MemberName| {
             check::before_a_claim_is_deleted(world, member);
             if let Some(volume) = world.claims.get_mut(member) {
@@ -141,6 +154,7 @@ fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
             let meant = world.data(to).is_some_and(|data| data.member_id == to_id.0);
             meant && world.move_leader(from, from_id.0, cluster_id.0, to)
         }
+        Step::Propose { through, entries } => world.propose_many(through, u64::from(*entries)),
         Step::Stop(proven) => evict(world, seen, proven),
         _ => unreachable!("steps of many writes are carried out above"),
     };
@@ -231,6 +245,8 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, revision: &
         assigned: Some(revision.to_owned()),
         good: None,
         opened: None,
+        snapshot_base: None,
+        free_of_v2_entries: false,
         size: spec::parse(spec).ok().and_then(|desired| desired.storage_size.bytes()),
         class: Some(storage_class(spec).unwrap_or("standard").to_owned()),
     };
@@ -272,6 +288,7 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
         restarts: 0,
         exit_code: None,
         last_words: None,
+        snapshots: 0,
         state: State::Unscheduled,
     };
     world.pods.insert(new.member.clone(), pod);

@@ -3,13 +3,14 @@
 use crate::observe::Seen;
 use crate::world::World;
 use crate::world::catalogue::{self, BAD_FLAG, Image};
-use quorate::api::{Code, EtcdClusterStatus};
+use crate::world::etcd::UNDECIDED;
+use quorate::api::{Code, EtcdClusterStatus, Hops};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
 use quorate::cluster::revision::{self, Revision};
 use quorate::cluster::spec::{self, deletes_volumes, image_of};
-use quorate::etcd::versions::is_supported;
+use quorate::etcd::versions::{check_hop, is_supported, stops};
 use quorate::etcd::{EtcdVersion, Minor};
 
 /// Whether a member counts for quorum right now, and is not on its way out.
@@ -164,27 +165,39 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if cluster.status.cluster_id.is_some() && desired.replicas as usize != voters.len() {
         return Some("replicas");
     }
-    let target = revision::name("db", &cluster.spec, desired.version);
-    if catalogue::image(&image_of(&cluster.spec, desired.version)) != Image::Holds(desired.version) {
-        return Some("bad image");
-    }
     if cluster.spec.etcd.as_ref().is_some_and(|etcd| etcd.extra_args.contains_key(BAD_FLAG)) {
         return Some("bad flag");
+    }
+    let current = world.raft().and_then(|raft| raft.cluster_version).filter(|version| *version != UNDECIDED);
+    let members: Vec<EtcdVersion> =
+        voters.keys().filter_map(|voter| world.data(voter)).map(|data| data.opened).collect();
+    let way = |current| match desired.hops {
+        Hops::Many => stops(current, &members, desired.version),
+        Hops::Single => check_hop(current, &members, desired.version).map(|_| vec![desired.version]),
+    };
+    let way = match current.map(way) {
+        Some(Err(_)) => return Some("hop"),
+        Some(Ok(way)) => way,
+        None => vec![desired.version],
+    };
+    let rare_snapshots = cluster.spec.etcd.as_ref().and_then(|etcd| etcd.snapshot_count) > Some(100_000);
+    let to_3_7 = desired.version.minor >= Minor::new(3, 7) && current < Some(Minor::new(3, 7));
+    if current.is_some() && to_3_7 && rare_snapshots {
+        return Some("hop");
+    }
+    let changes_the_minor = way.iter().any(|stop| Some(stop.minor) > current);
+    if current.is_some() && changes_the_minor && voters.len() == 1 && !desired.allow_downtime {
+        return Some("downtime");
+    }
+    // What an earlier stop needs is needed too.
+    let next = way.first().copied().unwrap_or(desired.version);
+    let target = revision::name("db", &cluster.spec, next);
+    if catalogue::image(&image_of(&cluster.spec, next)) != Image::Holds(next) {
+        return Some("bad image");
     }
     let failed = cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());
     if failed == Some(target.as_str()) {
         return Some("failed before");
-    }
-    let current = world.raft().and_then(|raft| raft.cluster_version);
-    if let Some(current) = current.filter(|current| *current != desired.version.minor) {
-        let from_3_5 = current == Minor::new(3, 5) && desired.version.minor == Minor::new(3, 6);
-        let lowest = voters.keys().filter_map(|voter| world.data(voter)).map(|data| data.opened).min();
-        if !from_3_5 || lowest.is_some_and(|lowest| lowest < Minor::new(3, 5).patch(26)) {
-            return Some("hop");
-        }
-        if voters.len() == 1 && !desired.allow_downtime {
-            return Some("downtime");
-        }
     }
     plan.refusals.iter().find(|refusal| refusal.code == Code::VolumesIncomplete).map(|_| "volumes incomplete")
 }

@@ -187,6 +187,7 @@ fn foreign(world: &mut World, member: &MemberName) {
             restarts: 0,
             exit_code: None,
             last_words: None,
+            snapshots: 0,
             state: State::Unscheduled,
         };
         world.pods.insert(member.clone(), pod);
@@ -260,6 +261,7 @@ pub fn reachable(world: &World, first: &EtcdClusterSpec) -> EtcdClusterSpec {
             member_deadline: Some(Duration::new("20s")),
             restarted_at: Some(Time(jiff::Timestamp::from_second(1_790_000_000 + 999_999).unwrap())),
             allow_downtime: Some(true),
+            hops: None,
         }),
         ..first.clone()
     }

@@ -5,11 +5,12 @@ use crate::world::catalogue::Image;
 use crate::world::kube::{Cluster, Pod, Probe, State};
 use crate::world::{NAME, NAMESPACE, World};
 use quorate::cluster::names::MemberName;
-use quorate::cluster::objects::pod::{Initial, client_url, peer_url};
+use quorate::cluster::objects::container::{client_url, peer_url};
+use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::{
     Answer, ClusterFacts, ContainerFacts, Observation, Ownership, Patience, PodFacts, ProbeFacts, ProbeState,
 };
-use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus};
+use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus, Snapshots};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -70,6 +71,7 @@ pub fn observe(
         budget: world.observed_budget(),
         probes: world.probes.iter().map(|(name, probe)| probe_facts(world, name, probe)).collect(),
         answers,
+        zones: BTreeMap::new(),
         member_list,
         proposal,
         default_storage_class: Some(world.default_class),
@@ -95,6 +97,7 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
         cluster_version: None,
         storage_version: None,
         read: Err(why.to_owned()),
+        snapshots: None,
     };
     if deaf {
         return none("no answer in time");
@@ -123,6 +126,10 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
         cluster_version: data.cluster_version,
         storage_version: data.storage_version,
         read: if world.reads(member) { Ok(()) } else { Err("etcdserver: request timed out".to_owned()) },
+        snapshots: world
+            .pods
+            .get(member)
+            .map(|pod| Snapshots { process: format!("{}/{}", pod.uid, pod.restarts), taken: pod.snapshots }),
     }
 }
 

@@ -52,6 +52,10 @@
 - apiGroups: [storage.k8s.io]
   resources: [storageclasses]
   verbs: [list]
+# show the zone of each member's node in the status
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get]
 {{- end }}
 
 {{- define "quorate.rules.lease" -}}

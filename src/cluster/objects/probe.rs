@@ -1,7 +1,8 @@
 //! A Pod that runs the target image once on a node, before a member is touched: an image that is
 //! missing or does not run costs nothing, and the pull is not part of a member's downtime.
 
-use super::pod::{CONTAINER, container_security, pod_security};
+use super::container::{CONTAINER, container_security};
+use super::pod::pod_security;
 use crate::api::labels;
 use crate::cluster::names::digest;
 use crate::cluster::revision::Revision;

@@ -1,6 +1,6 @@
 //! What stands around the members: two Services and the PodDisruptionBudget.
 
-use super::pod::{CLIENT_PORT, METRICS_PORT, PEER_PORT};
+use super::container::{CLIENT_PORT, METRICS_PORT, PEER_PORT};
 use crate::api::{EtcdClusterSpec, IpFamilyPolicy, ServiceType, labels};
 use crate::cluster::names::{client_service, digest_of, disruption_budget, headless_service};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};

@@ -2,7 +2,7 @@
 
 use crate::api::labels;
 use crate::cluster::names::MemberName;
-use crate::cluster::objects::pod::CONTAINER;
+use crate::cluster::objects::container::CONTAINER;
 use crate::cluster::observation::{ClaimFacts, ClusterFacts, ContainerFacts, Ownership, PodFacts};
 use crate::etcd::MemberId;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, PodCondition};
@@ -97,6 +97,8 @@ pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts 
         assigned: annotation(labels::ASSIGNED).cloned(),
         good: annotation(labels::GOOD).cloned(),
         opened: annotation(labels::OPENED).and_then(|version| version.parse().ok()),
+        snapshot_base: annotation(labels::SNAPSHOT_BASE).and_then(|json| serde_json::from_str(json).ok()),
+        free_of_v2_entries: annotation(labels::FREE_OF_V2_ENTRIES).is_some_and(|value| value == "true"),
         size: spec
             .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage").cloned())
             .and_then(|size| crate::api::Quantity::new(size.0).bytes()),

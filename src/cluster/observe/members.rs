@@ -29,6 +29,7 @@ pub(super) async fn ask(ctx: &Context, world: &mut Observation) {
                 .filter(|version| *version != Minor::UNDECIDED),
             storage_version: versions.and_then(|versions| versions.storage),
             read: read.map_err(|error| error.to_string()),
+            snapshots: None,
         };
         (member.clone(), answer)
     }))
@@ -36,6 +37,14 @@ pub(super) async fn ask(ctx: &Context, world: &mut Observation) {
     .into_iter()
     .collect();
 
+    if world.needs_snapshot_counts() {
+        let counts = join_all(clients.iter().map(|(_, client)| client.snapshots())).await;
+        for ((member, _), count) in clients.iter().zip(counts) {
+            if let Some(answer) = world.answers.get_mut(member) {
+                answer.snapshots = count.ok();
+            }
+        }
+    }
     let readers: Vec<&(MemberName, MemberClient)> =
         clients.iter().filter(|(member, _)| is_witness(world, member)).collect();
     world.member_list = member_list(&readers).await;

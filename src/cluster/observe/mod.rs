@@ -3,8 +3,10 @@
 
 mod facts;
 mod members;
+mod zones;
 
 pub(super) use members::client as client_of;
+pub(super) use zones::Zones;
 
 use super::context::Context;
 use super::names::{MemberName, bootstrap_members, client_service, disruption_budget, headless_service};
@@ -20,7 +22,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
@@ -88,6 +90,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         budget,
         probes: probes(ctx, namespace, &facts.uid, probe_pods).await,
         answers: BTreeMap::new(),
+        zones: BTreeMap::new(),
         member_list: None,
         proposal: None,
         default_storage_class,
@@ -95,7 +98,9 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         cluster: facts,
     };
     strangers_under_our_names(ctx, &mut world).await?;
-    members::ask(ctx, &mut world).await;
+    let nodes: BTreeSet<String> = world.pods.values().filter_map(|pod| pod.node.clone()).collect();
+    let ((), zones) = tokio::join!(members::ask(ctx, &mut world), ctx.zones.of(&ctx.client, &nodes));
+    world.zones = zones;
     Ok(Some(world))
 }
 

@@ -5,7 +5,7 @@ use super::view::{Up, View, quorum};
 use crate::api::Code;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::objects::pod::peer_url;
+use crate::cluster::objects::container::peer_url;
 use crate::etcd::Alarm;
 use std::collections::BTreeSet;
 

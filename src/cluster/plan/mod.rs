@@ -17,6 +17,7 @@ mod probe;
 mod records;
 mod request;
 mod roll;
+mod snapshots;
 mod step;
 mod support;
 #[cfg(test)]
@@ -25,7 +26,7 @@ mod tidy;
 mod view;
 
 pub use gates::Stop;
-pub use step::{Claim, Guarded, NewPod, Next, Plan, Record, Step, Wait};
+pub use step::{Claim, Guarded, NewPod, Next, Plan, Record, SnapshotNote, Step, Wait};
 
 use super::notice::Notice;
 use super::observation::Observation;
@@ -48,6 +49,7 @@ const CONCERNS: &[Concern] = &[
     bootstrap::the_first_members,
     claimed::the_member_that_may_be_away,
     records::what_etcd_says_of_members,
+    snapshots::that_count_no_more,
     request::what_cannot_be_done,
     roll::the_next_outdated_member,
     tidy::what_is_left_behind,
@@ -59,15 +61,13 @@ const CONCERNS: &[Concern] = &[
 /// What to do about a cluster, and the whole way.
 pub fn plan(world: &Observation) -> Plan {
     let view = View::new(world);
-    let first = CONCERNS.iter().find_map(|concern| concern(&view));
-    let nothing_to_say = first.is_none();
-    let next = first.unwrap_or(Next::Settled);
+    let next = CONCERNS.iter().find_map(|concern| concern(&view)).unwrap_or(Next::Settled);
     let mut plan = Plan { next, hops: Vec::new(), steps: Vec::new(), converged: false, refusals: Vec::new() };
     // Of a cluster that goes nothing is wanted any more.
     if !world.cluster.deleting {
         plan.hops = roll::hops(&view);
         plan.steps = roll::outline(&view);
-        plan.converged = nothing_to_say || converged(&view);
+        plan.converged = converged(&view);
         plan.refusals = refusals(&view);
     }
     plan
@@ -87,7 +87,6 @@ fn refusals(view: &View<'_>) -> Vec<Notice> {
 }
 
 /// What must have nothing to say for a cluster to be what its spec says; notes and tidying may be due.
-/// Each is one of [`CONCERNS`].
 const CONVERGENCE: &[Concern] = &[
     delete::volumes_with_the_cluster,
     ownership::nothing_belongs_to_others,
@@ -103,7 +102,9 @@ const CONVERGENCE: &[Concern] = &[
 ];
 
 fn converged(view: &View<'_>) -> bool {
-    CONVERGENCE.iter().all(|concern| concern(view).is_none())
+    let wanted = view.desired.as_ref().map(|desired| desired.version).ok();
+    let there = view.cluster_id().is_none() || view.target.as_ref().map(|target| target.version) == wanted;
+    there && CONVERGENCE.iter().all(|concern| concern(view).is_none())
 }
 
 /// `spec.paused`: touch nothing, whatever it is.

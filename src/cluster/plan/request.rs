@@ -1,13 +1,14 @@
 //! Whether what the spec asks for can be done to this cluster. What cannot is refused as a whole, and
 //! nothing is touched.
 
+use super::snapshots;
 use super::step::Next;
 use super::view::View;
-use crate::api::Code;
+use crate::api::{Code, Hops};
 use crate::cluster::notice::Notice;
 use crate::cluster::spec::storage_class;
 use crate::etcd::EtcdVersion;
-use crate::etcd::versions::{Hop, HopError, check_hop};
+use crate::etcd::versions::{Hop, HopError, check_hop, stops};
 
 pub(super) fn what_cannot_be_done(view: &View<'_>) -> Option<Next> {
     (!view.refusals().is_empty()).then_some(Next::Refused)
@@ -33,7 +34,7 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     refusals.extend(storage(view));
     match hop(view) {
         Some(Err(error)) => refusals.push(refused_hop(view, &error)),
-        Some(Ok(Hop::MinorUp)) if members == 1 && !desired.allow_downtime => refusals.push(Notice::new(
+        _ if members == 1 && !desired.allow_downtime && changes_the_minor(view) => refusals.push(Notice::new(
             Code::DowntimeNotAllowed,
             format!(
                 "one member alone cannot go to {} without downtime, and there is no second one to try it on first",
@@ -43,23 +44,44 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         )),
         _ => {}
     }
+    refusals.extend(snapshots::refusal(view));
     refusals.extend(conflicting_timeouts(view));
     refusals.extend(failed_before(view));
     refusals
 }
 
-/// The move from what runs to what the spec wants; nothing while it cannot be known what runs.
-pub(super) fn hop(view: &View<'_>) -> Option<Result<Hop, HopError>> {
+/// The versions on the way from what runs to what the spec wants; nothing while it cannot be known what runs.
+pub(super) fn way(view: &View<'_>) -> Option<Result<Vec<EtcdVersion>, HopError>> {
     let desired = view.desired.as_ref().ok()?;
-    let versions = member_versions(view);
-    if versions.is_empty() {
+    let members = member_versions(view);
+    if members.is_empty() {
         return None;
     }
-    Some(check_hop(view.known_cluster_version()?, &versions, desired.version))
+    let cluster_version = view.known_cluster_version()?;
+    Some(match desired.hops {
+        Hops::Many => stops(cluster_version, &members, desired.version),
+        Hops::Single => check_hop(cluster_version, &members, desired.version).map(|_| vec![desired.version]),
+    })
+}
+
+/// The move from what runs to the next version on the way; nothing while it cannot be known what runs.
+pub(super) fn hop(view: &View<'_>) -> Option<Result<Hop, HopError>> {
+    let next = match view.way.as_ref()? {
+        Ok(way) => *way.first()?,
+        Err(error) => return Some(Err(error.clone())),
+    };
+    Some(check_hop(view.known_cluster_version()?, &member_versions(view), next))
+}
+
+/// Whether a minor is changed on the way.
+fn changes_the_minor(view: &View<'_>) -> bool {
+    let way = view.way.iter().flatten().flatten();
+    let highest = way.map(|version| version.minor).max();
+    highest.is_some_and(|highest| view.known_cluster_version().is_some_and(|runs| highest > runs))
 }
 
 /// The version of each member: as it says, or as its data was last seen to be on.
-fn member_versions(view: &View<'_>) -> Vec<EtcdVersion> {
+pub(super) fn member_versions(view: &View<'_>) -> Vec<EtcdVersion> {
     view.members()
         .iter()
         .filter_map(|member| {
@@ -84,7 +106,9 @@ fn refused_hop(view: &View<'_>, error: &HopError) -> Notice {
         HopError::Skip { next, .. } => Notice::new(
             Code::MinorSkipped,
             error.to_string(),
-            format!("set spec.version to a {next} release first; {stay} to change nothing"),
+            format!(
+                "set spec.rollout.hops to Many, or spec.version to a {next} release first; {stay} to change nothing"
+            ),
         ),
         HopError::Downgrade { cluster, .. } => Notice::new(
             Code::DowngradeUnsupported,
@@ -94,7 +118,11 @@ fn refused_hop(view: &View<'_>, error: &HopError) -> Notice {
         HopError::BelowFloor { floor, .. } => Notice::new(
             Code::FloorNotMet,
             error.to_string(),
-            format!("set spec.version to {floor} or a later patch of {} first", floor.minor),
+            format!(
+                "set spec.rollout.hops to Many, or spec.version to {floor} or a later patch of {} first; {stay} to \
+                 change nothing",
+                floor.minor
+            ),
         ),
         HopError::Dangerous { .. } => Notice::new(Code::HopUnsupported, error.to_string(), stay),
     }

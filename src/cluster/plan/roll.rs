@@ -5,6 +5,7 @@ use super::gates;
 use super::loss::is_lost;
 use super::probe::target_image_on_every_node;
 use super::request;
+use super::snapshots;
 use super::step::{Claim, Next, Record, Step};
 use super::view::View;
 use crate::api::{Action, Code, StepStatus};
@@ -12,8 +13,8 @@ use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::PodFacts;
 use crate::cluster::revision::Revision;
-use crate::etcd::EtcdVersion;
 use crate::etcd::versions::Hop;
+use crate::etcd::{EtcdVersion, Minor};
 use std::sync::Arc;
 
 pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
@@ -43,9 +44,10 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
             None,
         ));
     }
-    if matches!(request::hop(view), Some(Ok(Hop::MinorUp))) && view.cluster_version().is_none() {
-        let message = "etcd has not decided its cluster version yet; no hop begins before it has";
-        return Some(view.wait_for(Notice::of(Code::ClusterVersionPending, message), None));
+    if matches!(request::hop(view), Some(Ok(Hop::MinorUp)))
+        && let Some(first) = before_a_minor_hop(view, target)
+    {
+        return Some(first);
     }
     // The way back must not depend on a registry.
     let reverts = matches!(request::hop(view), Some(Ok(Hop::Revert)));
@@ -59,10 +61,27 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     Some(claim(view, first, target, &view.pod(first)?.uid, action))
 }
 
+/// What the whole cluster must have come to before the first member of a minor hop is touched.
+fn before_a_minor_hop(view: &View<'_>, target: &Revision) -> Option<Next> {
+    let Some(version) = view.cluster_version() else {
+        let message = "etcd has not decided its cluster version yet; no hop begins before it has";
+        return Some(view.wait_for(Notice::of(Code::ClusterVersionPending, message), None));
+    };
+    if view.running_versions().iter().any(|runs| runs.minor > version) {
+        return None;
+    }
+    // The hop before this one ends when every member knows the cluster version and has migrated its data.
+    behind(view, version).or_else(|| snapshots::on_every_member(view, target))
+}
+
 /// After the last member of a minor hop etcd raises the cluster version by itself, on every member.
 pub(super) fn the_cluster_version_has_moved(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
-    let wanted = view.desired.as_ref().ok()?.version.minor;
+    behind(view, view.target.as_ref()?.version.minor)
+}
+
+/// A member that still has an older cluster or storage version than this.
+fn behind(view: &View<'_>, wanted: Minor) -> Option<Next> {
     let behind = view.world.answers.iter().find(|(_, answer)| {
         answer.cluster_version.is_some_and(|cluster| {
             cluster < wanted || answer.storage_version.is_some_and(|storage| storage < wanted)
@@ -127,15 +146,16 @@ fn changes_version(view: &View<'_>, target: &Revision) -> bool {
         && view.running_versions().iter().any(|version| *version != target.version)
 }
 
-/// The versions on the way.
+/// The versions on the way, from the lowest that runs.
 pub(super) fn hops(view: &View<'_>) -> Vec<EtcdVersion> {
-    let (Some(target), Some(lowest)) = (&view.target, view.running_versions().into_iter().min()) else {
+    let lowest = request::member_versions(view).into_iter().min();
+    let (Some(lowest), Some(Ok(way)), true) = (lowest, &view.way, view.refusals().is_empty()) else {
         return Vec::new();
     };
-    if lowest == target.version || view.cluster_id().is_none() || !view.refusals().is_empty() {
+    if way[..] == [lowest] || view.cluster_id().is_none() {
         return Vec::new();
     }
-    vec![lowest, target.version]
+    std::iter::once(lowest).chain(way.iter().copied().filter(|stop| *stop != lowest)).collect()
 }
 
 /// What is left, in order, each with why.
@@ -160,6 +180,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
     }
     let mut outdated = order(view, view.outdated());
     outdated.retain(|member| claimed.as_ref().is_none_or(|(_, claimed)| claimed != member));
+    let first_of_roll = steps.len();
     if super::probe::needed(view, &outdated, target) {
         steps.push(StepStatus {
             action: Action::ProbeImage,
@@ -187,15 +208,47 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             },
         });
     }
-    let minor_up = view.known_cluster_version().is_some_and(|version| version < target.version.minor);
-    if minor_up {
-        steps.push(StepStatus {
-            action: Action::AwaitClusterVersion,
-            member: None,
-            to: Some(target.version.minor.to_string()),
-            reason: "etcd raises it by itself once all members run the new minor; from then on there is no way back"
-                .to_owned(),
-        });
+    let mut at = view.known_cluster_version();
+    steps.splice(first_of_roll..first_of_roll, take_snapshots(view, at, target.version));
+    steps.extend(await_cluster_version(at, target.version));
+    let order: Vec<MemberName> = order(view, view.members().iter().cloned().collect());
+    for stop in view.way.iter().flatten().flatten().skip(1) {
+        at = at.max(Some(target.version.minor));
+        steps.extend(take_snapshots(view, at, *stop));
+        steps.extend(order.iter().map(|member| StepStatus {
+            action: Action::ReplaceMember,
+            member: Some(member.to_string()),
+            to: Some(stop.to_string()),
+            reason: "the next hop begins when the one before it is complete".to_owned(),
+        }));
+        steps.extend(await_cluster_version(at, *stop));
+        at = at.max(Some(stop.minor));
     }
     steps
+}
+
+/// The raft snapshots that are due before the hop to `stop`.
+fn take_snapshots(view: &View<'_>, at: Option<Minor>, stop: EtcdVersion) -> Option<StepStatus> {
+    let due = !snapshots::unproven(view, at?, stop.minor).is_empty();
+    due.then(|| StepStatus {
+        action: Action::TakeSnapshots,
+        member: None,
+        to: None,
+        reason: format!(
+            "{} cannot read raft entries that 3.5 wrote; no restart is needed for it",
+            stop.minor
+        ),
+    })
+}
+
+/// The end of a minor hop.
+fn await_cluster_version(at: Option<Minor>, stop: EtcdVersion) -> Option<StepStatus> {
+    at.is_some_and(|version| version < stop.minor).then(|| StepStatus {
+        action: Action::AwaitClusterVersion,
+        member: None,
+        to: Some(stop.minor.to_string()),
+        reason:
+            "etcd raises it by itself once all members run the new minor; from then on there is no way back"
+                .to_owned(),
+    })
 }

@@ -5,7 +5,7 @@ use crate::api::{Action, FailureStatus, StepStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::PodFacts;
+use crate::cluster::observation::{PodFacts, SnapshotBase};
 use crate::cluster::revision::Revision;
 use crate::etcd::{ClusterId, EtcdVersion, MemberId};
 use jiff::Timestamp;
@@ -108,6 +108,15 @@ pub enum Step {
         /// The revision that each passed its gate with.
         good: BTreeMap<MemberName, String>,
     },
+    /// Write on the claims what is known of their members' raft snapshots.
+    NoteSnapshots(BTreeMap<MemberName, SnapshotNote>),
+    /// Write entries into the raft log that touch no key, so that members take a snapshot.
+    Propose {
+        /// Through whom.
+        through: MemberName,
+        /// How many.
+        entries: u32,
+    },
     /// Remove a Pod that has ended, or one that never served during bootstrap.
     RemovePod {
         /// Whose.
@@ -143,6 +152,17 @@ pub enum Step {
     DeleteProbes(Vec<(String, String)>),
     /// Forget revisions that nothing refers to any more.
     DeleteRevisions(Vec<String>),
+}
+
+/// What is known of a member's raft snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotNote {
+    /// Those from here on count.
+    CountFrom(SnapshotBase),
+    /// One was taken since.
+    FreeOfV2Entries,
+    /// The cluster version went back: whatever was taken counts no more.
+    Forget,
 }
 
 /// A Pod to be made.
@@ -252,6 +272,8 @@ impl Step {
             Self::CreatePods(_) => "CreatePods",
             Self::Guard(_) => "Guard",
             Self::NoteMembers { .. } => "NoteMembers",
+            Self::NoteSnapshots(_) => "NoteSnapshots",
+            Self::Propose { .. } => "Propose",
             Self::RemovePod { .. } => "RemovePod",
             Self::MoveLeader { .. } => "MoveLeader",
             Self::Stop(_) => "Stop",

@@ -3,10 +3,10 @@
 use super::{Next, Record, Step, plan};
 use crate::api::{Action, FailureStatus, ProgressStatus};
 use crate::cluster::fixtures::{edited, healthy, member, silence};
-use crate::cluster::observation::{Observation, Ownership, ProbeFacts, ProbeState};
+use crate::cluster::observation::{Observation, Ownership, ProbeFacts, ProbeState, SnapshotBase};
 use crate::cluster::revision::Revision;
 use crate::cluster::{revision, spec};
-use crate::etcd::{Alarm, MemberId, Minor};
+use crate::etcd::{Alarm, MemberId, Minor, Snapshots};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rstest::rstest;
@@ -214,10 +214,14 @@ fn what_failed_is_not_tried_again() {
 }
 
 #[rstest]
-#[case::skip("version: 3.5.35", "version: 3.7.3", "Refused(MinorSkipped)")]
-#[case::trap("version: 3.6.16", "version: 3.7.3", "Refused(HopUnsupported)")]
+#[case::skip("version: 3.5.35", "{version: 3.7.3, rollout: {hops: Single}}", "Refused(MinorSkipped)")]
+#[case::snapshots(
+    "version: 3.6.16",
+    "{version: 3.7.3, etcd: {snapshotCount: 100001}}",
+    "Refused(SnapshotCountTooHigh)"
+)]
 #[case::down("version: 3.6.16", "version: 3.5.35", "Refused(DowngradeUnsupported)")]
-#[case::floor("version: 3.5.9", "version: 3.6.16", "Refused(FloorNotMet)")]
+#[case::floor("version: 3.5.9", "{version: 3.6.16, rollout: {hops: Single}}", "Refused(FloorNotMet)")]
 #[case::unknown("version: 3.5.35", "version: 3.4.45", "Refused(VersionUnsupported)")]
 #[case::alone(
     "{version: 3.5.35, replicas: 1}",
@@ -245,9 +249,67 @@ fn refuses_and_touches_nothing(#[case] from: &str, #[case] to: &str, #[case] exp
     assert_eq!(next(&edited(healthy(from), to)), expected);
 }
 
+/// A cluster on 3.6 that shall go to 3.7, and what each member says of its raft snapshots.
+fn before_3_7(taken: u64) -> Observation {
+    let mut world = edited(healthy("version: 3.6.16"), "version: 3.7.3");
+    let target = target(&world);
+    world.revisions.insert(target.name.clone(), target.into());
+    for answer in world.answers.values_mut() {
+        answer.snapshots = Some(Snapshots { process: "1".to_owned(), taken });
+    }
+    world
+}
+
+fn count_from(world: &mut Observation, process: &str, taken: u64, raft_index: u64) {
+    for claim in world.claims.values_mut() {
+        let snapshots = Snapshots { process: process.to_owned(), taken };
+        claim.snapshot_base = Some(SnapshotBase { snapshots, raft_index });
+    }
+}
+
+#[rstest]
+#[case::a_count_alone_proves_nothing(7, |_: &mut Observation| {}, "NoteSnapshots")]
+#[case::none_since(7, |w: &mut Observation| count_from(w, "1", 7, 900), "Propose")]
+#[case::another_process_counts_anew(7, |w: &mut Observation| count_from(w, "0", 2, 900), "NoteSnapshots")]
+#[case::one_since(8, |w: &mut Observation| count_from(w, "1", 7, 900), "NoteSnapshots")]
+#[case::none_after_enough_entries(
+    7,
+    |w: &mut Observation| { count_from(w, "1", 7, 900); status(w, 0).raft_index = 16_000; },
+    "Wait(SnapshotPending)"
+)]
+#[case::no_answer(7, |w: &mut Observation| w.answers.get_mut(&member(1)).unwrap().snapshots = None, "Wait(SnapshotPending)")]
+#[case::a_member_is_down(7, |w: &mut Observation| silence(w, &member(2)), "Wait(MemberDown)")]
+#[case::proven(7, |w: &mut Observation| for claim in w.claims.values_mut() { claim.free_of_v2_entries = true }, "CreateProbes")]
+#[case::one_is_not(7, |w: &mut Observation| {
+    for claim in w.claims.values_mut() { claim.free_of_v2_entries = true }
+    w.claims.get_mut(&member(1)).unwrap().free_of_v2_entries = false;
+}, "NoteSnapshots")]
+fn before_3_7_every_member_takes_a_snapshot(
+    #[case] taken: u64,
+    #[case] change: fn(&mut Observation),
+    #[case] expected: &str,
+) {
+    let mut world = before_3_7(taken);
+    change(&mut world);
+    assert_eq!(next(&world), expected);
+}
+
+#[test]
+fn a_snapshot_counts_no_more_once_the_cluster_version_went_back() {
+    let mut world = healthy("version: 3.6.16");
+    for claim in world.claims.values_mut() {
+        claim.free_of_v2_entries = true;
+    }
+    assert_eq!(next(&world), "Settled");
+    for answer in world.answers.values_mut() {
+        answer.cluster_version = Some(Minor::new(3, 5));
+    }
+    assert_eq!(next(&world), "NoteSnapshots");
+}
+
 #[test]
 fn a_refused_spec_still_brings_members_back_with_their_own_revision() {
-    let mut world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    let mut world = edited(healthy("version: 3.6.16"), "version: 3.5.35");
     world.pods.remove(&member(1));
     world.answers.remove(&member(1));
     let Next::Do(Step::CreatePods(pods)) = plan(&world).next else { panic!("{}", next(&world)) };

@@ -10,6 +10,7 @@ use crate::cluster::observation::{Answer, ClaimFacts, Observation, PodFacts};
 use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
+use crate::etcd::versions::HopError;
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,8 +26,11 @@ pub(super) struct View<'a> {
     pub world: &'a Observation,
     /// The spec, parsed.
     pub desired: Result<Desired, Vec<Notice>>,
-    /// The revision that the spec asks for.
+    /// The revision that members get now: what the spec asks for, at the next version on the way.
     pub target: Option<Arc<Revision>>,
+    /// The versions still to come, the next one first, the spec's last; nothing while it cannot be known
+    /// what runs.
+    pub way: Option<Result<Vec<EtcdVersion>, HopError>>,
     cluster_id: Option<ClusterId>,
     members: OnceCell<BTreeSet<MemberName>>,
     leader: OnceCell<Option<MemberName>>,
@@ -47,25 +51,23 @@ pub(super) struct Up<'a> {
 impl<'a> View<'a> {
     pub fn new(world: &'a Observation) -> Self {
         let desired = spec::parse(&world.cluster.spec);
-        let target = desired.as_ref().ok().map(|desired| {
-            let cluster = &world.cluster;
-            let name = revision::name(&cluster.name, &cluster.spec, desired.version);
-            let render = || {
-                revision::render(&cluster.namespace, &cluster.name, &cluster.spec, desired, desired.version)
-            };
-            // The stored rendering wins: a newer operator changes no running member.
-            world.revisions.get(&name).cloned().unwrap_or_else(|| Arc::new(render()))
-        });
-        Self {
+        let mut view = Self {
             world,
             desired,
-            target,
+            target: None,
+            way: None,
             cluster_id: world.cluster.status.cluster_id.as_ref().and_then(|id| id.parse().ok()),
             members: OnceCell::new(),
             leader: OnceCell::new(),
             refusals: OnceCell::new(),
             drifted_support: OnceCell::new(),
-        }
+        };
+        view.way = request::way(&view);
+        view.target = view.desired.as_ref().ok().map(|desired| {
+            let next = view.way.as_ref().and_then(|way| way.as_ref().ok()?.first().copied());
+            revision::at(world, desired, next.unwrap_or(desired.version))
+        });
+        view
     }
 
     /// What the spec asks for and cannot have.

@@ -157,6 +157,9 @@ fn doing(step: &Step) -> Notice {
         Step::NoteMembers { .. } => {
             (Code::MemberUpdated, "what etcd says of its members is noted on their claims".to_owned())
         }
+        Step::NoteSnapshots(_) | Step::Propose { .. } => {
+            (Code::SnapshotPending, "raft snapshots are taken, so that 3.7 can read the data".to_owned())
+        }
         Step::ApplySupport { .. } => {
             (Code::SupportApplied, "Services and the disruption budget are brought in line".to_owned())
         }

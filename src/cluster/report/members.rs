@@ -2,7 +2,7 @@
 
 use crate::api::{EtcdClusterStatus, MemberRole, MemberStatus};
 use crate::cluster::names::MemberName;
-use crate::cluster::objects::pod::client_url;
+use crate::cluster::objects::container::client_url;
 use crate::cluster::observation::{Answer, Observation};
 use crate::etcd::{EtcdVersion, ListedMember, Minor};
 use std::collections::BTreeSet;
@@ -82,6 +82,11 @@ fn member(
         version: status.map(|status| status.version.to_string()),
         image: pod.map(|pod| pod.image.clone()),
         revision: pod.map(|pod| pod.revision.clone()),
+        zone: pod.and_then(|pod| pod.node.as_ref()).and_then(|node| match world.zones.get(node) {
+            Some(zone) => zone.clone(),
+            // A node that could not be read now is no reason to take away what was known of it.
+            None => old.filter(|old| old.node.as_ref() == Some(node))?.zone.clone(),
+        }),
         node: pod.and_then(|pod| pod.node.clone()),
         // A list that could not be read now is no reason to take away what was known.
         peer_urls: listed

@@ -1,6 +1,7 @@
 //! Report: makes status, conditions and Events from what was observed, planned and done. Pure.
 
 mod conditions;
+mod effective;
 mod events;
 mod members;
 #[cfg(test)]
@@ -12,9 +13,7 @@ use super::notice::Notice;
 use super::observation::Observation;
 use super::plan::{Claim, Next, Plan, Record, Step, Wait};
 use super::spec;
-use crate::api::{
-    Action, Code, EffectiveStatus, EtcdClusterStatus, PlanStatus, ProgressStatus, RefusalStatus, labels,
-};
+use crate::api::{Action, Code, EtcdClusterStatus, PlanStatus, ProgressStatus, RefusalStatus, labels};
 use crate::etcd::EtcdVersion;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -53,13 +52,7 @@ pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Opt
     let parsed = spec::parse(&world.cluster.spec);
     if let Ok(desired) = &parsed {
         status.target_version = Some(desired.version.to_string());
-        status.effective = Some(EffectiveStatus {
-            image: spec::image_of(&world.cluster.spec, desired.version),
-            quota_backend_bytes: i64::try_from(desired.quota_bytes).unwrap_or(i64::MAX),
-            storage_size: desired.storage_size.as_str().to_owned(),
-            storage_class_name: spec::storage_class(&world.cluster.spec).map(str::to_owned),
-            member_deadline: seconds(desired.member_deadline),
-        });
+        status.effective = Some(effective::of(world, desired));
     }
     status.observed_generation = Some(world.cluster.generation);
     status.selector = Some(format!(
@@ -190,6 +183,7 @@ fn other_action(wait: &Wait) -> Option<Action> {
         Code::Bootstrapping => Some(Action::Bootstrap),
         Code::ImageProbing | Code::ImageUnavailable => Some(Action::ProbeImage),
         Code::ClusterVersionPending => Some(Action::AwaitClusterVersion),
+        Code::SnapshotPending => Some(Action::TakeSnapshots),
         Code::VolumesDeleting => Some(Action::DeleteVolumes),
         Code::MemberStarting | Code::PodUnschedulable | Code::MemberDown => Some(Action::StartMember),
         _ => None,

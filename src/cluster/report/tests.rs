@@ -47,6 +47,27 @@ fn what_was_reported_once_is_not_written_again() {
 }
 
 #[test]
+fn the_zone_of_a_member_is_that_of_its_node() {
+    let mut world = healthy("version: 3.6.16");
+    let zones = |report: &Report| {
+        let rows = report.status.members.iter();
+        rows.map(|row| row.zone.clone().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let first = reported(&world);
+    assert_eq!(zones(&first), ["zone-0", "zone-1", "zone-2"]);
+
+    world.cluster.status = first.status;
+    world.zones.remove("node-1");
+    let unread = reported(&world);
+    assert_eq!(zones(&unread), ["zone-0", "zone-1", "zone-2"], "what was known of a node stays");
+    assert_eq!(unread.status, world.cluster.status, "and is not written again");
+
+    world.zones.insert("node-2".to_owned(), None);
+    world.pods.get_mut(&member(1)).unwrap().node = Some("node-9".to_owned());
+    assert_eq!(zones(&reported(&world)), ["zone-0", "", ""], "a node without a zone, and one not read yet");
+}
+
+#[test]
 fn an_edit_is_reconciling_and_not_ready_in_the_same_write() {
     let mut world = healthy("version: 3.6.15");
     world.cluster.status = reported(&world).status;
@@ -62,7 +83,7 @@ fn an_edit_is_reconciling_and_not_ready_in_the_same_write() {
 
 #[test]
 fn a_refused_edit_is_stalled_with_evidence_remedy_and_link() {
-    let world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    let world = edited(healthy("version: 3.5.35"), "{version: 3.7.3, rollout: {hops: Single}}");
     let report = reported(&world);
     assert_eq!(
         conditions(&report),
@@ -76,7 +97,7 @@ fn a_refused_edit_is_stalled_with_evidence_remedy_and_link() {
     for part in [
         "3.5",
         "3.7.3",
-        "set spec.version to a 3.6 release first",
+        "set spec.rollout.hops to Many, or spec.version to a 3.6 release first",
         "https://docs.example/codes.md#minorskipped",
     ] {
         assert!(message.contains(part), "{message}");
@@ -87,7 +108,7 @@ fn a_refused_edit_is_stalled_with_evidence_remedy_and_link() {
 
 #[test]
 fn a_refusal_is_one_event_and_not_one_a_pass() {
-    let mut world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    let mut world = edited(healthy("version: 3.5.35"), "{version: 3.7.3, rollout: {hops: Single}}");
     let first = reported(&world);
     assert_eq!(first.news.iter().map(|news| news.code).collect::<Vec<_>>(), [Code::MinorSkipped]);
     world.cluster.status = first.status;

@@ -8,10 +8,11 @@ mod transport;
 pub use channels::{Channels, Endpoint};
 pub use error::EtcdError;
 
-use super::answers::{Identity, Versions};
+use super::answers::{Identity, Snapshots, Versions};
 use super::types::{Alarm, ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus};
 use channels::Link;
 use etcd_client::{AlarmAction, AlarmType, Client, GetOptions};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,10 @@ use tokio::time::timeout;
 /// How long a call that reads may take. A healthy member answers in a few milliseconds; one that has
 /// no quorum keeps a linearizable read for 7 s, and an observation shall not wait for that.
 const READ_LIMIT: Duration = Duration::from_secs(2);
+/// How long some hundred proposals may take. Alone they take a tenth of a second.
+const PROPOSALS_LIMIT: Duration = Duration::from_secs(20);
+/// Proposals under way at a time; a writer beside 32 keeps a quarter of its rate (measured).
+const PROPOSALS_AT_ONCE: usize = 16;
 /// How long moving the leader may take. A transfer takes some 100 ms; etcd itself gives up on requests after
 /// 5 s + 2 election timeouts, 7 s with its defaults, and only after that a missing answer means anything.
 const MOVE_LEADER_LIMIT: Duration = Duration::from_secs(8);
@@ -35,6 +40,8 @@ pub enum Call {
     Range,
     /// `Cluster.MemberList`, after a linearizable `KV.Range`.
     MemberList,
+    /// `GET /metrics`.
+    Metrics,
     /// `Maintenance.Alarm` with action GET.
     AlarmList,
     /// `Maintenance.MoveLeader`.
@@ -71,12 +78,29 @@ impl MemberClient {
     /// Status has no cluster version; before 3.6 only this has.
     pub async fn versions(&self) -> Result<Versions, EtcdError> {
         let call = Call::Version;
-        let request = transport::version_request(&self.http, self.link.endpoint());
+        let body = self.fetch(call, transport::version_request(&self.http, self.link.endpoint())).await?;
+        Versions::in_body(&body).map_err(|source| EtcdError::Versions { call, member: self.name(), source })
+    }
+
+    /// How many raft snapshots the member's process has saved on disk, by `GET /metrics`: local, no raft entry.
+    /// Limit 2 s.
+    pub async fn snapshots(&self) -> Result<Snapshots, EtcdError> {
+        let call = Call::Metrics;
+        let body = self.fetch(call, transport::metrics_request(&self.http, self.link.endpoint())).await?;
+        let missing = "the count of its snapshots";
+        Snapshots::in_metrics(&String::from_utf8_lossy(&body)).ok_or_else(|| EtcdError::Incomplete {
+            call,
+            member: self.name(),
+            missing,
+        })
+    }
+
+    async fn fetch(&self, call: Call, request: reqwest::RequestBuilder) -> Result<Vec<u8>, EtcdError> {
         let body = timeout(READ_LIMIT, async { request.send().await?.error_for_status()?.bytes().await })
             .await
             .map_err(|_| EtcdError::TimedOut { call, member: self.name(), limit: READ_LIMIT })?
             .map_err(|source| EtcdError::Http { call, member: self.name(), source })?;
-        Versions::in_body(&body).map_err(|source| EtcdError::Versions { call, member: self.name(), source })
+        Ok(body.into())
     }
 
     /// Whether a linearizable read through this member answers: it has a leader that has a quorum. It reads one
@@ -102,11 +126,28 @@ impl MemberClient {
     /// Whether a proposal commits through this member: one `AlarmList` is exactly one raft entry and touches
     /// no key. Its answer is not used; alarms are in [`MemberStatus::alarms`]. Limit 2 s.
     pub async fn commit_probe(&self) -> Result<(), EtcdError> {
-        self.call(Call::AlarmList, READ_LIMIT, async |client: Arc<Client>| {
-            client.maintenance_client().alarm(AlarmAction::Get, AlarmType::None, None).await?;
-            Ok(())
-        })
-        .await
+        self.call(Call::AlarmList, READ_LIMIT, propose_one).await
+    }
+
+    /// Writes so many entries into the raft log that touch no key: one `AlarmList` is one. A few are under way at a
+    /// time, so that writers hardly notice. Limit 20 s.
+    ///
+    /// # Errors
+    /// The first that did not commit, though some of the others have;
+    /// [`ErrorKind::WrongMember`](super::ErrorKind::WrongMember) when somebody other than `expected` answers here.
+    pub async fn propose(&self, expected: Identity, entries: u32) -> Result<(), EtcdError> {
+        let call = Call::AlarmList;
+        let found = self
+            .call(call, PROPOSALS_LIMIT, async |client: Arc<Client>| {
+                let found = identity(client.clone()).await?;
+                if found == expected {
+                    let proposals = stream::iter(0..entries).map(|_| propose_one(client.clone()));
+                    proposals.buffer_unordered(PROPOSALS_AT_ONCE).try_collect::<()>().await?;
+                }
+                Ok(found)
+            })
+            .await?;
+        self.expect(call, expected, found)
     }
 
     /// Makes `to` the leader. Only the leader does that, so this must be its client. Limit 8 s.
@@ -119,8 +160,7 @@ impl MemberClient {
         let call = Call::MoveLeader;
         let found = self
             .call(call, MOVE_LEADER_LIMIT, async |client: Arc<Client>| {
-                let now = status(client.clone()).await?;
-                let found = Identity { cluster_id: now.cluster_id, member_id: now.member_id };
+                let found = identity(client.clone()).await?;
                 // Should the channel reconnect to somebody else right here, `to` is no member there: refused.
                 if found == expected {
                     client.maintenance_client().move_leader(to.0).await?;
@@ -128,6 +168,10 @@ impl MemberClient {
                 Ok(found)
             })
             .await?;
+        self.expect(call, expected, found)
+    }
+
+    fn expect(&self, call: Call, expected: Identity, found: Identity) -> Result<(), EtcdError> {
         if found == expected {
             Ok(())
         } else {
@@ -198,6 +242,16 @@ async fn status(client: Arc<Client>) -> Result<MemberStatus, Failure> {
     })
 }
 
+async fn identity(client: Arc<Client>) -> Result<Identity, Failure> {
+    let now = status(client).await?;
+    Ok(Identity { cluster_id: now.cluster_id, member_id: now.member_id })
+}
+
+async fn propose_one(client: Arc<Client>) -> Result<(), Failure> {
+    client.maintenance_client().alarm(AlarmAction::Get, AlarmType::None, None).await?;
+    Ok(())
+}
+
 async fn linearizable_read(client: Arc<Client>) -> Result<(), Failure> {
     // Any key does. This one is etcdctl's for `endpoint health`.
     let options = GetOptions::new().with_count_only().with_limit(1);
@@ -230,6 +284,7 @@ impl fmt::Display for Call {
             Self::Version => "GET /version",
             Self::Range => "linearizable Range",
             Self::MemberList => "MemberList",
+            Self::Metrics => "GET /metrics",
             Self::AlarmList => "AlarmList",
             Self::MoveLeader => "MoveLeader",
         })

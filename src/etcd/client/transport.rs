@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// Where etcd serves clients, gRPC and `/version`. The metrics port has no `/version`.
 const CLIENT_PORT: u16 = 2379;
+/// Where etcd serves `/metrics` without asking for a client certificate.
+const METRICS_PORT: u16 = 2381;
 /// How long a connection may take to be made. Within a cluster's network it takes a few milliseconds; half of a
 /// read's limit, so that a black hole is told from a member that is slow.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -32,6 +34,11 @@ pub(super) async fn channel(endpoint: &Endpoint) -> Result<etcd_client::Client, 
 pub(super) fn version_request(http: &reqwest::Client, endpoint: &Endpoint) -> reqwest::RequestBuilder {
     let (url, _) = dial(endpoint);
     http.get(format!("{url}/version")).header(reqwest::header::HOST, &endpoint.server_name)
+}
+
+/// `GET /metrics` of the member.
+pub(super) fn metrics_request(http: &reqwest::Client, endpoint: &Endpoint) -> reqwest::RequestBuilder {
+    http.get(format!("http://{}/metrics", SocketAddr::new(endpoint.ip, METRICS_PORT)))
 }
 
 /// The HTTP client for all members. It keeps no connection: IPs are re-used, and a call says whether the

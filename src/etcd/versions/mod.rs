@@ -5,11 +5,15 @@
 
 mod flags;
 mod hops;
+mod stops;
+mod v2;
 
 pub use flags::{OWNED_FLAGS, is_owned_flag};
 pub use hops::{Hop, HopError, check_hop};
+pub use stops::stops;
+pub use v2::{DEFAULT_SNAPSHOT_COUNT, may_write_v2_entries, needs_a_snapshot_before};
 
-use super::Minor;
+use super::{EtcdVersion, Minor};
 
 /// The minor lines that a new cluster may start on, each with its newest known patch.
 pub const SUPPORTED: &[Supported] = &[
@@ -30,4 +34,9 @@ pub struct Supported {
 /// Whether members of this minor can be run at all.
 pub fn is_supported(minor: Minor) -> bool {
     SUPPORTED.iter().any(|line| line.minor == minor)
+}
+
+/// The newest patch of a minor that this table knows.
+pub fn newest_patch(minor: Minor) -> Option<EtcdVersion> {
+    SUPPORTED.iter().find(|line| line.minor == minor).map(|line| minor.patch(line.newest_patch))
 }

@@ -1,5 +1,6 @@
 //! A namespace for each test, and what every test needs to look at it.
 
+pub mod apiserver;
 pub mod cluster;
 pub mod lab;
 pub mod operator;
@@ -9,6 +10,7 @@ pub mod store;
 #[allow(dead_code, reason = "the demo uses the rest")]
 pub mod writer;
 
+use apiserver::ApiServer;
 use cluster::Cluster;
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -26,10 +28,10 @@ use std::time::{Duration, Instant};
 
 /// The etcd images that the tests start.
 #[allow(dead_code, reason = "what the lab must have, for the reader")]
-pub const IMAGES: [&str; 4] = ["3.5.9", "3.5.10", "3.5.35", "3.6.16"];
+pub const IMAGES: [&str; 5] = ["3.5.9", "3.5.10", "3.5.35", "3.6.16", "3.7.3"];
 
 /// No test may take longer.
-const WHOLE_TEST: Duration = Duration::from_mins(5);
+const WHOLE_TEST: Duration = Duration::from_mins(6);
 /// How long the Pods of a test may take to go away after it.
 const TEAR_DOWN: Duration = Duration::from_mins(1);
 /// The time between two looks.
@@ -38,6 +40,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub const FORMED_WITHIN: Duration = Duration::from_secs(90);
 /// A roll over three members, on a busy machine.
 pub const ROLLED_WITHIN: Duration = Duration::from_secs(150);
+/// Three rolls one after the other, and the raft snapshots before the last.
+pub const EVERY_HOP_WITHIN: Duration = Duration::from_mins(4);
 /// What the operator says at its next look.
 pub const SAID_WITHIN: Duration = Duration::from_secs(30);
 
@@ -104,11 +108,22 @@ impl Space {
 
     /// An operator with these arguments.
     pub fn operator_with(&self, args: &[&str]) -> Operator {
+        let args = [&["--listen", "127.0.0.1:0"], args].concat();
+        Operator::start(&args, None, self.next_log())
+    }
+
+    /// An operator for another API server.
+    pub fn operator_of(&self, server: &ApiServer, args: &[&str]) -> Operator {
+        Operator::start(args, Some(&server.kubeconfig), self.next_log())
+    }
+
+    /// Where the next operator writes its log.
+    fn next_log(&self) -> PathBuf {
         let mut logs = self.logs.lock().unwrap();
         let log =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{}.log", self.namespace, logs.len()));
         logs.push(log.clone());
-        Operator::start(args, log)
+        log
     }
 
     /// The cluster of that name, whether it is there or not.
@@ -169,18 +184,28 @@ impl Space {
     }
 }
 
-/// The kind, as this code has it. Where it is there already nothing changes.
+/// The lab's kind; once is enough.
 async fn apply_the_kind(client: &Client) {
     static DONE: tokio::sync::Mutex<bool> = tokio::sync::Mutex::const_new(false);
     let mut done = DONE.lock().await;
-    if *done {
-        return;
+    if !*done {
+        apply_the_kind_to(client).await;
+        *done = true;
     }
+}
+
+/// The kind, as this code has it. Where it is there already nothing changes.
+pub async fn apply_the_kind_to(client: &Client) {
     let crd = quorate::api::crd(quorate::etcd::versions::OWNED_FLAGS);
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let kinds = Api::<CustomResourceDefinition>::all(client.clone());
     kinds.patch(&crd.name_any(), &params, &Patch::Apply(&crd)).await.unwrap();
-    *done = true;
+    // A kind is accepted at once and served a moment later; until then its path answers 404.
+    let clusters = Api::<EtcdCluster>::all(client.clone());
+    until("the kind is served", SAID_WITHIN, async || {
+        clusters.list_metadata(&ListParams::default().limit(1)).await.ok()
+    })
+    .await;
 }
 
 /// Looks until there is an answer.

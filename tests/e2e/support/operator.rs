@@ -1,6 +1,6 @@
 //! The operator as a process of this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -12,14 +12,18 @@ pub struct Operator {
 }
 
 impl Operator {
-    pub(super) fn start(args: &[&str], log: PathBuf) -> Self {
+    /// With the kubeconfig of the test, or with another one.
+    pub(super) fn start(args: &[&str], kubeconfig: Option<&Path>, log: PathBuf) -> Self {
         static BINARY: LazyLock<PathBuf> = LazyLock::new(binary);
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         // The kernel ends it should the test process die.
-        let child = Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        if let Some(kubeconfig) = kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        let child = command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(&*BINARY)
-            .args(["--listen", "127.0.0.1:0"])
             .args(args)
             .env_remove("QUORATE_WATCH_NAMESPACES")
             .stdin(Stdio::null())

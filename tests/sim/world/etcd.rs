@@ -1,7 +1,8 @@
 //! A small model of etcd: data on volumes, elections, replication, the cluster version that only
 //! rises. Just enough of raft to see a lost write, a second cluster or a binary that cannot start.
 
-use super::World;
+use super::kube::State;
+use super::{TICK, World};
 use quorate::cluster::names::MemberName;
 use quorate::etcd::{EtcdVersion, Minor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,8 @@ pub struct Data {
     pub opened: EtcdVersion,
     pub cluster_version: Option<Minor>,
     pub storage_version: Option<Minor>,
+    /// The last entry that its last raft snapshot holds.
+    pub snapshot: u64,
 }
 
 /// One etcd cluster, as its members know it together.
@@ -38,6 +41,10 @@ pub struct Raft {
     /// Whether a fault destroyed so many volumes that writes may be gone.
     pub excused: bool,
     pub alarm: bool,
+    /// The last entry of the v2 API.
+    v2_entry: u64,
+    /// Entries that touch no key and wait for their commit.
+    proposed: u64,
 }
 
 pub const UNDECIDED: Minor = Minor::new(3, 0);
@@ -61,6 +68,7 @@ pub fn formed(member: &MemberName, members: &[MemberName], token: &str, version:
         opened: version,
         cluster_version: None,
         storage_version: None,
+        snapshot: 0,
     }
 }
 
@@ -78,6 +86,8 @@ impl Raft {
             moves: 0,
             excused: false,
             alarm: false,
+            v2_entry: 0,
+            proposed: 0,
         }
     }
 
@@ -154,6 +164,23 @@ impl World {
         leads && connected.len() >= raft.quorum()
     }
 
+    /// Entries that change no key; whether they will commit.
+    pub fn propose_many(&mut self, through: &MemberName, entries: u64) -> bool {
+        let Some(cluster) = self.data(through).map(|data| data.cluster_id) else { return false };
+        let commits = self.serving(through) && self.propose(cluster);
+        if let Some(raft) = self.rafts.get_mut(&cluster).filter(|_| commits) {
+            raft.proposed += entries;
+        }
+        commits
+    }
+
+    /// Whether a member's log holds entries of the v2 API behind its last snapshot: 3.7 panics at them.
+    pub fn holds_v2_entries(&self, data: &Data) -> bool {
+        self.rafts
+            .get(&data.cluster_id)
+            .is_some_and(|raft| data.snapshot < raft.v2_entry && raft.v2_entry <= data.log.1)
+    }
+
     pub fn tick_etcd(&mut self) {
         for cluster in self.rafts.keys().copied().collect::<Vec<_>>() {
             self.tick_raft(cluster);
@@ -208,8 +235,12 @@ impl World {
     }
 
     fn replicate(&mut self, raft: &mut Raft, leader: &MemberName, connected: &[MemberName]) {
-        let writes = if raft.alarm { 0 } else { 1 + self.rng.range(0, 4) };
+        let writes =
+            if raft.alarm { 0 } else { 1 + self.rng.range(0, 4) } + std::mem::take(&mut raft.proposed);
         let index = self.data(leader).map(|data| data.log.1).unwrap_or_default() + writes;
+        if self.publishes_by_v2(connected) {
+            raft.v2_entry = index;
+        }
         raft.acked = index;
         let version = raft.cluster_version.or(Some(UNDECIDED));
         raft.cluster_version = version;
@@ -221,7 +252,27 @@ impl World {
             data.log = (raft.term, index);
             data.cluster_version = version;
             data.storage_version = version.filter(|_| data.opened.minor >= Minor::new(3, 6));
+            let every = if data.opened.minor >= Minor::new(3, 6) { 10_000 } else { 100_000 };
+            if index - data.snapshot.min(index) > every {
+                data.snapshot = index;
+                if let Some(pod) = self.pods.get_mut(member) {
+                    pod.snapshots += 1;
+                }
+            }
         }
+    }
+
+    /// Whether a member before 3.6 has come since the last step of time: it writes its name as a v2 entry.
+    fn publishes_by_v2(&self, connected: &[MemberName]) -> bool {
+        connected.iter().any(|member| {
+            let old = self.data(member).is_some_and(|data| data.opened.minor < Minor::new(3, 6));
+            let pod = self.pods.get(member);
+            let new = pod.is_some_and(|pod| match pod.state {
+                State::Running { serves_at, .. } => serves_at + TICK >= self.now,
+                _ => false,
+            });
+            old && new
+        })
     }
 
     /// The lowest binary of all members, decided by the leader once it reaches them all; only upward.
@@ -239,6 +290,9 @@ impl World {
         let wait = self.rng.range(1_000, 3_300);
         let at = *raft.flip_at.get_or_insert(self.now + wait);
         if self.now >= at {
+            if lowest < Minor::new(3, 6) {
+                raft.v2_entry = raft.acked;
+            }
             raft.cluster_version = Some(lowest);
             raft.flip_at = None;
         }

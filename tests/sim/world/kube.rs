@@ -55,6 +55,8 @@ pub struct Pod {
     pub restarts: i32,
     pub exit_code: Option<i32>,
     pub last_words: Option<String>,
+    /// Raft snapshots that the process which runs has taken.
+    pub snapshots: u64,
     pub state: State,
 }
 

@@ -6,7 +6,7 @@ use super::etcd::{Raft, formed};
 use super::kube::{Deletion, State};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
-use quorate::etcd::EtcdVersion;
+use quorate::etcd::{EtcdVersion, Minor};
 
 /// What etcd says on an empty directory under the guard.
 const EMPTY: &str = r#"{"msg":"discovery failed","error":"cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"}"#;
@@ -136,7 +136,14 @@ impl World {
                     self.say(|| format!("{member} is started with {version} below the cluster version"));
                     return self.exit(member, 1, "server version is lower than determined cluster version");
                 }
+                if version.minor >= Minor::new(3, 7) && self.holds_v2_entries(data) {
+                    self.violate(format!("{member} is started with {version} on entries that 3.5 wrote"));
+                    return self.exit(member, 2, "panic: unmarshal should never fail");
+                }
             }
+        }
+        if let Some(pod) = self.pods.get_mut(member) {
+            pod.snapshots = 0;
         }
         if let Some(data) = self.claims.get_mut(member).and_then(|volume| volume.data.as_mut()) {
             data.opened = version;

@@ -1,36 +1,34 @@
 //! Act: carries out one step with one call, or a small handful where they belong together. It never
 //! loops, sleeps or waits, and decides nothing. Calls that are not idempotent carry a precondition.
 
-use super::context::Context;
-use super::names::MemberName;
-use super::notice::Notice;
-use super::objects::pod::{Initial, initial_annotations};
-use super::objects::{claim, pod, probe, support};
-use super::observation::Observation;
-use super::observe::client_of;
-use super::plan::{Claim, Guarded, NewPod, Record, Step, Stop};
-use super::report::Outcome;
-use super::revision::Revision;
-use super::spec::storage_class;
-use crate::api::{Code, EtcdCluster, FIELD_MANAGER, labels};
+mod writes;
+
+use crate::api::{Code, EtcdCluster, labels};
+use crate::cluster::context::Context;
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::cluster::objects::pod::{Initial, initial_annotations};
+use crate::cluster::objects::{claim, pod, probe, support};
+use crate::cluster::observation::{Answer, Observation};
+use crate::cluster::observe::client_of;
+use crate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
+use crate::cluster::report::Outcome;
+use crate::cluster::revision::Revision;
+use crate::cluster::spec::storage_class;
 use crate::etcd::{ClusterId, EtcdError, EtcdVersion, Identity, MemberId};
 use crate::process::kubernetes::one_line;
-use futures::future::{join_all, try_join_all};
-use k8s_openapi::NamespaceResourceScope;
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{
     DeleteParams, EvictParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions,
 };
-use kube::core::Status;
-use kube::{Api, Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::Arc;
+use writes::{gone_is_fine, refusal};
 
 /// Lines of a container's log that are kept as evidence. A Go panic prints its cause above a long stack.
 const LOG_LINES: i64 = 40;
@@ -92,6 +90,8 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::NoteMembers { cluster_id, voters, opened, good } => {
             hands.note_members(*cluster_id, voters, opened, good).await?;
         }
+        Step::NoteSnapshots(notes) => hands.note_snapshots(notes).await?,
+        Step::Propose { through, entries } => hands.propose(through, *entries).await?,
         Step::RemovePod { member, uid, .. } => hands.delete::<Pod>(&member.to_string(), Some(uid)).await?,
         Step::MoveLeader { from, from_id, cluster_id, to_id, .. } => {
             hands
@@ -116,10 +116,6 @@ struct Hands<'a> {
 }
 
 impl Hands<'_> {
-    fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
-        Api::namespaced(self.ctx.client.clone(), &self.world.cluster.namespace)
-    }
-
     fn namespace(&self) -> &str {
         &self.world.cluster.namespace
     }
@@ -146,68 +142,6 @@ impl Hands<'_> {
             .get(name)
             .map(Arc::as_ref)
             .ok_or_else(|| ActError::Gone(format!("revision {name}")))
-    }
-
-    /// Creates what may exist already: whoever came first made the same.
-    async fn create<K>(&self, objects: Vec<K>) -> Result<Outcome, ActError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Serialize,
-    {
-        let api = self.api::<K>();
-        let post = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let mut outcome = Outcome::default();
-        for result in join_all(objects.iter().map(|object| api.create(&post, object))).await {
-            match result {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-                Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
-                    outcome = Outcome::refused(Code::PodRefused, refusal(&status));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(outcome)
-    }
-
-    /// Server-side apply, to the object that was observed where there was one.
-    async fn apply<K>(&self, mut object: K, observed: Option<&ObjectMeta>) -> Result<(), ActError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Serialize,
-    {
-        object.meta_mut().uid = observed.and_then(|metadata| metadata.uid.clone());
-        let name = object.meta().name.clone().unwrap_or_default();
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        self.api::<K>().patch(&name, &params, &Patch::Apply(&object)).await?;
-        Ok(())
-    }
-
-    async fn delete<K>(&self, name: &str, uid: Option<&str>) -> Result<(), ActError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let preconditions =
-            uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
-        let params = DeleteParams { preconditions, ..DeleteParams::default() };
-        gone_is_fine(self.api::<K>().delete(name, &params).await.map(|_| ()))
-    }
-
-    /// Writes on the claim that was observed: one made again under its name meanwhile says nothing of us.
-    async fn annotate(&self, member: &MemberName, annotations: Value) -> Result<(), ActError> {
-        let claim =
-            self.world.claims.get(member).ok_or_else(|| ActError::Gone(format!("the claim of {member}")))?;
-        let patch = json!({ "metadata": { "uid": claim.uid, "annotations": annotations } });
-        self.api::<PersistentVolumeClaim>()
-            .patch(&member.claim(), &PatchParams::default(), &Patch::Merge(patch))
-            .await?;
-        Ok(())
     }
 
     async fn set_finalizer(&self, wanted: bool) -> Result<(), ActError> {
@@ -252,7 +186,7 @@ impl Hands<'_> {
         let cluster = &self.world.cluster;
         let bootstrap =
             cluster.status.bootstrap.as_ref().ok_or_else(|| ActError::Gone("the bootstrap".to_owned()))?;
-        let size = super::spec::storage_size(&cluster.spec);
+        let size = crate::cluster::spec::storage_size(&cluster.spec);
         let class = storage_class(&cluster.spec);
         let claims = members
             .iter()
@@ -320,6 +254,33 @@ impl Hands<'_> {
         }))
         .await?;
         Ok(())
+    }
+
+    async fn note_snapshots(&self, notes: &BTreeMap<MemberName, SnapshotNote>) -> Result<(), ActError> {
+        try_join_all(notes.iter().map(|(member, note)| {
+            let (base, free) = match note {
+                SnapshotNote::CountFrom(base) => (serde_json::to_string(base).ok(), None),
+                SnapshotNote::FreeOfV2Entries => (None, Some("true")),
+                SnapshotNote::Forget => (None, None),
+            };
+            self.annotate(member, json!({ labels::SNAPSHOT_BASE: base, labels::FREE_OF_V2_ENTRIES: free }))
+        }))
+        .await?;
+        Ok(())
+    }
+
+    async fn propose(&self, through: &MemberName, entries: u32) -> Result<(), ActError> {
+        let gone = || ActError::Gone(format!("the Pod of {through}"));
+        let pod = self.world.pods.get(through).ok_or_else(gone)?;
+        let client = client_of(self.ctx, self.world, through, pod).ok_or_else(gone)?;
+        let expected = self
+            .world
+            .answers
+            .get(through)
+            .and_then(Answer::status)
+            .map(|status| Identity { cluster_id: status.cluster_id, member_id: status.member_id });
+        let proposed = client.propose(expected.ok_or_else(gone)?, entries).await;
+        proposed.map_err(|source| ActError::Etcd { member: through.clone(), source })
     }
 
     async fn move_leader(&self, from: &MemberName, expected: Identity, to: MemberId) -> Result<(), ActError> {
@@ -397,25 +358,5 @@ impl Hands<'_> {
             _ => pods.logs(&name, &params(false)).await.ok().filter(|log| !log.is_empty()),
         };
         Outcome { refused: None, log }
-    }
-}
-
-/// Somebody else was first, or the object is another one by now: the next observation shows what is.
-fn gone_is_fine(result: Result<(), kube::Error>) -> Result<(), ActError> {
-    match result {
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        result => Ok(result?),
-    }
-}
-
-fn refusal(status: &Status) -> String {
-    let cause =
-        status.details.iter().flat_map(|details| details.causes.iter()).map(|cause| cause.message.clone());
-    let causes: Vec<String> =
-        cause.filter(|message| !message.is_empty() && !status.message.contains(message)).collect();
-    if causes.is_empty() {
-        status.message.clone()
-    } else {
-        format!("{} ({})", status.message, causes.join("; "))
     }
 }

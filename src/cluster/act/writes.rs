@@ -1,0 +1,106 @@
+//! The ways to write to the API server, each with the precondition that makes it harmless to come
+//! second: created only where nothing is, changed and deleted only where it is what was observed.
+
+use super::{ActError, Hands};
+use crate::api::{Code, FIELD_MANAGER};
+use crate::cluster::names::MemberName;
+use crate::cluster::report::Outcome;
+use futures::future::join_all;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::fmt::Debug;
+
+impl Hands<'_> {
+    pub(super) fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+        Api::namespaced(self.ctx.client.clone(), &self.world.cluster.namespace)
+    }
+
+    /// Creates what may exist already: whoever came first made the same.
+    pub(super) async fn create<K>(&self, objects: Vec<K>) -> Result<Outcome, ActError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize,
+    {
+        let api = self.api::<K>();
+        let post = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let mut outcome = Outcome::default();
+        for result in join_all(objects.iter().map(|object| api.create(&post, object))).await {
+            match result {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
+                    outcome = Outcome::refused(Code::PodRefused, refusal(&status));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Server-side apply, to the object that was observed where there was one.
+    pub(super) async fn apply<K>(&self, mut object: K, observed: Option<&ObjectMeta>) -> Result<(), ActError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize,
+    {
+        object.meta_mut().uid = observed.and_then(|metadata| metadata.uid.clone());
+        let name = object.meta().name.clone().unwrap_or_default();
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.api::<K>().patch(&name, &params, &Patch::Apply(&object)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn delete<K>(&self, name: &str, uid: Option<&str>) -> Result<(), ActError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let preconditions =
+            uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        gone_is_fine(self.api::<K>().delete(name, &params).await.map(|_| ()))
+    }
+
+    /// Writes on the claim that was observed: one made again under its name meanwhile says nothing of us.
+    pub(super) async fn annotate(&self, member: &MemberName, annotations: Value) -> Result<(), ActError> {
+        let claim =
+            self.world.claims.get(member).ok_or_else(|| ActError::Gone(format!("the claim of {member}")))?;
+        let patch = json!({ "metadata": { "uid": claim.uid, "annotations": annotations } });
+        self.api::<PersistentVolumeClaim>()
+            .patch(&member.claim(), &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
+        Ok(())
+    }
+}
+
+/// Somebody else was first, or the object is another one by now: the next observation shows what is.
+pub(super) fn gone_is_fine(result: Result<(), kube::Error>) -> Result<(), ActError> {
+    match result {
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+pub(super) fn refusal(status: &Status) -> String {
+    let cause =
+        status.details.iter().flat_map(|details| details.causes.iter()).map(|cause| cause.message.clone());
+    let causes: Vec<String> =
+        cause.filter(|message| !message.is_empty() && !status.message.contains(message)).collect();
+    if causes.is_empty() {
+        status.message.clone()
+    } else {
+        format!("{} ({})", status.message, causes.join("; "))
+    }
+}

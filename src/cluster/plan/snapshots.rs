@@ -1,0 +1,115 @@
+//! Raft snapshots before a hop to a minor that reads no v2 entries: every member must have taken one since
+//! such entries can have been written last, else it panics at its start. Where a cluster is too quiet to take
+//! one in time, entries that touch no key are proposed until it does.
+//!
+//! Proof is a count that is higher than when the cluster version was first seen to be high enough, in the
+//! same process. A count alone proves nothing: a snapshot may be older than the last v2 entry (measured).
+
+use super::step::{Next, SnapshotNote, Step};
+use super::view::View;
+use crate::api::Code;
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::cluster::observation::SnapshotBase;
+use crate::cluster::revision::Revision;
+use crate::etcd::Minor;
+use crate::etcd::versions::{may_write_v2_entries, needs_a_snapshot_before};
+use std::collections::BTreeMap;
+
+/// Entries of one step: a second or two, after which everything is looked at again.
+const ENTRIES_AT_ONCE: u32 = 1_000;
+/// A larger `snapshotCount` would ask for more entries than may be written unasked.
+const LARGEST_COUNT: u64 = 100_000;
+/// A member takes its snapshot when it applies, which lags a little behind what is proposed.
+const SLACK: u64 = 5_000;
+
+/// Snapshots that were counted before the cluster version went back, which a downgrade does, count no more.
+pub(super) fn that_count_no_more(view: &View<'_>) -> Option<Next> {
+    let version = view.cluster_version().filter(|version| may_write_v2_entries(*version))?;
+    let runs_all =
+        view.world.answers.values().all(|answer| answer.cluster_version.is_none_or(|known| known == version));
+    let noted = view
+        .world
+        .claims
+        .iter()
+        .filter(|(_, claim)| claim.free_of_v2_entries || claim.snapshot_base.is_some());
+    let forget: BTreeMap<MemberName, SnapshotNote> =
+        noted.map(|(member, _)| (member.clone(), SnapshotNote::Forget)).collect();
+    (runs_all && !forget.is_empty()).then_some(Next::Do(Step::NoteSnapshots(forget)))
+}
+
+/// Members without the proof, where the hop to this minor asks for one.
+pub(super) fn unproven(view: &View<'_>, cluster_version: Minor, target: Minor) -> Vec<MemberName> {
+    if !needs_a_snapshot_before(cluster_version, target) {
+        return Vec::new();
+    }
+    let free = |member: &MemberName| view.claim_of(member).is_some_and(|claim| claim.free_of_v2_entries);
+    view.members().iter().filter(|member| !free(member)).cloned().collect()
+}
+
+/// What is to be done before this hop; nothing once every member has its proof. All members are up.
+pub(super) fn on_every_member(view: &View<'_>, target: &Revision) -> Option<Next> {
+    let version = view.cluster_version()?;
+    let unproven = unproven(view, version, target.version.minor);
+    let first = unproven.first()?;
+    let count = snapshot_count(view);
+    let wait = |code, message: String, member: &MemberName, progress| {
+        let remedy = "look at the member's /metrics and log";
+        let subject = "raft-snapshots".to_owned();
+        Some(Next::Wait(view.wait(Notice::new(code, message, remedy), Some(member), subject, progress)))
+    };
+    let mut notes = BTreeMap::new();
+    let mut written = 0;
+    for member in &unproven {
+        let (answer, up) = (view.answer(member)?, view.up(member)?);
+        let (Some(snapshots), true) = (&answer.snapshots, answer.cluster_version == Some(version)) else {
+            let message = format!("{member} does not say yet how many raft snapshots it took");
+            return wait(Code::SnapshotPending, message, member, 0);
+        };
+        let base = view.claim_of(member).and_then(|claim| claim.snapshot_base.as_ref());
+        match base.filter(|base| base.snapshots.process == snapshots.process) {
+            Some(base) if snapshots.taken > base.snapshots.taken => {
+                notes.insert(member.clone(), SnapshotNote::FreeOfV2Entries);
+            }
+            Some(base) => written = written.max(up.status.raft_index.saturating_sub(base.raft_index)),
+            None => {
+                let raft_index = up.status.raft_index;
+                let base = SnapshotBase { snapshots: snapshots.clone(), raft_index };
+                notes.insert(member.clone(), SnapshotNote::CountFrom(base));
+            }
+        }
+    }
+    if !notes.is_empty() {
+        return Some(Next::Do(Step::NoteSnapshots(notes)));
+    }
+    if written >= count + SLACK {
+        let message = format!("{first} took no raft snapshot within {count} entries and {SLACK} more");
+        return wait(Code::SnapshotPending, message, first, u64::from(ENTRIES_AT_ONCE));
+    }
+    let through = view.leader()?.clone();
+    Some(Next::Do(Step::Propose { through, entries: ENTRIES_AT_ONCE }))
+}
+
+/// Too many entries to write between two snapshots; the spec can ask for fewer.
+pub(super) fn refusal(view: &View<'_>) -> Option<Notice> {
+    let version = view.known_cluster_version()?;
+    let target = view.desired.as_ref().ok()?.version.minor;
+    let count = view.world.cluster.spec.etcd.as_ref().and_then(|etcd| etcd.snapshot_count)?;
+    let asks = needs_a_snapshot_before(version, target);
+    (asks && u64::try_from(count).is_ok_and(|count| count > LARGEST_COUNT)).then(|| {
+        Notice::new(
+            Code::SnapshotCountTooHigh,
+            format!(
+                "before {target} every member must take a raft snapshot, which spec.etcd.snapshotCount {count} puts off \
+                 for too many entries"
+            ),
+            format!("set spec.etcd.snapshotCount to {LARGEST_COUNT} or less; 10000 is etcd's own default since 3.6"),
+        )
+    })
+}
+
+/// The most entries that any member lets pass between two snapshots.
+fn snapshot_count(view: &View<'_>) -> u64 {
+    let of = |member: &MemberName| view.revision(view.revision_of(member)?).map(Revision::snapshot_count);
+    view.members().iter().filter_map(of).max().unwrap_or(crate::etcd::versions::DEFAULT_SNAPSHOT_COUNT)
+}
