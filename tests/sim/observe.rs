@@ -64,6 +64,8 @@ pub fn observe(
         revisions: world
             .revisions
             .iter()
+            // Those of an earlier EtcdCluster of this name are about to be collected.
+            .filter(|(_, stored)| stored.owner == cluster.uid)
             .map(|(name, stored)| (name.clone(), stored.revision.clone()))
             .collect(),
         headless: world.headless.clone(),
