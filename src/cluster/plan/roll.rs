@@ -67,6 +67,7 @@ fn before_a_minor_hop(view: &View<'_>, target: &Revision) -> Option<Next> {
         let message = "etcd has not decided its cluster version yet; no hop begins before it has";
         return Some(view.wait_for(Notice::of(Code::ClusterVersionPending, message), None));
     };
+    // It has begun: what it needed was there before its first member.
     if view.running_versions().iter().any(|runs| runs.minor > version) {
         return None;
     }
@@ -180,7 +181,8 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
     }
     let mut outdated = order(view, view.outdated());
     outdated.retain(|member| claimed.as_ref().is_none_or(|(_, claimed)| claimed != member));
-    let first_of_roll = steps.len();
+    let mut at = view.known_cluster_version();
+    steps.extend(take_snapshots(view, at, target.version));
     if super::probe::needed(view, &outdated, target) {
         steps.push(StepStatus {
             action: Action::ProbeImage,
@@ -208,12 +210,10 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             },
         });
     }
-    let mut at = view.known_cluster_version();
-    steps.splice(first_of_roll..first_of_roll, take_snapshots(view, at, target.version));
     steps.extend(await_cluster_version(at, target.version));
+    at = at.max(Some(target.version.minor));
     let order: Vec<MemberName> = order(view, view.members().iter().cloned().collect());
     for stop in view.way.iter().flatten().flatten().skip(1) {
-        at = at.max(Some(target.version.minor));
         steps.extend(take_snapshots(view, at, *stop));
         steps.extend(order.iter().map(|member| StepStatus {
             action: Action::ReplaceMember,
