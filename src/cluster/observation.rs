@@ -34,9 +34,9 @@ pub struct Observation {
     /// orphans): whose each is.
     pub foreign_revisions: BTreeMap<String, String>,
     /// The headless Service.
-    pub headless: Option<Service>,
+    pub headless: Option<Arc<Service>>,
     /// The Service for clients.
-    pub client: Option<Service>,
+    pub client: Option<Arc<Service>>,
     /// The disruption budget.
     pub budget: Option<PodDisruptionBudget>,
     /// Pods that try images out.

@@ -10,5 +10,7 @@
 mod client;
 mod guard;
 mod harness;
+#[path = "../support/processes.rs"]
+mod processes;
 mod reach;
 mod roll;

@@ -9,7 +9,7 @@ use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
 use quorate::cluster::revision::{self, Revision};
-use quorate::cluster::spec::{self, deletes_volumes};
+use quorate::cluster::spec::{self, deletes_volumes, image_of};
 use quorate::etcd::versions::{check_hop, is_supported, stops};
 use quorate::etcd::{EtcdVersion, Minor};
 
@@ -191,12 +191,12 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     }
     // What an earlier stop needs is needed too.
     let next = way.first().copied().unwrap_or(desired.version);
-    let target = revision::render("prod", "db", &cluster.spec, &desired, next);
-    if catalogue::image(&target.image) != Image::Holds(next) {
+    let target = revision::name("db", &cluster.spec, next);
+    if catalogue::image(&image_of(&cluster.spec, next)) != Image::Holds(next) {
         return Some("bad image");
     }
     let failed = cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());
-    if failed == Some(target.name.as_str()) {
+    if failed == Some(target.as_str()) {
         return Some("failed before");
     }
     plan.refusals.iter().find(|refusal| refusal.code == Code::VolumesIncomplete).map(|_| "volumes incomplete")
@@ -222,7 +222,7 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
         return Ok(excuse);
     }
     let target = spec::parse(&cluster.spec)
-        .map(|desired| revision::render("prod", "db", &cluster.spec, &desired, desired.version).name)
+        .map(|desired| revision::name("db", &cluster.spec, desired.version))
         .unwrap_or_default();
     let raft = world.raft().ok_or("no cluster")?;
     for member in raft.voters.keys() {

@@ -4,6 +4,7 @@
 use super::{ActError, Hands};
 use crate::api::{Code, FIELD_MANAGER};
 use crate::cluster::names::MemberName;
+use crate::cluster::objects::support::{Specified, Wanted};
 use crate::cluster::report::Outcome;
 use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
@@ -52,21 +53,21 @@ impl Hands<'_> {
     /// there since the observation.
     pub(super) async fn apply<K>(
         &self,
-        mut object: K,
+        wanted: Wanted<K>,
         observed: Option<&ObjectMeta>,
-        skeleton: impl FnOnce(&K) -> K,
     ) -> Result<(), ActError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Specified
             + Clone
             + Debug
-            + DeserializeOwned
-            + Serialize,
+            + DeserializeOwned,
     {
+        let mut object = wanted.stamped();
         let api = self.api::<K>();
         object.meta_mut().uid = match observed {
             Some(metadata) => metadata.uid.clone(),
-            None => match api.create(&post(), &skeleton(&object)).await {
+            None => match api.create(&post(), &object.skeleton()).await {
                 Ok(created) => created.meta().uid.clone(),
                 // Whose it is shows at the next look.
                 Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(()),

@@ -43,7 +43,7 @@ pub(super) fn of(world: &Observation, desired: &Desired) -> EffectiveStatus {
         affinity: pod.affinity,
         topology_spread_constraints: pod.topology_spread_constraints.unwrap_or_default(),
         termination_grace_period_seconds: pod.termination_grace_period_seconds,
-        client_service_type: service.spec.and_then(|spec| spec.type_),
+        client_service_type: service.stamped().spec.and_then(|spec| spec.type_),
         member_deadline: written(desired.member_deadline),
         allow_downtime: Some(desired.allow_downtime),
         hops: Some(desired.hops),
