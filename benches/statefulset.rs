@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 /// The headless Service through which members find each other.
 pub fn service(namespace: &str, spec: &EtcdClusterSpec) -> Service {
-    let mut service = support::headless(namespace, NAME, spec, OwnerReference::default());
+    let mut service = support::headless(namespace, NAME, spec, OwnerReference::default()).stamped();
     service.metadata.owner_references = None;
     service
 }

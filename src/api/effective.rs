@@ -1,6 +1,6 @@
 //! `status.effective`: what is in force where the spec leaves it to defaults.
 
-use super::{Resources, Retention};
+use super::{Hops, Resources, Retention};
 use k8s_openapi::api::core::v1::{Affinity, PodSecurityContext, TopologySpreadConstraint};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,9 @@ pub struct EffectiveStatus {
     /// Whether a cluster of one member may change its minor version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_downtime: Option<bool>,
+    /// How far one edit of the version may go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hops: Option<Hops>,
 }
 
 /// The spec's schema says what the fields are; here a copy of it would only make the definition longer.

@@ -5,6 +5,7 @@
 //! Rules that can never be right for any cluster are CEL rules here; what depends on the running
 //! cluster is refused by the planner.
 
+use super::reserved::{CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS};
 use super::{Duration, EtcdClusterStatus, PodSpec, Quantity};
 use k8s_openapi::api::core::v1::LocalObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -280,12 +281,12 @@ pub struct ClientServiceSpec {
     /// Annotations, e.g. for a load balancer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
+    #[x_kube(validation = CLIENT_SERVICE_ANNOTATIONS.rule())]
     pub annotations: BTreeMap<String, String>,
     /// Labels besides the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('quorate.dev/') && !k.startsWith('app.kubernetes.io/'))")
-        .message("spec.services.client.labels may not set quorate.dev/ or app.kubernetes.io/ labels"))]
+    #[x_kube(validation = CLIENT_SERVICE_LABELS.rule())]
     pub labels: BTreeMap<String, String>,
 }
 

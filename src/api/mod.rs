@@ -11,6 +11,7 @@ mod etcd_cluster;
 pub mod labels;
 mod pod_spec;
 mod quantity;
+pub mod reserved;
 mod status;
 
 pub use codes::{Code, Severity};

@@ -1,6 +1,7 @@
 //! `spec.pod`: what users say of the members' Pods. Only fields that cannot take a member's identity,
 //! data or guard away from it; those are the operator's.
 
+use super::reserved::{POD_ANNOTATIONS, POD_ENV, POD_LABELS};
 use k8s_openapi::api::core::v1::{
     Affinity, EnvVar, PodSecurityContext, Toleration, TopologySpreadConstraint,
 };
@@ -18,14 +19,12 @@ pub struct PodSpec {
     /// Labels besides the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('quorate.dev/') && !k.startsWith('app.kubernetes.io/'))")
-        .message("spec.pod.labels may not set quorate.dev/ or app.kubernetes.io/ labels: the operator and its Services select by them"))]
+    #[x_kube(validation = POD_LABELS.rule())]
     pub labels: BTreeMap<String, String>,
     /// Annotations besides the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('quorate.dev/'))")
-        .message("spec.pod.annotations may not set quorate.dev/ annotations: the operator keeps its own there"))]
+    #[x_kube(validation = POD_ANNOTATIONS.rule())]
     pub annotations: BTreeMap<String, String>,
     /// CPU and memory of the etcd container. Default: requests of 100m and 256Mi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,8 +66,7 @@ pub struct PodSpec {
     /// Environment of the etcd container. `ETCD_` variables are refused: use `spec.etcd`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = Rule::new("self.all(e, !e.name.startsWith('ETCD_') && !e.name.startsWith('QUORATE_'))")
-        .message("spec.pod.env may not set ETCD_ or QUORATE_ variables: etcd refuses a flag that stands in both places; use spec.etcd"))]
+    #[x_kube(validation = POD_ENV.rule())]
     pub env: Vec<EnvVar>,
     /// Seconds that etcd gets to stop: at least 30, so that it can hand over. Default 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]

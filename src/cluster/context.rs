@@ -5,7 +5,6 @@ use super::observation::Patience;
 use super::observe::Zones;
 use super::plan::{Next, Plan, Step};
 use super::report::Outcome;
-use crate::api::Code;
 use crate::etcd::versions::Releases;
 use crate::etcd::{Channels, EtcdVersion};
 use crate::process::Metrics;
@@ -33,7 +32,16 @@ pub struct Context {
     pub releases: Releases,
     /// Which zone each node is in.
     pub(super) zones: Zones,
-    memories: Mutex<HashMap<String, Memory>>,
+    memories: Mutex<Memories>,
+}
+
+/// What is remembered of each cluster.
+#[derive(Default)]
+struct Memories {
+    /// By UID.
+    of: HashMap<String, Memory>,
+    /// The UID of each cluster by namespace and name, as last seen.
+    uids: HashMap<(String, String), String>,
 }
 
 /// What is remembered of one cluster.
@@ -47,8 +55,6 @@ struct Memory {
     repeats: u32,
     /// What each ended probe said, by its Pod's UID: a log is read once.
     probes: HashMap<String, Option<EtcdVersion>>,
-    /// The last thing that the API server refused, so that it is said once.
-    refused: Option<(Code, String)>,
 }
 
 impl Context {
@@ -73,12 +79,12 @@ impl Context {
         }
     }
 
-    fn memories(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
+    fn memories(&self) -> MutexGuard<'_, Memories> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<R>(&self, cluster: &str, look: impl FnOnce(&mut Memory) -> R) -> R {
-        look(self.memories().entry(cluster.to_owned()).or_default())
+        look(self.memories().of.entry(cluster.to_owned()).or_default())
     }
 
     /// How long the present wait of a cluster has lasted.
@@ -114,7 +120,8 @@ impl Context {
     }
 
     /// Counts a failed pass and says how long to wait before the next: exponential, at most half a minute.
-    pub fn failed(&self, cluster: &str) -> Duration {
+    pub fn failed(&self, namespace: &str, name: &str, cluster: &str) -> Duration {
+        self.seen(namespace, name, cluster);
         self.with(cluster, |memory| {
             memory.failures = memory.failures.saturating_add(1);
             Duration::from_millis(200 << memory.failures.min(7)).min(Duration::from_secs(30))
@@ -131,20 +138,37 @@ impl Context {
         self.with(cluster, |memory| memory.probes.insert(uid.to_owned(), said));
     }
 
-    /// Whether this refusal of the API server is another than the last one.
-    pub fn is_news(&self, cluster: &str, refused: Option<(Code, &str)>) -> bool {
-        self.with(cluster, |memory| {
-            let refused = refused.map(|(code, message)| (code, message.to_owned()));
-            let news = refused.is_some() && memory.refused != refused;
-            memory.refused = refused;
-            news
-        })
+    /// A cluster was seen. What is remembered belongs to its UID: another one under the same name begins
+    /// with nothing, and what was remembered of the one before is forgotten.
+    pub fn seen(&self, namespace: &str, name: &str, uid: &str) {
+        let before = {
+            let mut memories = self.memories();
+            let before = memories.uids.insert((namespace.to_owned(), name.to_owned()), uid.to_owned());
+            let before = before.filter(|before| before != uid);
+            if let Some(before) = &before {
+                memories.of.remove(before);
+            }
+            before
+        };
+        if let Some(before) = before {
+            self.channels.keep_only(&before, &[]);
+        }
     }
 
-    /// Forgets a cluster that is gone, or forgets its probes when there are none.
-    pub fn forget(&self, cluster: &str) {
-        self.memories().remove(cluster);
-        self.channels.keep_only(cluster, &[]);
+    /// Forgets the cluster of this name: it is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.metrics.forget(namespace, name);
+        let uid = {
+            let mut memories = self.memories();
+            let uid = memories.uids.remove(&(namespace.to_owned(), name.to_owned()));
+            if let Some(uid) = &uid {
+                memories.of.remove(uid);
+            }
+            uid
+        };
+        if let Some(uid) = uid {
+            self.channels.keep_only(&uid, &[]);
+        }
     }
 }
 
@@ -169,8 +193,36 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::client::Body;
+    use kube::runtime::events::Reporter;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn a_cluster_made_again_under_its_name_begins_with_nothing() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (service, _mock) = tower_test::mock::pair::<http::Request<Body>, http::Response<Body>>();
+        let reporter = Reporter { controller: "quorate".to_owned(), instance: None };
+        let client = kube::Client::new(service, "default");
+        let (channels, releases) = (Channels::new().unwrap(), Releases::default());
+        let ctx = Context::new(client, channels, Metrics::new(), reporter, None, releases);
+        let failures = |uid: &str| ctx.memories().of.get(uid).map(|memory| memory.failures);
+
+        ctx.seen("prod", "db", "first");
+        let soon = ctx.failed("prod", "db", "first");
+        assert!(ctx.failed("prod", "db", "first") > soon);
+        ctx.seen("test", "db", "elsewhere");
+        ctx.failed("test", "db", "elsewhere");
+        ctx.seen("prod", "db", "first");
+        assert_eq!(failures("first"), Some(2), "the same is no other");
+
+        ctx.seen("prod", "db", "second");
+        assert_eq!((failures("first"), failures("second")), (None, None));
+        assert_eq!(ctx.failed("prod", "db", "second"), soon);
+        ctx.forget("prod", "db");
+        assert_eq!((failures("second"), failures("elsewhere")), (None, Some(1)));
+        assert_eq!(ctx.memories().uids.len(), 1);
+    }
 
     #[test]
     fn patience_grows_while_nothing_moves() {

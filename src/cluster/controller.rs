@@ -10,7 +10,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::PartialObjectMeta;
-use kube::runtime::controller::{Action, Config};
+use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -50,11 +50,17 @@ async fn watch(ctx: Arc<Context>, client: &Client, namespace: Option<&str>, shut
         .graceful_shutdown_on(async move {
             end.requested().await;
         })
-        .run(pass, |_, _, _| Action::requeue(Duration::from_secs(1)), ctx)
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(%error, "controller");
+        .run(pass, |_, _, _| Action::requeue(Duration::from_secs(1)), ctx.clone())
+        .for_each(|result| {
+            match result {
+                // No pass is made for a cluster that is gone: this is where it shows.
+                Err(controller::Error::ObjectNotFound(gone)) => {
+                    ctx.forget(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
+                }
+                Err(error) => tracing::debug!(%error, "controller"),
+                Ok(_) => {}
             }
+            std::future::ready(())
         })
         .await;
 }
@@ -83,12 +89,13 @@ async fn pass(
     ctx.metrics.reconciled(begun.elapsed(), result.as_ref().err().map(Error::kind));
     Ok(match result {
         Ok(Some(next)) => Action::requeue(next),
-        Ok(None) => {
-            ctx.forget(&uid);
-            Action::await_change()
-        }
+        Ok(None) => Action::await_change(),
         Err(error) => {
-            let wait = if error.kind() == "conflict" { Duration::from_millis(50) } else { ctx.failed(&uid) };
+            let wait = if error.kind() == "conflict" {
+                Duration::from_millis(50)
+            } else {
+                ctx.failed(&namespace, &name, &uid)
+            };
             span.in_scope(|| {
                 if error.kind() == "conflict" {
                     tracing::debug!(%error, "somebody else wrote first");

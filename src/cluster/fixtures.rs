@@ -36,7 +36,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
     let members: Vec<MemberName> = (0..desired.replicas).map(member).collect();
     let voters: BTreeMap<MemberName, MemberId> =
         members.iter().map(|member| (member.clone(), id_of(member))).collect();
-    let mut budget = support::budget(NAMESPACE, NAME, members.len(), owner());
+    let mut budget = support::budget(NAMESPACE, NAME, members.len(), owner()).stamped();
     budget.status =
         Some(PodDisruptionBudgetStatus { disruptions_allowed: 1, ..PodDisruptionBudgetStatus::default() });
     Observation {
@@ -63,8 +63,8 @@ pub fn healthy(spec_yaml: &str) -> Observation {
             .iter()
             .map(|member| (member.clone(), claim(member, &voters, &revision.name, desired.version)))
             .collect(),
-        headless: Some(support::headless(NAMESPACE, NAME, &spec, owner())),
-        client: Some(support::client(NAMESPACE, NAME, &spec, owner())),
+        headless: Some(Arc::new(support::headless(NAMESPACE, NAME, &spec, owner()).stamped())),
+        client: Some(Arc::new(support::client(NAMESPACE, NAME, &spec, owner()).stamped())),
         budget: Some(budget),
         probes: Vec::new(),
         answers: members.iter().map(|member| (member.clone(), answer(member, desired.version))).collect(),
@@ -73,6 +73,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         proposal: None,
         default_storage_class: Some(true),
         patience: Patience::default(),
+        foreign_revisions: BTreeMap::new(),
         releases: Releases::default(),
         revisions: BTreeMap::from([(revision.name.clone(), Arc::new(revision))]),
     }

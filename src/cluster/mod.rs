@@ -69,7 +69,7 @@ pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Opt
     // Boxed: an observation's future is large, and there may be a thousand of them.
     let observed = Box::pin(observe::observe(ctx, namespace, name)).await;
     let Some(world) = observed.map_err(Error::Observe)? else {
-        ctx.metrics.forget(namespace, name);
+        ctx.forget(namespace, name);
         return Ok(None);
     };
     let plan = plan::plan(&world);

@@ -1,20 +1,23 @@
 //! Names of a cluster's objects. Pure; the one place that knows how they are built.
 
 use crate::api::BootstrapStatus;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
+use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 /// A member's name, `<cluster>-<number>`: its name in etcd, and its Pod's name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MemberName {
-    cluster: String,
+    cluster: Arc<str>,
     number: u32,
 }
 
 impl MemberName {
     /// The member of this number.
     pub fn new(cluster: &str, number: u32) -> Self {
-        Self { cluster: cluster.to_owned(), number }
+        Self { cluster: cluster.into(), number }
     }
 
     /// Reads a name of this cluster; nothing where it is none (`etcd-01`, `other-1`, `etcd-x`).
@@ -36,6 +39,19 @@ impl MemberName {
     /// Its DNS name: stable, resolved through the headless Service.
     pub fn host(&self, namespace: &str) -> String {
         format!("{self}.{}.{namespace}.svc", self.cluster)
+    }
+}
+
+/// By number first: it tells the members of one cluster apart, and they are looked up by name all the time.
+impl Ord for MemberName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number.cmp(&other.number).then_with(|| self.cluster.cmp(&other.cluster))
+    }
+}
+
+impl PartialOrd for MemberName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -62,7 +78,18 @@ pub fn disruption_budget(cluster: &str) -> String {
 
 /// Ten hexadecimal digits that stand for a text in a name.
 pub fn digest(text: &[u8]) -> String {
-    let bytes: [u8; 32] = Sha256::digest(text).into();
+    ten_digits(Sha256::digest(text).into())
+}
+
+/// The same for the JSON of a value. Plain data with string keys always serialises, and its maps are
+/// ordered.
+pub fn digest_of(value: &impl Serialize) -> String {
+    let mut hash = Sha256::new();
+    let _ = serde_json::to_writer(&mut hash, value);
+    ten_digits(hash.finalize().into())
+}
+
+fn ten_digits(bytes: [u8; 32]) -> String {
     let head = bytes.first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
     format!("{:010x}", head >> 24)
 }

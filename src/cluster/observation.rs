@@ -30,10 +30,13 @@ pub struct Observation {
     pub claims: BTreeMap<MemberName, ClaimFacts>,
     /// Stored revisions by name. Each is large, and handed on unchanged.
     pub revisions: BTreeMap<String, Arc<Revision>>,
+    /// Stored revisions that carry the cluster's labels and are not its own (left behind by a deletion that
+    /// orphans): whose each is.
+    pub foreign_revisions: BTreeMap<String, String>,
     /// The headless Service.
-    pub headless: Option<Service>,
+    pub headless: Option<Arc<Service>>,
     /// The Service for clients.
-    pub client: Option<Service>,
+    pub client: Option<Arc<Service>>,
     /// The disruption budget.
     pub budget: Option<PodDisruptionBudget>,
     /// Pods that try images out.

@@ -54,13 +54,6 @@ pub async fn publish(
             tracing::info!(step = step.name(), "done");
         }
     }
-    let refused = outcome.refused.as_ref();
-    if ctx.is_news(&cluster.uid, refused.map(|notice| (notice.code, notice.message.as_str())))
-        && let Some(notice) = refused
-    {
-        let news = News { code: notice.code, action: "Try", note: notice.message.clone(), pod: None };
-        tell(ctx, world, &news).await;
-    }
     for news in &report.news {
         ctx.metrics.step(news.action, news.code);
         tell(ctx, world, news).await;

@@ -5,7 +5,7 @@
 //! stored rendering, so an upgrade of the operator restarts nobody. An admission webhook that rewrites
 //! Pods starts no fight either: a Pod is compared by the name of its revision, never by its fields.
 
-use super::names::digest;
+use super::names::digest_of;
 use super::objects::pod;
 use super::observation::Observation;
 use super::spec::{self, Desired, image_of};
@@ -107,9 +107,7 @@ pub fn name(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion) -> Stri
         pod: given(spec.pod.as_ref()),
         restarted_at: spec.rollout.as_ref().and_then(|rollout| rollout.restarted_at.as_ref()),
     };
-    // Plain data with string keys always serialises, and its maps are ordered.
-    let text = serde_json::to_vec(&inputs).unwrap_or_default();
-    format!("{cluster}-{}", digest(&text))
+    format!("{cluster}-{}", digest_of(&inputs))
 }
 
 impl Revision {

@@ -4,6 +4,9 @@
 //! CRD, a lost validation), and the planner must not depend on it.
 
 use super::notice::Notice;
+use crate::api::reserved::{
+    CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS, POD_ANNOTATIONS, POD_ENV, POD_LABELS,
+};
 use crate::api::{AutoCompactionMode, Code, EtcdClusterSpec, Hops, Quantity, Retention};
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{FEATURE_GATES, FlagError, is_owned_flag, translate};
@@ -113,14 +116,6 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             ),
         );
     }
-    for flag in etcd.extra_args.keys() {
-        if let Some(why) = is_owned_flag(flag) {
-            refuse(
-                format!("spec.etcd.extraArgs names {flag}, which is not free: {why}"),
-                format!("remove {flag} from spec.etcd.extraArgs"),
-            );
-        }
-    }
     if let Some(compaction) = &etcd.auto_compaction {
         let fits = match compaction.mode {
             AutoCompactionMode::Periodic => {
@@ -136,6 +131,8 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
         }
     }
 
+    wrong.extend(reserved_names(spec));
+
     match (version, wrong.is_empty()) {
         (Ok(version), true) => Ok(Desired {
             version,
@@ -150,6 +147,32 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
         }),
         _ => Err(wrong),
     }
+}
+
+/// Names that the operator keeps for itself, where the spec sets one.
+fn reserved_names(spec: &EtcdClusterSpec) -> Vec<Notice> {
+    let pod = spec.pod.clone().unwrap_or_default();
+    let env: Vec<String> = pod.env.into_iter().map(|variable| variable.name).collect();
+    let client = spec.services.as_ref().and_then(|services| services.client.clone()).unwrap_or_default();
+    let names = [
+        (POD_LABELS, POD_LABELS.first_of(pod.labels.keys())),
+        (POD_ANNOTATIONS, POD_ANNOTATIONS.first_of(pod.annotations.keys())),
+        (POD_ENV, POD_ENV.first_of(&env)),
+        (CLIENT_SERVICE_LABELS, CLIENT_SERVICE_LABELS.first_of(client.labels.keys())),
+        (CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_ANNOTATIONS.first_of(client.annotations.keys())),
+    ];
+    let names = names.into_iter().filter_map(|(reserved, taken)| {
+        let message = format!("{} (it sets {})", reserved.message(), taken?);
+        Some(Notice::new(Code::InvalidSpec, message, format!("in {}, {}", reserved.field, reserved.remedy)))
+    });
+    let flags = spec.etcd.iter().flat_map(|etcd| etcd.extra_args.keys()).filter_map(|flag| {
+        Some(Notice::new(
+            Code::InvalidSpec,
+            format!("spec.etcd.extraArgs names {flag}, which is not free: {}", is_owned_flag(flag)?),
+            format!("remove {flag} from spec.etcd.extraArgs"),
+        ))
+    });
+    names.chain(flags).collect()
 }
 
 /// A defragmentation writes a second copy of the database, and the WAL wants room: so less than half
@@ -235,12 +258,32 @@ mod tests {
     #[case("{version: 3.6.16, etcd: {extraArgs: {data-dir: /tmp}}}", "data-dir")]
     #[case("{version: 3.6.16, etcd: {autoCompaction: {mode: Revision, retention: 1h}}}", "autoCompaction")]
     #[case("{version: 3.6.16, rollout: {memberDeadline: 0s}}", "memberDeadline")]
+    #[case("{version: 3.6.16, pod: {labels: {quorate.dev/role: x}}}", "spec.pod.labels")]
+    #[case("{version: 3.6.16, pod: {labels: {app.kubernetes.io/name: x}}}", "app.kubernetes.io/name")]
+    #[case("{version: 3.6.16, pod: {annotations: {quorate.dev/revision: x}}}", "spec.pod.annotations")]
+    #[case("{version: 3.6.16, pod: {env: [{name: A, value: b}, {name: ETCD_NAME, value: x}]}}", "ETCD_NAME")]
+    #[case("{version: 3.6.16, pod: {env: [{name: QUORATE_MEMBER, value: x}]}}", "spec.pod.env")]
+    #[case(
+        "{version: 3.6.16, services: {client: {labels: {quorate.dev/x: y}}}}",
+        "spec.services.client.labels"
+    )]
+    #[case(
+        "{version: 3.6.16, services: {client: {annotations: {quorate.dev/applied: y}}}}",
+        "quorate.dev/applied"
+    )]
     fn refuses_and_names_the_field(#[case] yaml: &str, #[case] names: &str) {
         let refusals = parse(&spec(yaml)).unwrap_err();
         assert_eq!(refusals.len(), 1, "{refusals:?}");
         assert_eq!(refusals[0].code, Code::InvalidSpec);
         assert!(refusals[0].message.contains(names), "{:?}", refusals[0]);
         assert!(!refusals[0].remedy.is_empty());
+    }
+
+    #[test]
+    fn names_of_ones_own_are_free() {
+        let own = "{version: 3.6.16, pod: {labels: {example.org/quorate.dev: x}, env: [{name: GOMAXPROCS, value: '2'}],
+            annotations: {app.kubernetes.io/x: y}}, services: {client: {annotations: {lb: internal}}}}";
+        assert!(parse(&spec(own)).is_ok());
     }
 
     #[test]

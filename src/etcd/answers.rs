@@ -1,6 +1,6 @@
 //! What members answer beyond their status, and what a failed call means. Pure data: the planner may use it.
 
-use super::types::{ClusterId, EtcdVersion, MemberId, Minor};
+use super::types::{ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -11,6 +11,13 @@ pub struct Identity {
     pub cluster_id: ClusterId,
     /// Its own id.
     pub member_id: MemberId,
+}
+
+impl MemberStatus {
+    /// Who the member is.
+    pub const fn identity(&self) -> Identity {
+        Identity { cluster_id: self.cluster_id, member_id: self.member_id }
+    }
 }
 
 /// What a member's `/version` says.

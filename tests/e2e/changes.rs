@@ -90,10 +90,21 @@ fn what_needs_no_restart_touches_no_member() {
         assert_eq!(cluster.runs().await, runs);
         // What somebody takes away is made again.
         cluster.api::<Service>().delete("etcd-client", &DeleteParams::default()).await.unwrap();
-        until("the Service is back", SAID_WITHIN, async || {
-            cluster.api::<Service>().get_opt("etcd-client").await.unwrap()
+        let services = cluster.api::<Service>();
+        let has_label = |service: &Service| service.labels().contains_key("team");
+        until("the Service is back, and says all", SAID_WITHIN, async || {
+            services.get_opt("etcd-client").await.unwrap().filter(has_label)
         })
         .await;
+        // What the spec does not say any more goes, also from a Service that was just made.
+        cluster.rolled(json!({ "services": null })).await;
+        until("the Service says no more than the spec", SAID_WITHIN, async || {
+            let service = services.get("etcd-client").await.unwrap();
+            let plain = service.spec.as_ref().unwrap().type_.as_deref() == Some("ClusterIP");
+            (plain && !has_label(&service)).then_some(())
+        })
+        .await;
+        assert_eq!(cluster.runs().await, runs);
     });
 }
 

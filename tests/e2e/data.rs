@@ -13,6 +13,7 @@ fn when_all_data_directories_are_wiped_nothing_comes_up_as_an_empty_cluster() {
         let _operator = space.operator();
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.5.10", 3)).await;
+        cluster.guarded().await;
         cluster.put("precious", "1").await;
         let pods = cluster.pods().await;
         for (name, pod) in &pods {
@@ -56,6 +57,7 @@ fn one_wiped_member_stays_down_and_the_others_go_on() {
         let _operator = space.operator();
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.5.10", 3)).await;
+        cluster.guarded().await;
         let pod = cluster.pods().await.remove("etcd-1").unwrap();
         let node = pod.spec.as_ref().unwrap().node_name.as_ref().unwrap();
         let claim = cluster.claims().await.remove("data-etcd-1").unwrap();

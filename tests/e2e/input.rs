@@ -51,6 +51,12 @@ fn bad_input_is_refused_with_the_field_and_what_would_be_right() {
                 "quorate.dev/",
             ),
             (
+                "an annotation of ours",
+                json!({ "services": { "client": { "annotations": { "quorate.dev/applied": "x" } } } }),
+                "spec.services.client.annotations",
+                "a prefix of your own",
+            ),
+            (
                 "a tag in the repository",
                 json!({ "image": { "repository": "r/etcd:v3" } }),
                 "spec.image.repository",

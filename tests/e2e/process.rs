@@ -6,7 +6,7 @@ use crate::support::operator::Operator;
 use crate::support::{FORMED_WITHIN, SAID_WITHIN, Space, apply_the_kind_to, lab, run, until};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 use quorate::api::EtcdCluster;
 use serde_json::json;
 use std::time::Duration;
@@ -129,6 +129,11 @@ fn without_its_kind_it_waits_says_so_and_goes_on_when_the_kind_comes() {
             (status.observed_generation == Some(1)).then_some(())
         })
         .await;
+        let is_counted =
+            async || get(&listen, "/metrics").await.unwrap().contains("namespace=\"default\",name=\"etcd\"");
+        assert!(is_counted().await);
+        clusters.delete("etcd", &DeleteParams::default()).await.unwrap();
+        until("what is gone is forgotten", SAID_WITHIN, async || (!is_counted().await).then_some(())).await;
     });
 }
 

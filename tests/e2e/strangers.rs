@@ -3,9 +3,16 @@
 use crate::support::cluster::{condition, is_ready, spec};
 use crate::support::{FORMED_WITHIN, SAID_WITHIN, run, until};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, PostParams, PropagationPolicy};
+use kube::runtime::events::Reporter;
 use kube::{Api, ResourceExt as _};
-use quorate::api::{ConditionType, EtcdCluster, find_condition};
+use quorate::api::{Code, ConditionType, EtcdCluster, find_condition};
+use quorate::cluster::context::Context;
+use quorate::cluster::plan::{Step, plan};
+use quorate::cluster::{act, observe};
+use quorate::etcd::Channels;
+use quorate::etcd::versions::Releases;
+use quorate::process::Metrics;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -70,6 +77,94 @@ fn objects_of_our_names_that_belong_to_others_are_never_adopted() {
         services.delete("etcd", &now).await.unwrap();
         claims.delete("data-etcd-2", &now).await.unwrap();
         cluster.ready(FORMED_WITHIN).await;
+    });
+}
+
+#[test]
+fn a_service_that_somebody_makes_between_the_look_and_the_act_is_not_taken_over() {
+    run("overtaken", async |space| {
+        let cluster = space.cluster("etcd");
+        cluster.create(spec("3.5.10", 3)).await;
+        let reporter = Reporter { controller: "quorate".to_owned(), instance: None };
+        let (channels, releases) = (Channels::new().unwrap(), Releases::default());
+        let ctx = Context::new(space.client.clone(), channels, Metrics::new(), reporter, None, releases);
+        let look =
+            async || Box::pin(observe::observe(&ctx, &space.namespace, "etcd")).await.unwrap().unwrap();
+        let step = Step::ApplySupport { voters: 3 };
+        let services = space.api::<Service>();
+
+        let looked = look().await;
+        let theirs: Service = create(
+            &services,
+            json!({ "metadata": { "name": "etcd" }, "spec": { "ports": [{ "port": 80 }] } }),
+        )
+        .await;
+        act::act(&ctx, &looked, &step).await.unwrap();
+        assert_eq!(services.get("etcd").await.unwrap(), theirs, "one that was not there yet");
+        assert_eq!(plan(&look().await).refusals[0].code, Code::ForeignObject);
+
+        services.delete("etcd", &DeleteParams::default()).await.unwrap();
+        act::act(&ctx, &look().await, &step).await.unwrap();
+        let looked = look().await;
+        assert!(plan(&looked).refusals.is_empty());
+        let uid = looked.cluster.uid.clone();
+        for ours in [looked.headless.as_ref().unwrap(), looked.client.as_ref().unwrap()] {
+            assert_eq!(ours.owner_references()[0].uid, uid);
+        }
+        assert_ne!(
+            plan(&looked).next.step().map(Step::name),
+            Some(step.name()),
+            "they say all that they should"
+        );
+
+        services.delete("etcd", &DeleteParams::default()).await.unwrap();
+        act::act(&ctx, &looked, &step).await.unwrap();
+        assert!(services.get_opt("etcd").await.unwrap().is_none(), "one that went away");
+        let theirs: Service = create(
+            &services,
+            json!({ "metadata": { "name": "etcd" }, "spec": { "ports": [{ "port": 80 }] } }),
+        )
+        .await;
+        act::act(&ctx, &looked, &step).await.unwrap();
+        assert_eq!(services.get("etcd").await.unwrap(), theirs, "one under the name of ours");
+    });
+}
+
+#[test]
+fn what_a_deletion_orphans_is_named_and_once_it_is_removed_the_data_is_taken_over() {
+    run("orphans", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.5.10", 1)).await;
+        let orphan =
+            DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+        let clusters = cluster.api::<EtcdCluster>();
+        clusters.delete("etcd", &orphan).await.unwrap();
+        until("the EtcdCluster is gone", SAID_WITHIN, async || {
+            clusters.get_opt("etcd").await.unwrap().is_none().then_some(())
+        })
+        .await;
+        let pods = cluster.pod_uids().await;
+        assert_eq!(pods.len(), 1, "the Pod stays");
+
+        cluster.create(spec("3.5.10", 1)).await;
+        cluster.stalled("ForeignObject", SAID_WITHIN).await;
+        assert_eq!(cluster.pod_uids().await, pods, "and is not touched");
+        let refusals = cluster.status().await.refusals;
+        for kind in ["Pod", "Service", "PodDisruptionBudget", "ControllerRevision"] {
+            assert!(
+                refusals.iter().any(|refusal| refusal.message.contains(kind)),
+                "no {kind} in {refusals:?}"
+            );
+        }
+        let kinds = "pod,service,poddisruptionbudget,controllerrevision";
+        let removed = std::process::Command::new("kubectl")
+            .args(["-n", &space.namespace, "delete", kinds, "-l", "quorate.dev/cluster=etcd"])
+            .output()
+            .unwrap();
+        assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+        cluster.ready(FORMED_WITHIN).await;
+        assert_eq!(cluster.identity().await, before);
     });
 }
 

@@ -1,13 +1,9 @@
 //! Each call of the client, on healthy members and on members in trouble.
 
 use crate::harness::{Cluster, MOVE_LEADER_LIMIT, READ_LIMIT, reported, storage_is_set};
-use quorate::etcd::{Alarm, ClusterId, ErrorKind, Identity, MemberId, MemberStatus, Minor};
+use quorate::etcd::{Alarm, ClusterId, ErrorKind, Identity, MemberId, Minor};
 use rstest::rstest;
 use std::time::{Duration, Instant};
-
-fn identity(status: &MemberStatus) -> Identity {
-    Identity { cluster_id: status.cluster_id, member_id: status.member_id }
-}
 
 #[rstest]
 #[case("3.5.9")]
@@ -133,23 +129,23 @@ async fn only_the_leader_moves_the_lead_and_only_if_it_is_who_was_meant(#[case] 
     let (leader, follower) = (cluster.leader().await, cluster.follower().await);
     let (leads, follows) = (cluster.status(leader).await, cluster.status(follower).await);
 
-    let refused = cluster.client(follower).move_leader(identity(&follows), follows.member_id).await;
+    let refused = cluster.client(follower).move_leader(follows.identity(), follows.member_id).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotLeader);
 
     let wrong = [
-        Identity { member_id: follows.member_id, ..identity(&leads) },
-        Identity { cluster_id: ClusterId(leads.cluster_id.0 + 1), ..identity(&leads) },
+        Identity { member_id: follows.member_id, ..leads.identity() },
+        Identity { cluster_id: ClusterId(leads.cluster_id.0 + 1), ..leads.identity() },
     ];
     for expected in wrong {
         let error = cluster.client(leader).move_leader(expected, follows.member_id).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongMember, "{error}");
     }
-    let nobody = cluster.client(leader).move_leader(identity(&leads), MemberId(1)).await;
+    let nobody = cluster.client(leader).move_leader(leads.identity(), MemberId(1)).await;
     assert_eq!(nobody.unwrap_err().kind(), ErrorKind::BadTransferee);
     let now = cluster.status(leader).await;
     assert_eq!((now.leader, now.raft_term), (Some(leads.member_id), leads.raft_term), "the lead moved");
 
-    cluster.client(leader).move_leader(identity(&leads), follows.member_id).await.unwrap();
+    cluster.client(leader).move_leader(leads.identity(), follows.member_id).await.unwrap();
     assert_eq!(cluster.status(leader).await.leader, Some(follows.member_id));
     assert_eq!(cluster.leader().await, follower);
 }
@@ -189,7 +185,7 @@ async fn moving_the_lead_to_a_member_that_is_down_times_out_and_leaves_it() {
     let (leads, follows) = (cluster.status(leader).await, cluster.status(follower).await);
     cluster.kill(follower);
     let began = Instant::now();
-    let error = cluster.client(leader).move_leader(identity(&leads), follows.member_id).await.unwrap_err();
+    let error = cluster.client(leader).move_leader(leads.identity(), follows.member_id).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     assert!(began.elapsed() < MOVE_LEADER_LIMIT, "{:?}", began.elapsed());
     assert_eq!(cluster.status(leader).await.leader, Some(leads.member_id));

@@ -1,7 +1,8 @@
 //! The lists of flags, held against the real binaries: what they say of themselves, what they take, and
 //! that translated flags are taken.
 
-use crate::harness::{binary, reported};
+use crate::harness::reported;
+use crate::processes::etcd;
 use quorate::etcd::versions::{FEATURE_GATES, GATES, GRADUATED, KNOWN_FLAGS, is_known, translate};
 use rstest::rstest;
 use std::collections::BTreeMap;
@@ -11,13 +12,13 @@ use std::process::Command;
 const ONLY_IN_THE_HELP: [&str; 2] = ["discovery", "discovery-proxy"];
 
 fn help(version: &str) -> String {
-    let output = Command::new(binary(version)).arg("--help").output().unwrap();
+    let output = Command::new(etcd(version)).arg("--help").output().unwrap();
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
 /// What etcd says of these flags; `--version` keeps it from starting.
 fn answer(version: &str, flags: &[String]) -> String {
-    let output = Command::new(binary(version)).args(flags).arg("--version").output().unwrap();
+    let output = Command::new(etcd(version)).args(flags).arg("--version").output().unwrap();
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! The start under the guard, and what etcd's output says: a lost volume is recognised by it.
 
-use crate::harness::{Cluster, binary, reported};
+use crate::harness::{Cluster, reported};
+use crate::processes;
 use quorate::etcd::logs::{says_data_dir_is_empty, version_in_version_output};
 use rstest::rstest;
 use std::process::Command;
@@ -13,7 +14,7 @@ use std::time::Duration;
 #[case("3.6.16")]
 #[case("3.7.3")]
 fn a_binary_prints_its_version(#[case] version: &str) {
-    let output = Command::new(binary(version)).arg("--version").output().unwrap();
+    let output = Command::new(processes::etcd(version)).arg("--version").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with(&format!("etcd Version: {version}\n")), "{text}");
     assert_eq!(version_in_version_output(&text), Some(reported(version)));

@@ -2,13 +2,13 @@
 //! standard ports can be used, as in Pods. A process is ended when its `Cluster` is dropped, and by the kernel if
 //! the test's thread dies.
 
+use crate::processes;
 use quorate::etcd::{Channels, Endpoint, EtcdVersion, MemberClient, MemberStatus, Minor};
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -144,10 +144,7 @@ impl Cluster {
         let initial: Vec<_> =
             initial.iter().map(|i| format!("{}={}", Self::name(*i), self.peer_url(*i))).collect();
         let (client, peer) = (self.client_url(n), self.peer_url(n));
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file(n)).unwrap();
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(binary(version))
+        let child = processes::command(processes::etcd(version), &self.log_file(n))
             .args(["--name", &Self::name(n), "--data-dir"])
             .arg(self.data_dir(n))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -158,9 +155,6 @@ impl Cluster {
             .args(["--election-timeout", "500"])
             .args(&self.extra_args)
             .env_clear()
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
             .spawn()
             .unwrap();
         self.members[n].process = Some(Process(child));
@@ -254,26 +248,4 @@ pub fn reported(version: &str) -> EtcdVersion {
 /// The time between two looks.
 pub async fn pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
-}
-
-/// The etcd binary of that version, from the lab. One at a time: the lab builds what it does not have.
-pub fn binary(version: &str) -> PathBuf {
-    static FOUND: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
-    let mut found = FOUND.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let found = found.get_or_insert_default();
-    if let Some(path) = found.get(version) {
-        return path.clone();
-    }
-    let lab = std::env::var_os("QUORATE_LAB")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/lab"), PathBuf::from);
-    let output = Command::new(&lab)
-        .args(["etcd", version])
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}", lab.display()));
-    assert!(output.status.success(), "{} etcd {version} failed", lab.display());
-    let printed = String::from_utf8(output.stdout).unwrap();
-    let path = Path::new(printed.lines().last().unwrap()).join("etcd");
-    found.insert(version.to_owned(), path.clone());
-    path
 }

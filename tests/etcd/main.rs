@@ -11,5 +11,7 @@ mod client;
 mod flags;
 mod guard;
 mod harness;
+#[path = "../support/processes.rs"]
+mod processes;
 mod reach;
 mod roll;

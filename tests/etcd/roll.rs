@@ -2,7 +2,7 @@
 //! runs all the while, and every write that was acknowledged must be there at the end.
 
 use crate::harness::{Cluster, reported};
-use quorate::etcd::{Identity, MemberStatus};
+use quorate::etcd::MemberStatus;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,8 +70,7 @@ async fn replace(cluster: &mut Cluster, n: usize, version: &str) {
     let before = gate_before(cluster, n).await;
     if before.leader == Some(before.member_id) {
         let to = cluster.status((n + 1) % cluster.size()).await.member_id;
-        let expected = Identity { cluster_id: before.cluster_id, member_id: before.member_id };
-        cluster.client(n).move_leader(expected, to).await.unwrap();
+        cluster.client(n).move_leader(before.identity(), to).await.unwrap();
     }
     cluster.stop(n).await;
     let committed = cluster.status(cluster.leader().await).await.raft_index;

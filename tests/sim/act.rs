@@ -101,13 +101,14 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
         }),
         Step::ApplySupport { voters } => {
             let (owner, spec) = (world.owner(), seen.facts.cluster.spec.clone());
-            world.headless = Some(support::headless(NAMESPACE, NAME, &spec, owner.clone()));
+            world.headless =
+                Some(Arc::new(support::headless(NAMESPACE, NAME, &spec, owner.clone()).stamped()));
             wrote(world);
             if !alive() {
                 return Outcome::Killed;
             }
-            world.client = Some(support::client(NAMESPACE, NAME, &spec, owner.clone()));
-            world.budget = Some(support::budget(NAMESPACE, NAME, *voters, owner));
+            world.client = Some(Arc::new(support::client(NAMESPACE, NAME, &spec, owner.clone()).stamped()));
+            world.budget = Some(support::budget(NAMESPACE, NAME, *voters, owner).stamped());
             wrote(world);
             Outcome::Done
         }

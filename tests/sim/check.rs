@@ -9,7 +9,7 @@ use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
 use quorate::cluster::revision::{self, Revision};
-use quorate::cluster::spec::{self, deletes_volumes};
+use quorate::cluster::spec::{self, deletes_volumes, image_of};
 use quorate::etcd::versions::{Releases, check_hop, is_supported, stops};
 use quorate::etcd::{EtcdVersion, Minor};
 
@@ -192,7 +192,7 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     // What an earlier stop needs is needed too.
     let next = way.first().copied().unwrap_or(desired.version);
     let target = revision::name("db", &cluster.spec, next);
-    if catalogue::image(&spec::image_of(&cluster.spec, next)) != Image::Holds(next) {
+    if catalogue::image(&image_of(&cluster.spec, next)) != Image::Holds(next) {
         return Some("bad image");
     }
     let failed = cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());

@@ -25,7 +25,7 @@ pub struct Seen {
 
 /// What an operator sees now. `deaf`: members whose answers do not come in time.
 pub fn observe(
-    world: &mut World,
+    world: &World,
     cluster: &Cluster,
     deaf: &BTreeSet<MemberName>,
     patience: Patience,
@@ -65,8 +65,11 @@ pub fn observe(
         revisions: world
             .revisions
             .iter()
+            // Those of an earlier EtcdCluster of this name are about to be collected.
+            .filter(|(_, stored)| stored.owner == cluster.uid)
             .map(|(name, stored)| (name.clone(), stored.revision.clone()))
             .collect(),
+        foreign_revisions: BTreeMap::new(),
         headless: world.headless.clone(),
         client: world.client.clone(),
         budget: world.observed_budget(),
@@ -85,7 +88,7 @@ fn has_address(pod: &Pod) -> bool {
     matches!(pod.state, State::Running { .. } | State::Backoff { .. })
 }
 
-fn propose(world: &mut World, through: Option<&MemberName>) -> Result<(), String> {
+fn propose(world: &World, through: Option<&MemberName>) -> Result<(), String> {
     let cluster = through.and_then(|member| world.data(member)).map(|data| data.cluster_id);
     match cluster.map(|cluster| world.propose(cluster)) {
         Some(true) => Ok(()),

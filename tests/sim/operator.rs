@@ -46,7 +46,7 @@ impl Operator {
 
     /// Observes and plans, and keeps the plan.
     pub fn think(&mut self, world: &mut World, brain: Brain, deaf: &BTreeSet<MemberName>) {
-        let Some(cluster) = world.cluster.clone() else {
+        let Some(cluster) = &world.cluster else {
             self.restart();
             self.next_at = world.now + ROUND;
             self.seen_changes = world.changes;
@@ -54,7 +54,7 @@ impl Operator {
         };
         self.seen_changes = world.changes;
         let violent = world.violent;
-        let facts = observe(world, &cluster, deaf, self.patience_now(world));
+        let facts = observe(world, cluster, deaf, self.patience_now(world));
         world.plans += 1;
         let plan = brain(&facts);
         self.patience = patience_after(&facts.patience, &plan.next);
@@ -95,7 +95,8 @@ impl Operator {
                 Outcome::Refused => self.next_at = world.now + 1_000,
                 Outcome::Done => {}
             }
-        } else if self.last.as_ref().map(|last| words(&last.next)) != Some(words(&plan.next)) {
+        } else if world.tracing && self.last.as_ref().map(|last| words(&last.next)) != Some(words(&plan.next))
+        {
             world.say(|| format!("      {}", words(&plan.next)));
         }
         report(world, &seen, &plan);
@@ -146,11 +147,12 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
     });
     let refusals: Vec<RefusalStatus> = refusals.collect();
     // While steps follow each other only the last word of them is worth a write.
-    let condition = (!matches!(plan.next, Next::Do(_))).then(|| Condition {
+    let said = (!matches!(plan.next, Next::Do(_))).then(|| words(&plan.next));
+    let condition = said.map(|said| Condition {
         type_: "Ready".to_owned(),
         status: if matches!(plan.next, Next::Settled) { "True" } else { "False" }.to_owned(),
-        reason: words(&plan.next).split(':').next().unwrap_or_default().to_owned(),
-        message: words(&plan.next),
+        reason: said.split(':').next().unwrap_or_default().to_owned(),
+        message: said,
         observed_generation: Some(generation),
         last_transition_time: Time(world.timestamp(0)),
     });

@@ -103,7 +103,7 @@ pub fn accepted() -> Vec<(&'static str, Value)> {
         (
             "Services",
             cluster(json!({
-                "services": { "client": { "type": "LoadBalancer", "labels": { "a": "b" } }, "ipFamilyPolicy": "PreferDualStack" }
+                "services": { "client": { "type": "LoadBalancer", "labels": { "a": "b" }, "annotations": { "lb": "x" } }, "ipFamilyPolicy": "PreferDualStack" }
             })),
         ),
         (
@@ -272,7 +272,7 @@ pub fn refused() -> Vec<Refused> {
         new(
             "the operator's labels",
             json!({ "pod": { "labels": { "quorate.dev/role": "voter" } } }),
-            &["spec.pod.labels", "quorate.dev/"],
+            &["spec.pod.labels", "quorate.dev/", "a prefix of your own"],
         ),
         new(
             "well-known labels",
@@ -282,7 +282,7 @@ pub fn refused() -> Vec<Refused> {
         new(
             "the operator's annotations",
             json!({ "pod": { "annotations": { "quorate.dev/revision": "x" } } }),
-            &["spec.pod.annotations", "quorate.dev/"],
+            &["spec.pod.annotations", "quorate.dev/", "a prefix of your own"],
         ),
         new(
             "etcd's environment",
@@ -292,7 +292,7 @@ pub fn refused() -> Vec<Refused> {
         new(
             "the operator's environment",
             json!({ "pod": { "env": [{ "name": "QUORATE_X", "value": "x" }] } }),
-            &["spec.pod.env"],
+            &["spec.pod.env", "another name"],
         ),
         new(
             "an amount of nonsense",
@@ -308,6 +308,11 @@ pub fn refused() -> Vec<Refused> {
             "the operator's Service labels",
             json!({ "services": { "client": { "labels": { "quorate.dev/cluster": "x" } } } }),
             &["spec.services.client.labels"],
+        ),
+        new(
+            "the operator's Service annotations",
+            json!({ "services": { "client": { "annotations": { "quorate.dev/applied": "x" } } } }),
+            &["spec.services.client.annotations", "quorate.dev/", "a prefix of your own"],
         ),
         new(
             "another Service type",

@@ -15,7 +15,7 @@ use crate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, S
 use crate::cluster::report::Outcome;
 use crate::cluster::revision::Revision;
 use crate::cluster::spec::storage_class;
-use crate::etcd::{ClusterId, EtcdError, EtcdVersion, Identity, MemberId};
+use crate::etcd::{ClusterId, EtcdError, EtcdVersion, Identity, MemberClient, MemberId};
 use crate::process::kubernetes::one_line;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -172,9 +172,11 @@ impl Hands<'_> {
         let headless = headless.as_ref().map(|live| &live.metadata);
         let client = client.as_ref().map(|live| &live.metadata);
         let budget = self.world.budget.as_ref().map(|live| &live.metadata);
-        self.apply(support::headless(namespace, name, spec, self.owner()), headless).await?;
-        self.apply(support::client(namespace, name, spec, self.owner()), client).await?;
-        self.apply(support::budget(namespace, name, voters, self.owner()), budget).await?;
+        tokio::try_join!(
+            self.apply(support::headless(namespace, name, spec, self.owner()), headless),
+            self.apply(support::client(namespace, name, spec, self.owner()), client),
+            self.apply(support::budget(namespace, name, voters, self.owner()), budget),
+        )?;
         Ok(())
     }
 
@@ -270,27 +272,22 @@ impl Hands<'_> {
     }
 
     async fn propose(&self, through: &MemberName, entries: u32) -> Result<(), ActError> {
-        let gone = || ActError::Gone(format!("the Pod of {through}"));
-        let pod = self.world.pods.get(through).ok_or_else(gone)?;
-        let client = client_of(self.ctx, self.world, through, pod).ok_or_else(gone)?;
-        let expected = self
-            .world
-            .answers
-            .get(through)
-            .and_then(Answer::status)
-            .map(|status| Identity { cluster_id: status.cluster_id, member_id: status.member_id });
-        let proposed = client.propose(expected.ok_or_else(gone)?, entries).await;
+        let status = self.world.answers.get(through).and_then(Answer::status);
+        let expected = status.ok_or_else(|| ActError::Gone(format!("the answer of {through}")))?.identity();
+        let proposed = self.client(through)?.propose(expected, entries).await;
         proposed.map_err(|source| ActError::Etcd { member: through.clone(), source })
     }
 
     async fn move_leader(&self, from: &MemberName, expected: Identity, to: MemberId) -> Result<(), ActError> {
-        let gone = || ActError::Gone(format!("the Pod of {from}"));
-        let pod = self.world.pods.get(from).ok_or_else(gone)?;
-        let client = client_of(self.ctx, self.world, from, pod).ok_or_else(gone)?;
-        client
-            .move_leader(expected, to)
-            .await
-            .map_err(|source| ActError::Etcd { member: from.clone(), source })
+        let moved = self.client(from)?.move_leader(expected, to).await;
+        moved.map_err(|source| ActError::Etcd { member: from.clone(), source })
+    }
+
+    /// Where a member's Pod answers.
+    fn client(&self, member: &MemberName) -> Result<MemberClient, ActError> {
+        let pod = self.world.pods.get(member);
+        pod.and_then(|pod| client_of(self.ctx, self.world, member, pod))
+            .ok_or_else(|| ActError::Gone(format!("the Pod of {member}")))
     }
 
     /// Through the Eviction API, so that drains and the operator share one budget. Right before it what the

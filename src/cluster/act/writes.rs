@@ -4,6 +4,7 @@
 use super::{ActError, Hands};
 use crate::api::{Code, FIELD_MANAGER};
 use crate::cluster::names::MemberName;
+use crate::cluster::objects::support::{Specified, Wanted};
 use crate::cluster::report::Outcome;
 use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
@@ -32,7 +33,7 @@ impl Hands<'_> {
             + Serialize,
     {
         let api = self.api::<K>();
-        let post = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let post = post();
         let mut outcome = Outcome::default();
         for result in join_all(objects.iter().map(|object| api.create(&post, object))).await {
             match result {
@@ -47,20 +48,38 @@ impl Hands<'_> {
         Ok(outcome)
     }
 
-    /// Server-side apply, to the object that was observed where there was one.
-    pub(super) async fn apply<K>(&self, mut object: K, observed: Option<&ObjectMeta>) -> Result<(), ActError>
+    /// Server-side apply to the very object that was observed. Where there was none its skeleton is
+    /// created first: an apply takes over whatever stands under the name, also what somebody else has put
+    /// there since the observation.
+    pub(super) async fn apply<K>(
+        &self,
+        wanted: Wanted<K>,
+        observed: Option<&ObjectMeta>,
+    ) -> Result<(), ActError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Specified
             + Clone
             + Debug
-            + DeserializeOwned
-            + Serialize,
+            + DeserializeOwned,
     {
-        object.meta_mut().uid = observed.and_then(|metadata| metadata.uid.clone());
+        let mut object = wanted.stamped();
+        let api = self.api::<K>();
+        object.meta_mut().uid = match observed {
+            Some(metadata) => metadata.uid.clone(),
+            None => match api.create(&post(), &object.skeleton()).await {
+                Ok(created) => created.meta().uid.clone(),
+                // Whose it is shows at the next look.
+                Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(()),
+                Err(error) => return Err(error.into()),
+            },
+        };
         let name = object.meta().name.clone().unwrap_or_default();
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        self.api::<K>().patch(&name, &params, &Patch::Apply(&object)).await?;
-        Ok(())
+        match api.patch(&name, &params, &Patch::Apply(&object)).await {
+            Err(kube::Error::Api(status)) if is_another_object(&status) => Ok(()),
+            result => gone_is_fine(result.map(|_| ())),
+        }
     }
 
     pub(super) async fn delete<K>(&self, name: &str, uid: Option<&str>) -> Result<(), ActError>
@@ -83,6 +102,16 @@ impl Hands<'_> {
             .await?;
         Ok(())
     }
+}
+
+fn post() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+/// An apply to a UID that is not the live object's is refused as a change of an immutable field.
+fn is_another_object(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| details.causes.iter());
+    status.is_invalid() && causes.into_iter().any(|cause| cause.field == "metadata.uid")
 }
 
 /// Somebody else was first, or the object is another one by now: the next observation shows what is.

@@ -2,7 +2,7 @@
 
 use super::container::{CLIENT_PORT, METRICS_PORT, PEER_PORT};
 use crate::api::{EtcdClusterSpec, IpFamilyPolicy, ServiceType, labels};
-use crate::cluster::names::{client_service, digest, disruption_budget, headless_service};
+use crate::cluster::names::{client_service, digest_of, disruption_budget, headless_service};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -11,6 +11,62 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// An object as it should be.
+#[derive(Clone, Debug)]
+pub struct Wanted<K>(K);
+
+/// An object whose spec can be compared.
+pub trait Specified: Serialize + Resource<DynamicType = ()> {
+    /// Whether both have the same spec, to the last field.
+    fn has_spec_of(&self, other: &Self) -> bool;
+
+    /// What it is created with before all else is applied to it: only what never changes. A field that
+    /// was once created stays when it is not applied any more; one that was applied goes.
+    #[must_use]
+    fn skeleton(&self) -> Self;
+}
+
+impl Specified for Service {
+    fn has_spec_of(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+
+    fn skeleton(&self) -> Self {
+        let spec = self.spec.as_ref();
+        let never_changes = |port: &ServicePort| port.name.as_deref() == Some("client");
+        Self {
+            metadata: skeleton_of_metadata(&self.metadata),
+            spec: Some(ServiceSpec {
+                cluster_ip: spec.and_then(|spec| spec.cluster_ip.clone()),
+                // Kubernetes takes a headless Service without a selector for one of all IP families.
+                selector: spec.and_then(|spec| spec.selector.clone()),
+                ports: spec.and_then(|spec| {
+                    Some(spec.ports.as_ref()?.iter().filter(|port| never_changes(port)).cloned().collect())
+                }),
+                ..ServiceSpec::default()
+            }),
+            status: None,
+        }
+    }
+}
+
+impl Specified for PodDisruptionBudget {
+    fn has_spec_of(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+
+    fn skeleton(&self) -> Self {
+        Self {
+            metadata: skeleton_of_metadata(&self.metadata),
+            spec: self.spec.as_ref().map(|spec| PodDisruptionBudgetSpec {
+                selector: spec.selector.clone(),
+                ..PodDisruptionBudgetSpec::default()
+            }),
+            status: None,
+        }
+    }
+}
 
 fn member_selector(cluster: &str) -> BTreeMap<String, String> {
     BTreeMap::from([
@@ -43,8 +99,13 @@ fn family_policy(spec: &EtcdClusterSpec) -> Option<String> {
 
 /// The Service through which members find each other: not-ready addresses too, since a member must
 /// be found before it can become ready.
-pub fn headless(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, owner: OwnerReference) -> Service {
-    stamped(Service {
+pub fn headless(
+    namespace: &str,
+    cluster: &str,
+    spec: &EtcdClusterSpec,
+    owner: OwnerReference,
+) -> Wanted<Service> {
+    Wanted(Service {
         metadata: ObjectMeta {
             name: Some(headless_service(cluster)),
             namespace: Some(namespace.to_owned()),
@@ -70,11 +131,16 @@ pub fn headless(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, owner: O
 }
 
 /// The Service for clients: ready members only.
-pub fn client(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, owner: OwnerReference) -> Service {
+pub fn client(
+    namespace: &str,
+    cluster: &str,
+    spec: &EtcdClusterSpec,
+    owner: OwnerReference,
+) -> Wanted<Service> {
     let wanted = spec.services.as_ref().and_then(|services| services.client.clone()).unwrap_or_default();
     let mut service_labels = wanted.labels;
     service_labels.extend(labels::of_cluster(cluster));
-    stamped(Service {
+    Wanted(Service {
         metadata: ObjectMeta {
             name: Some(client_service(cluster)),
             namespace: Some(namespace.to_owned()),
@@ -103,10 +169,15 @@ pub fn client(namespace: &str, cluster: &str, spec: &EtcdClusterSpec, owner: Own
 
 /// The budget that drains and the operator share. An integer `minAvailable`, never `maxUnavailable`:
 /// that counts from `spec.replicas` through `/scale`, so an edit 5 → 3 would allow three at once.
-pub fn budget(namespace: &str, cluster: &str, voters: usize, owner: OwnerReference) -> PodDisruptionBudget {
+pub fn budget(
+    namespace: &str,
+    cluster: &str,
+    voters: usize,
+    owner: OwnerReference,
+) -> Wanted<PodDisruptionBudget> {
     let mut selector = member_selector(cluster);
     selector.insert(labels::ROLE.to_owned(), labels::ROLE_VOTER.to_owned());
-    stamped(PodDisruptionBudget {
+    Wanted(PodDisruptionBudget {
         metadata: ObjectMeta {
             name: Some(disruption_budget(cluster)),
             namespace: Some(namespace.to_owned()),
@@ -127,27 +198,50 @@ pub fn budget(namespace: &str, cluster: &str, voters: usize, owner: OwnerReferen
     })
 }
 
-/// The object with a digest of all that it says but for whose it is.
-fn stamped<K: Serialize + Resource<DynamicType = ()>>(mut object: K) -> K {
-    let owner = object.meta_mut().owner_references.take();
-    let text = serde_json::to_vec(&object).unwrap_or_default();
-    object.annotations_mut().insert(labels::APPLIED.to_owned(), digest(&text));
-    object.meta_mut().owner_references = owner;
-    object
+/// The owner is part of it, so that what a killed operator leaves half made is known as its own.
+fn skeleton_of_metadata(whole: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: whole.name.clone(),
+        namespace: whole.namespace.clone(),
+        owner_references: whole.owner_references.clone(),
+        ..ObjectMeta::default()
+    }
 }
 
-/// Whether a live object still says everything that we want it to say. The API server adds defaults,
-/// and others may add fields of their own: only what we set is compared.
-///
-/// What was applied once and is not wanted any more shows by the digest of the whole.
-pub fn says<T: Serialize + PartialEq + Resource<DynamicType = ()>>(live: &T, mut wanted: T) -> bool {
-    wanted.meta_mut().owner_references.clone_from(&live.meta().owner_references);
-    if wanted == *live {
-        return true;
+impl<K: Specified> Wanted<K> {
+    /// The object with a digest of all that it says but for whose it is.
+    pub fn stamped(self) -> K {
+        let mut object = self.0;
+        let owner = object.meta_mut().owner_references.take();
+        let digest = digest_of(&object);
+        object.annotations_mut().insert(labels::APPLIED.to_owned(), digest);
+        object.meta_mut().owner_references = owner;
+        object
     }
-    match (serde_json::to_value(live), serde_json::to_value(wanted)) {
-        (Ok(live), Ok(wanted)) => covers(&live, &wanted),
-        _ => false,
+
+    /// Whether a live object still says everything that we want it to say. The API server adds defaults,
+    /// and others may add fields of their own: only what we set is compared.
+    ///
+    /// What was applied once and is not wanted any more shows by the digest of the whole.
+    pub fn is_said_by(self, live: &K) -> bool {
+        if self.is_all_of(live) {
+            return true;
+        }
+        let mut wanted = self.stamped();
+        wanted.meta_mut().owner_references = None;
+        match (serde_json::to_value(live), serde_json::to_value(wanted)) {
+            (Ok(live), Ok(wanted)) => covers(&live, &wanted),
+            _ => false,
+        }
+    }
+
+    /// Whether a live object says this and nothing else, which shows without a digest.
+    fn is_all_of(&self, live: &K) -> bool {
+        let wanted = &self.0;
+        let annotations = live.annotations().iter().filter(|(key, _)| *key != labels::APPLIED);
+        live.has_spec_of(wanted)
+            && live.labels() == wanted.labels()
+            && annotations.eq(wanted.annotations().iter())
     }
 }
 
@@ -174,32 +268,66 @@ mod tests {
     #[test]
     fn defaults_and_foreign_fields_are_no_drift() {
         let wanted = client("prod", "db", &spec("version: 3.6.16"), OwnerReference::default());
-        let mut live = wanted.clone();
+        let mut live = wanted.clone().stamped();
         live.metadata.uid = Some("x".to_owned());
         live.annotations_mut().insert("theirs".to_owned(), "1".to_owned());
         live.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".to_owned());
-        assert!(says(&live, wanted));
+        assert!(wanted.is_said_by(&live));
+    }
+
+    #[test]
+    fn a_default_beside_a_field_that_was_taken_away_is_drift() {
+        let with = "{version: 3.6.16, services: {client: {labels: {team: a}}}}";
+        let mut live = client("prod", "db", &spec(with), OwnerReference::default()).stamped();
+        live.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".to_owned());
+        let wanted = client("prod", "db", &spec("version: 3.6.16"), OwnerReference::default());
+        assert!(!wanted.is_said_by(&live));
     }
 
     #[test]
     fn an_annotation_that_is_not_wanted_any_more_is_drift() {
         let with = "{version: 3.6.16, services: {client: {annotations: {lb: internal}}}}";
-        let live = client("prod", "db", &spec(with), OwnerReference::default());
-        assert!(!says(&live, client("prod", "db", &spec("version: 3.6.16"), OwnerReference::default())));
+        let live = client("prod", "db", &spec(with), OwnerReference::default()).stamped();
+        let wanted = client("prod", "db", &spec("version: 3.6.16"), OwnerReference::default());
+        assert!(!wanted.is_said_by(&live));
+    }
+
+    #[test]
+    fn a_skeleton_holds_nothing_that_a_spec_can_change() {
+        let small = spec("version: 3.6.16");
+        let large = spec(
+            "{version: 3.6.16, services: {ipFamilyPolicy: RequireDualStack,
+              client: {type: LoadBalancer, annotations: {lb: internal}, labels: {a: b}}}}",
+        );
+        let owner = || OwnerReference { uid: "u".to_owned(), ..OwnerReference::default() };
+        for build in [headless, client] {
+            let skeleton = build("prod", "db", &large, owner()).stamped().skeleton();
+            assert_eq!(skeleton, build("prod", "db", &small, owner()).stamped().skeleton());
+            assert_eq!(skeleton.owner_references()[0].uid, "u");
+            assert_eq!(skeleton.spec.as_ref().unwrap().ports.as_ref().unwrap().len(), 1);
+            assert_eq!(skeleton.spec.as_ref().unwrap().selector, Some(member_selector("db")));
+            assert!(
+                !build("prod", "db", &small, owner()).is_said_by(&skeleton),
+                "what is half made is mended"
+            );
+        }
+        let budgets = [3, 5].map(|voters| budget("prod", "db", voters, owner()).stamped().skeleton());
+        assert_eq!(budgets[0], budgets[1]);
+        assert_eq!(budgets[0].spec.as_ref().unwrap().min_available, None);
     }
 
     #[test]
     fn a_changed_selector_is_drift() {
         let wanted = headless("prod", "db", &spec("version: 3.6.16"), OwnerReference::default());
-        let mut live = wanted.clone();
+        let mut live = wanted.clone().stamped();
         live.spec.as_mut().unwrap().selector = Some(BTreeMap::from([("app".to_owned(), "other".to_owned())]));
-        assert!(!says(&live, wanted));
+        assert!(!wanted.is_said_by(&live));
     }
 
     #[test]
     fn the_budget_keeps_all_but_one_voter() {
         let min = |voters| {
-            budget("prod", "db", voters, OwnerReference::default()).spec.unwrap().min_available.unwrap()
+            budget("prod", "db", voters, OwnerReference::default()).0.spec.unwrap().min_available.unwrap()
         };
         assert_eq!(min(1), IntOrString::Int(0));
         assert_eq!(min(3), IntOrString::Int(2));

@@ -37,6 +37,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         return Ok(None);
     };
     let facts = facts_of(cluster);
+    ctx.seen(namespace, name, &facts.uid);
     let selected = ListParams::default().labels(&labels::selector_of_cluster(name));
     // While nothing is under way the API server may answer from its cache: a disturbance is decided
     // only with a claim in the status, and then everything is read live.
@@ -66,6 +67,21 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     let (probe_pods, member_pods): (Vec<Pod>, Vec<Pod>) = pods.items.into_iter().partition(|pod| {
         pod.labels().get(labels::COMPONENT).is_some_and(|component| component == labels::COMPONENT_PROBE)
     });
+    let mut own_revisions = BTreeMap::new();
+    let mut foreign_revisions = BTreeMap::new();
+    for object in &revisions.items {
+        match Ownership::of_owned(&object.metadata, &facts.uid, name) {
+            Ownership::Ours => {
+                own_revisions
+                    .extend(Revision::from_object(object).map(|own| (own.name.clone(), Arc::new(own))));
+            }
+            // About to be collected.
+            Ownership::EarlierCluster => {}
+            Ownership::Foreign(whose) => {
+                foreign_revisions.insert(object.name_any(), whose);
+            }
+        }
+    }
     let mut world = Observation {
         now: now(),
         pods: by_member(name, member_pods.iter().map(|pod| (pod.name_any(), facts::pod(pod, &facts)))),
@@ -77,16 +93,10 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
                 Some((member, facts::claim(claim, name)))
             })
             .collect(),
-        revisions: revisions
-            .items
-            .iter()
-            // Those of an earlier EtcdCluster of this name are about to be collected.
-            .filter(|object| Ownership::of_owned(&object.metadata, &facts.uid, name) == Ownership::Ours)
-            .filter_map(Revision::from_object)
-            .map(|revision| (revision.name.clone(), Arc::new(revision)))
-            .collect(),
-        headless,
-        client,
+        revisions: own_revisions,
+        foreign_revisions,
+        headless: headless.map(Arc::new),
+        client: client.map(Arc::new),
         budget,
         probes: probes(ctx, namespace, &facts.uid, probe_pods).await,
         answers: BTreeMap::new(),

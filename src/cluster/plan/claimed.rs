@@ -71,7 +71,7 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if let Err(notice) = gates::budget(view, member) {
         return wait(notice);
     }
-    if view.members().len() > 1 && view.leader().as_ref() == Some(member) {
+    if view.members().len() > 1 && view.leader() == Some(member) {
         return move_leader_off(view, progress, member).unwrap_or_else(|| {
             wait(Notice::of(Code::LeaderMoving, format!("{member} leads and does not answer just now")))
         });
@@ -274,10 +274,10 @@ fn claim_again(
 /// A member that is down with a revision on which it never passed its gate, and whose claim was lost
 /// with the status or given up: what it had before still starts.
 pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
-    view.members().into_iter().find_map(|member| {
-        let pod = view.pod(&member).filter(|pod| !pod.deleting && gates::is_down(view, &member))?;
-        let good = last_good(view, &member, &pod.revision).filter(|_| !is_lost(view, &member))?;
-        Some(claim_again(view, &member, &pod.uid, Action::PutBack, good, None))
+    view.members().iter().find_map(|member| {
+        let pod = view.pod(member).filter(|pod| !pod.deleting && gates::is_down(view, member))?;
+        let good = last_good(view, member, &pod.revision).filter(|_| !is_lost(view, member))?;
+        Some(claim_again(view, member, &pod.uid, Action::PutBack, good, None))
     })
 }
 

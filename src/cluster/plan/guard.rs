@@ -1,6 +1,12 @@
 //! The guard: as soon as a member of a bootstrap has its WAL, its next start must not form a cluster.
 //! It comes before `spec.paused` even: it changes annotations only, and without it a wiped volume comes
 //! back as an empty cluster.
+//!
+//! The kubelet needs a moment to take it: a container that started 1.0 s after the annotations were patched
+//! still got the old ones (measured on 1.34.4), though the kubelet lists the new ones within 0.1 s. A sync of
+//! the Pod that waits for the next look at the runtime, a second at most, keeps the Pod that it began with:
+//! <https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/pod_workers.go> (`GetNewerThan`). So what
+//! is wiped and restarted within that moment after it formed may start as new.
 
 use super::step::{Guarded, Next, Step};
 use super::view::View;

@@ -60,14 +60,14 @@ fn lost(view: &View<'_>) -> Vec<(MemberName, &'static str)> {
         return Vec::new();
     }
     view.voters()
-        .into_keys()
+        .keys()
         .filter_map(|member| {
-            if view.claim_of(&member).is_none() {
-                return Some((member, "no volume claim"));
+            if view.claim_of(member).is_none() {
+                return Some((member.clone(), "no volume claim"));
             }
-            let words = view.pod(&member)?.container.last_words.as_deref()?;
-            let silent = view.answer(&member).is_none_or(|answer| answer.status.is_err());
-            (silent && says_data_dir_is_empty(words)).then_some((member, "empty volume"))
+            let words = view.pod(member)?.container.last_words.as_deref()?;
+            let silent = view.answer(member).is_none_or(|answer| answer.status.is_err());
+            (silent && says_data_dir_is_empty(words)).then(|| (member.clone(), "empty volume"))
         })
         .collect()
 }

@@ -82,6 +82,9 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     if let Some(owner) = budget.and_then(|metadata| foreign_owner(metadata, &cluster.uid, &cluster.name)) {
         foreign("PodDisruptionBudget", &disruption_budget(&cluster.name), &owner);
     }
+    for (name, owner) in &world.foreign_revisions {
+        foreign("ControllerRevision", name, owner);
+    }
     found
 }
 

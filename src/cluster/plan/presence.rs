@@ -15,20 +15,20 @@ pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
     let claimed = view.claimed().map(|(_, member)| member);
     let mut new = Vec::new();
     let mut first = None;
-    for member in view.members().into_iter().filter(|member| Some(member) != claimed.as_ref()) {
-        if let Some(pod) = view.pod(&member) {
+    for member in view.members().iter().filter(|member| Some(*member) != claimed.as_ref()) {
+        if let Some(pod) = view.pod(member) {
             if pod.ended && !pod.deleting {
-                first = first.or(Some(Step::remove_ended(&member, pod)));
+                first = first.or(Some(Step::remove_ended(member, pod)));
             }
             continue;
         }
-        if is_lost(view, &member) || view.claim_of(&member).is_none_or(|claim| claim.deleting) {
+        if is_lost(view, member) || view.claim_of(member).is_none_or(|claim| claim.deleting) {
             continue;
         }
         // A claim that says nothing of its member is one for a person; the others go on.
-        let Some(own) = own_revision(view, &member) else { continue };
+        let Some(own) = own_revision(view, member) else { continue };
         match own {
-            Ok(revision) => new.push(NewPod { member, revision, initial: Initial::Guard }),
+            Ok(revision) => new.push(NewPod { member: member.clone(), revision, initial: Initial::Guard }),
             Err(step) => first = first.or(Some(step)),
         }
     }
@@ -49,6 +49,10 @@ fn own_revision(view: &View<'_>, member: &MemberName) -> Option<Result<String, S
     }
     // Flags that it would not start with are refused elsewhere.
     let rendered = revision::at(view.world, view.desired.as_ref().ok()?, claim.opened?).ok()?;
+    // It could not be stored under a name that is taken; that is refused, which says what to do.
+    if view.world.foreign_revisions.contains_key(&rendered.name) {
+        return None;
+    }
     Some(Err(if stored(&rendered.name) {
         Step::Assign { member: member.clone(), revision: rendered.name.clone() }
     } else {

@@ -25,5 +25,5 @@ pub(super) fn note(view: &View<'_>, of: impl Fn(&MemberName) -> bool) -> Option<
         }
     }
     (!opened.is_empty())
-        .then(|| Next::Do(Step::NoteMembers { cluster_id, voters: view.voters(), opened, good }))
+        .then(|| Next::Do(Step::NoteMembers { cluster_id, voters: view.voters().clone(), opened, good }))
 }

@@ -118,8 +118,8 @@ fn flags(view: &View<'_>) -> Option<Notice> {
     let is_stored = |name: &String| view.world.revisions.contains_key(name);
     let unstored = view
         .members()
-        .into_iter()
-        .filter_map(|member| view.claim_of(&member))
+        .iter()
+        .filter_map(|member| view.claim_of(member))
         .filter(|claim| !claim.assigned.as_ref().is_some_and(is_stored))
         .filter_map(|claim| claim.opened);
     way.chain([wanted]).chain(unstored).find_map(|version| unsupported_flag(view, version))

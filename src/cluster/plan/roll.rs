@@ -34,9 +34,9 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
         return Some(back);
     }
     if let Some((member, notice)) =
-        view.members().into_iter().find_map(|member| Some((member.clone(), view.why_not_up(&member).err()?)))
+        view.members().iter().find_map(|member| Some((member, view.why_not_up(member).err()?)))
     {
-        return Some(view.wait_for(notice, Some(&member)));
+        return Some(view.wait_for(notice, Some(member)));
     }
     if let Some(alarm) = view.alarms().first().filter(|_| changes_version(view, target)) {
         return Some(view.wait_for(
@@ -57,7 +57,7 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     if let Err(notice) = gates::before(view, first) {
         return Some(view.wait_for(notice, Some(first)));
     }
-    let action = if leader.as_ref() == Some(first) { Action::ReplaceLeader } else { Action::ReplaceMember };
+    let action = if leader == Some(first) { Action::ReplaceLeader } else { Action::ReplaceMember };
     Some(claim(view, first, target, &view.pod(first)?.uid, action))
 }
 
@@ -67,6 +67,7 @@ fn before_a_minor_hop(view: &View<'_>, target: &Revision) -> Option<Next> {
         let message = "etcd has not decided its cluster version yet; no hop begins before it has";
         return Some(view.wait_for(Notice::of(Code::ClusterVersionPending, message), None));
     };
+    // It has begun: what it needed was there before its first member.
     if view.running_versions().iter().any(|runs| runs.minor > version) {
         return None;
     }
@@ -114,7 +115,7 @@ fn claim(view: &View<'_>, member: &MemberName, target: &Revision, pod_uid: &str,
 /// Followers first, the leader last: so a roll moves leadership once.
 fn order(view: &View<'_>, mut members: Vec<MemberName>) -> Vec<MemberName> {
     let leader = view.leader();
-    members.sort_by_key(|member| (Some(member) == leader.as_ref(), member.clone()));
+    members.sort_by_key(|member| (Some(member) == leader, member.clone()));
     members
 }
 
@@ -180,7 +181,8 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
     }
     let mut outdated = order(view, view.outdated());
     outdated.retain(|member| claimed.as_ref().is_none_or(|(_, claimed)| claimed != member));
-    let first_of_roll = steps.len();
+    let mut at = view.known_cluster_version();
+    steps.extend(take_snapshots(view, at, target.version));
     if super::probe::needed(view, &outdated, target) {
         steps.push(StepStatus {
             action: Action::ProbeImage,
@@ -196,7 +198,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             Some(_) => "its settings changed".to_owned(),
             None => "it is down, and the change may mend it".to_owned(),
         };
-        let leads = leader.as_ref() == Some(&member) && view.members().len() > 1;
+        let leads = leader == Some(&member) && view.members().len() > 1;
         steps.push(StepStatus {
             action: if leads { Action::ReplaceLeader } else { Action::ReplaceMember },
             member: Some(member.to_string()),
@@ -208,12 +210,10 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             },
         });
     }
-    let mut at = view.known_cluster_version();
-    steps.splice(first_of_roll..first_of_roll, take_snapshots(view, at, target.version));
     steps.extend(await_cluster_version(at, target.version));
-    let order: Vec<MemberName> = order(view, view.members().into_iter().collect());
+    at = at.max(Some(target.version.minor));
+    let order: Vec<MemberName> = order(view, view.members().iter().cloned().collect());
     for stop in view.way.iter().flatten().flatten().skip(1) {
-        at = at.max(Some(target.version.minor));
         steps.extend(take_snapshots(view, at, *stop));
         steps.extend(order.iter().map(|member| StepStatus {
             action: Action::ReplaceMember,

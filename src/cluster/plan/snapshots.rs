@@ -13,7 +13,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::observation::SnapshotBase;
 use crate::cluster::revision::Revision;
 use crate::etcd::Minor;
-use crate::etcd::versions::{may_write_v2_entries, needs_a_snapshot_before};
+use crate::etcd::versions::{DEFAULT_SNAPSHOT_COUNT, may_write_v2_entries, needs_a_snapshot_before};
 use std::collections::BTreeMap;
 
 /// Entries of one step: a second or two, after which everything is looked at again.
@@ -44,7 +44,7 @@ pub(super) fn unproven(view: &View<'_>, cluster_version: Minor, target: Minor) -
         return Vec::new();
     }
     let free = |member: &MemberName| view.claim_of(member).is_some_and(|claim| claim.free_of_v2_entries);
-    view.members().into_iter().filter(|member| !free(member)).collect()
+    view.members().iter().filter(|member| !free(member)).cloned().collect()
 }
 
 /// What is to be done before this hop; nothing once every member has its proof. All members are up.
@@ -53,10 +53,9 @@ pub(super) fn on_every_member(view: &View<'_>, target: &Revision) -> Option<Next
     let unproven = unproven(view, version, target.version.minor);
     let first = unproven.first()?;
     let count = snapshot_count(view);
-    let wait = |code, message: String, member: &MemberName, progress| {
-        let remedy = "look at the member's /metrics and log";
-        let subject = "raft-snapshots".to_owned();
-        Some(Next::Wait(view.wait(Notice::new(code, message, remedy), Some(member), subject, progress)))
+    let wait = |message: String, member: &MemberName, progress| {
+        let notice = Notice::new(Code::SnapshotPending, message, "look at the member's /metrics and log");
+        Some(Next::Wait(view.wait(notice, Some(member), "raft-snapshots".to_owned(), progress)))
     };
     let mut notes = BTreeMap::new();
     let mut written = 0;
@@ -64,7 +63,7 @@ pub(super) fn on_every_member(view: &View<'_>, target: &Revision) -> Option<Next
         let (answer, up) = (view.answer(member)?, view.up(member)?);
         let (Some(snapshots), true) = (&answer.snapshots, answer.cluster_version == Some(version)) else {
             let message = format!("{member} does not say yet how many raft snapshots it took");
-            return wait(Code::SnapshotPending, message, member, 0);
+            return wait(message, member, 0);
         };
         let base = view.claim_of(member).and_then(|claim| claim.snapshot_base.as_ref());
         match base.filter(|base| base.snapshots.process == snapshots.process) {
@@ -84,9 +83,9 @@ pub(super) fn on_every_member(view: &View<'_>, target: &Revision) -> Option<Next
     }
     if written >= count + SLACK {
         let message = format!("{first} took no raft snapshot within {count} entries and {SLACK} more");
-        return wait(Code::SnapshotPending, message, first, u64::from(ENTRIES_AT_ONCE));
+        return wait(message, first, u64::from(ENTRIES_AT_ONCE));
     }
-    let through = view.leader()?;
+    let through = view.leader()?.clone();
     Some(Next::Do(Step::Propose { through, entries: ENTRIES_AT_ONCE }))
 }
 
@@ -111,5 +110,5 @@ pub(super) fn refusal(view: &View<'_>) -> Option<Notice> {
 /// The most entries that any member lets pass between two snapshots.
 fn snapshot_count(view: &View<'_>) -> u64 {
     let of = |member: &MemberName| view.revision(view.revision_of(member)?).map(Revision::snapshot_count);
-    view.members().iter().filter_map(of).max().unwrap_or(crate::etcd::versions::DEFAULT_SNAPSHOT_COUNT)
+    view.members().iter().filter_map(of).max().unwrap_or(DEFAULT_SNAPSHOT_COUNT)
 }

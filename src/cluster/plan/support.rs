@@ -4,7 +4,6 @@ use super::step::{Next, Step};
 use super::view::View;
 use crate::cluster::objects::support;
 use crate::cluster::observation::Patience;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 /// Steps aside for a pass after the API server said no, so that members are looked after meanwhile.
@@ -30,15 +29,15 @@ pub(super) fn drifted(view: &View<'_>) -> Option<usize> {
     let settled = world
         .headless
         .as_ref()
-        .is_some_and(|live| support::says(live, support::headless(namespace, name, spec, nobody())))
+        .is_some_and(|live| support::headless(namespace, name, spec, nobody()).is_said_by(live))
         && world
             .client
             .as_ref()
-            .is_some_and(|live| support::says(live, support::client(namespace, name, spec, nobody())))
-        && world.budget.as_ref().is_some_and(|live| {
-            let wanted = support::budget(namespace, name, voters, nobody());
-            support::says(live, PodDisruptionBudget { status: live.status.clone(), ..wanted })
-        });
+            .is_some_and(|live| support::client(namespace, name, spec, nobody()).is_said_by(live))
+        && world
+            .budget
+            .as_ref()
+            .is_some_and(|live| support::budget(namespace, name, voters, nobody()).is_said_by(live));
     (!settled).then_some(voters)
 }
 

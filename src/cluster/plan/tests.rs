@@ -122,11 +122,27 @@ fn a_roll_begins_with_its_revision_then_the_probes_then_a_claim_of_a_follower() 
 #[case::a_broken_image(|w: &mut Observation| w.probes[0].state = ProbeState::Failed("exit code 127".into()), "Overdue(ImageUnavailable)")]
 #[case::a_volume_that_goes_with_the_pod(|w: &mut Observation| w.claims.get_mut(&member(1)).unwrap().deleting = true, "Wait(MemberDataLost)")]
 #[case::somebody_else_s_pod(|w: &mut Observation| w.pods.get_mut(&member(2)).unwrap().ownership = Ownership::Foreign("x".into()), "Refused(ForeignObject)")]
+#[case::a_revision_without_an_owner(|w: &mut Observation| { w.foreign_revisions.insert("db-x".into(), "x".into()); }, "Refused(ForeignObject)")]
 #[case::nothing(|_: &mut Observation| {}, "Claim")]
 fn before_a_claim(#[case] obstacle: fn(&mut Observation), #[case] expected: &str) {
     let mut world = ready_to_roll();
     obstacle(&mut world);
     assert_eq!(next(&world), expected);
+}
+
+/// A deletion that orphans leaves revisions behind; storing them anew would find their names taken for ever.
+#[test]
+fn a_member_whose_revision_was_orphaned_is_refused_and_not_tried_for_ever() {
+    let mut world = healthy("version: 3.6.16");
+    world.pods.clear();
+    world.answers.clear();
+    world.member_list = None;
+    let (name, _) = world.revisions.pop_first().unwrap();
+    assert_eq!(next(&world), "StoreRevision");
+    world.foreign_revisions.insert(name.clone(), "has no owner that this operator knows".to_owned());
+    assert_eq!(next(&world), "Refused(ForeignObject)");
+    let remedy = &plan(&world).refusals[0].remedy;
+    assert!(remedy.contains(&format!("kubectl -n prod delete controllerrevision {name}")), "{remedy}");
 }
 
 #[rstest]

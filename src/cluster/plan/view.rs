@@ -1,4 +1,4 @@
-//! What the concerns of the planner ask of an observation. Pure answers, nothing stored twice.
+//! What the concerns of the planner ask of an observation. Pure answers; what many ask is kept.
 
 use super::request;
 use super::step::{Next, Wait};
@@ -31,7 +31,10 @@ pub(super) struct View<'a> {
     /// The versions still to come, the next one first, the spec's last; nothing while it cannot be known
     /// what runs.
     pub way: Option<Result<Vec<EtcdVersion>, HopError>>,
-    /// What the spec asks for and cannot have. Asked by many concerns, so kept.
+    cluster_id: Option<ClusterId>,
+    members: OnceCell<BTreeSet<MemberName>>,
+    leader: OnceCell<Option<MemberName>>,
+    /// What the spec asks for and cannot have.
     refusals: OnceCell<Vec<Notice>>,
     /// For how many voters Services and budget must be written. Asked first and last, and costly.
     drifted_support: OnceCell<Option<usize>>,
@@ -53,6 +56,9 @@ impl<'a> View<'a> {
             desired,
             target: None,
             way: None,
+            cluster_id: world.cluster.status.cluster_id.as_ref().and_then(|id| id.parse().ok()),
+            members: OnceCell::new(),
+            leader: OnceCell::new(),
             refusals: OnceCell::new(),
             drifted_support: OnceCell::new(),
         };
@@ -79,8 +85,8 @@ impl<'a> View<'a> {
     }
 
     /// The cluster's id, once it has formed.
-    pub fn cluster_id(&self) -> Option<ClusterId> {
-        self.world.cluster.status.cluster_id.as_ref()?.parse().ok()
+    pub const fn cluster_id(&self) -> Option<ClusterId> {
+        self.cluster_id
     }
 
     /// The bootstrap, from the status or, where that was lost, from the claims.
@@ -98,24 +104,29 @@ impl<'a> View<'a> {
 
     /// Every voter with its id, as noted when the cluster formed. The claims say it, whatever becomes
     /// of the status.
-    pub fn voters(&self) -> BTreeMap<MemberName, MemberId> {
+    pub fn voters(&self) -> &'a BTreeMap<MemberName, MemberId> {
+        static NONE: BTreeMap<MemberName, MemberId> = BTreeMap::new();
         let id = self.cluster_id();
         self.world
             .claims
             .values()
             .filter(|claim| claim.cluster_id == id)
-            .find_map(|claim| claim.voters.clone())
-            .unwrap_or_default()
+            .find_map(|claim| claim.voters.as_ref())
+            .unwrap_or(&NONE)
     }
 
     /// The members that should have Pods: voters, or those of the bootstrap.
-    pub fn members(&self) -> BTreeSet<MemberName> {
-        if self.cluster_id().is_some() {
-            return self.voters().into_keys().collect();
-        }
-        self.bootstrap()
-            .map(|bootstrap| bootstrap_members(&self.world.cluster.name, &bootstrap).into_iter().collect())
-            .unwrap_or_default()
+    pub fn members(&self) -> &BTreeSet<MemberName> {
+        self.members.get_or_init(|| {
+            if self.cluster_id().is_some() {
+                return self.voters().keys().cloned().collect();
+            }
+            self.bootstrap()
+                .map(|bootstrap| {
+                    bootstrap_members(&self.world.cluster.name, &bootstrap).into_iter().collect()
+                })
+                .unwrap_or_default()
+        })
     }
 
     pub fn pod(&self, member: &MemberName) -> Option<&'a PodFacts> {
@@ -200,14 +211,17 @@ impl<'a> View<'a> {
 
     /// Members that are up.
     pub fn up_members(&self) -> Vec<(MemberName, Up<'a>)> {
-        self.members().into_iter().filter_map(|member| Some((member.clone(), self.up(&member)?))).collect()
+        self.members().iter().filter_map(|member| Some((member.clone(), self.up(member)?))).collect()
     }
 
     /// The leader, if the members that are up agree on one that is a member.
-    pub fn leader(&self) -> Option<MemberName> {
-        let ids: BTreeSet<_> = self.up_members().iter().map(|(_, up)| up.status.leader).collect();
-        let [Some(id)] = ids.into_iter().collect::<Vec<_>>()[..] else { return None };
-        self.voters().into_iter().find(|(_, voter)| *voter == id).map(|(member, _)| member)
+    pub fn leader(&self) -> Option<&MemberName> {
+        let agreed = || {
+            let ids: BTreeSet<_> = self.up_members().iter().map(|(_, up)| up.status.leader).collect();
+            let [Some(id)] = ids.into_iter().collect::<Vec<_>>()[..] else { return None };
+            self.voters().iter().find(|(_, voter)| **voter == id).map(|(member, _)| member.clone())
+        };
+        self.leader.get_or_init(agreed).as_ref()
     }
 
     /// etcd's cluster version: the highest that any member knows, since it only rises.
@@ -236,8 +250,8 @@ impl<'a> View<'a> {
     /// Where nobody answers and the status is lost: etcd raises the cluster version to the lowest
     /// binary and no further, so it is at most the lowest of what members last ran or were to run.
     fn highest_possible_cluster_version(&self) -> Option<Minor> {
-        let minors = self.voters().into_keys().map(|member| {
-            let claim = self.claim_of(&member)?;
+        let minors = self.voters().keys().map(|member| {
+            let claim = self.claim_of(member)?;
             let assigned = claim.assigned.as_ref().and_then(|name| self.world.revisions.get(name));
             claim.opened.max(assigned.map(|revision| revision.version)).map(|version| version.minor)
         });
@@ -278,7 +292,7 @@ impl<'a> View<'a> {
 
     /// Members that the spec wants to look different.
     pub fn outdated(&self) -> Vec<MemberName> {
-        self.members().into_iter().filter(|member| self.is_outdated(member)).collect()
+        self.members().iter().filter(|member| self.is_outdated(member)).cloned().collect()
     }
 
     /// A stored revision, or the one that the spec asks for.

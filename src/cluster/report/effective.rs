@@ -44,9 +44,10 @@ pub(super) fn of(world: &Observation, desired: &Desired) -> Option<EffectiveStat
         affinity: pod.affinity,
         topology_spread_constraints: pod.topology_spread_constraints.unwrap_or_default(),
         termination_grace_period_seconds: pod.termination_grace_period_seconds,
-        client_service_type: service.spec.and_then(|spec| spec.type_),
+        client_service_type: service.stamped().spec.and_then(|spec| spec.type_),
         member_deadline: written(desired.member_deadline),
         allow_downtime: Some(desired.allow_downtime),
+        hops: Some(desired.hops),
     })
 }
 
@@ -109,6 +110,7 @@ mod tests {
             "clientServiceType": "ClusterIP",
             "memberDeadline": "300s",
             "allowDowntime": false,
+            "hops": "Many",
         });
         assert_eq!(serde_json::to_value(effective("version: 3.6.16")).unwrap(), shown);
     }
@@ -121,7 +123,7 @@ mod tests {
               etcd: {quotaBackendBytes: 1Gi, heartbeatInterval: 250ms, electionTimeout: 2s500ms},
               pod: {resources: {requests: {cpu: 2}, limits: {memory: 1Gi}}, terminationGracePeriodSeconds: 60,
                 securityContext: {runAsUser: 7}, affinity: {}},
-              services: {client: {type: LoadBalancer}}, rollout: {memberDeadline: 90s, allowDowntime: true}}",
+              services: {client: {type: LoadBalancer}}, rollout: {memberDeadline: 90s, allowDowntime: true, hops: Single}}",
         );
         let shown = serde_json::to_value(shown).unwrap();
         for (field, value) in [
@@ -142,6 +144,7 @@ mod tests {
             ("clientServiceType", json!("LoadBalancer")),
             ("memberDeadline", json!("90s")),
             ("allowDowntime", json!(true)),
+            ("hops", json!("Single")),
         ] {
             assert_eq!(shown[field], value, "{field}");
         }

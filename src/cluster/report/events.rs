@@ -2,7 +2,8 @@
 
 use super::Outcome;
 use super::conditions::mood;
-use crate::api::{Code, EtcdClusterStatus, Severity};
+use crate::api::{Code, ConditionType, EtcdClusterStatus, Severity, find_condition};
+use crate::cluster::notice::Notice;
 use crate::cluster::observation::Observation;
 use crate::cluster::plan::{Next, Plan, Record, Step};
 
@@ -60,17 +61,40 @@ pub(super) fn news(
             format!("every member runs {version} as the spec says"),
         ));
     }
-    // What newly needs a person is said once; the condition goes on saying it.
-    let stalled_before =
-        old.conditions.iter().find(|condition| condition.type_ == "Stalled").map(|c| c.reason.as_str());
+    // Both are told once; the condition goes on saying them, also to an operator that has just started.
+    if let Some(notice) = outcome.refused.as_ref().filter(|notice| !said_before(world, notice)) {
+        news.push(News::new(notice.code, "Try", notice.message.clone()));
+    }
     if let Some(notice) =
-        mood(world, plan, outcome).stalled.filter(|notice| stalled_before != Some(notice.code.as_str()))
+        mood(world, plan, outcome).stalled.filter(|notice| !stalled_before(world, notice, status))
     {
         let said = notice.message.contains(&notice.remedy);
         let note = if said { notice.message } else { format!("{} — {}", notice.message, notice.remedy) };
         news.push(News::new(notice.code, "Refuse", note));
     }
     news
+}
+
+/// Whether the conditions said this of the same spec: that the API server or a member says no.
+fn said_before(world: &Observation, notice: &Notice) -> bool {
+    let kinds = [ConditionType::Reconciling, ConditionType::Stalled];
+    kinds.into_iter().filter_map(|kind| find_condition(&world.cluster.status.conditions, kind)).any(|old| {
+        old.reason == notice.code.as_str()
+            && old.observed_generation == Some(world.cluster.generation)
+            && old.message.contains(&notice.message)
+    })
+}
+
+/// Whether it was stalled for the same reason under the same spec, and for a refusal, in the same words. What
+/// a wait past its deadline says of a container goes to and fro.
+fn stalled_before(world: &Observation, notice: &Notice, status: &EtcdClusterStatus) -> bool {
+    let old = find_condition(&world.cluster.status.conditions, ConditionType::Stalled);
+    let new = find_condition(&status.conditions, ConditionType::Stalled);
+    old.zip(new).is_some_and(|(old, new)| {
+        old.reason == new.reason
+            && old.observed_generation == new.observed_generation
+            && (old.message == new.message || !notice.is_refusal())
+    })
 }
 
 fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {

@@ -156,7 +156,7 @@ fn progress(
         return Some(ProgressStatus {
             step: i32::try_from(done - current.min(done) + 1).ok(),
             steps: i32::try_from(members.max(1)).ok(),
-            waiting_for: words.or(claim.waiting_for.clone()),
+            waiting_for: words,
             ..claim
         });
     }

@@ -1,12 +1,13 @@
 //! Tables of the report: what people see of each situation.
 
 use super::{Outcome, Report, report};
-use crate::api::{Code, ConditionType, find_condition};
+use crate::api::{Action, Code, ConditionType, ProgressStatus, find_condition};
 use crate::cluster::fixtures::{edited, healthy, member, silence};
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::Observation;
-use crate::cluster::plan::plan;
+use crate::cluster::plan::{Next, Plan, Step, plan};
 use crate::etcd::Alarm;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::time::Duration;
 
 fn reported(world: &Observation) -> Report {
@@ -132,6 +133,68 @@ fn a_refusal_is_one_event_and_not_one_a_pass() {
 }
 
 #[test]
+fn a_refusal_is_told_again_when_it_says_something_else() {
+    let codes = |report: &Report| report.news.iter().map(|news| news.code).collect::<Vec<_>>();
+    let mut world = edited(healthy("version: 3.5.35"), "{version: 3.7.3, rollout: {hops: Single}}");
+    world.cluster.status = reported(&world).status;
+    let mut world = edited(world, "{version: 3.7.2, rollout: {hops: Single}}");
+    let again = reported(&world);
+    assert_eq!(codes(&again), [Code::MinorSkipped]);
+    assert!(again.news[0].note.contains("3.7.2"), "{:?}", again.news);
+    world.cluster.status = again.status;
+    assert!(reported(&world).news.is_empty());
+}
+
+#[test]
+fn a_wait_past_its_deadline_is_one_event_whatever_the_container_says_meanwhile() {
+    let mut world = healthy("version: 3.6.16");
+    silence(&mut world, &member(2));
+    world.patience.subject = "member/db-2".to_owned();
+    world.patience.without_progress = Duration::from_secs(301);
+    let first = reported(&world);
+    assert_eq!(first.news.iter().map(|news| news.code).collect::<Vec<_>>(), [Code::MemberDown]);
+    world.cluster.status = first.status;
+    world.pods.get_mut(&member(2)).unwrap().container.exit_code = Some(137);
+    let second = reported(&world);
+    assert_ne!(second.status, world.cluster.status);
+    assert!(second.news.is_empty(), "{:?}", second.news);
+}
+
+/// The claim of a roll, as the status holds it while its member is waited for.
+fn claimed(world: &mut Observation) {
+    world.cluster.status.progress = Some(ProgressStatus {
+        step: Some(1),
+        steps: Some(3),
+        action: Action::ReplaceMember,
+        member: "db-1".to_owned(),
+        revision: world.pods[&member(1)].revision.clone(),
+        pod_uid: Some("an-earlier-pod".to_owned()),
+        waiting_for: Some("what was waited for before".to_owned()),
+        since: Time(world.now),
+        deadline: Some("300s".to_owned()),
+    });
+}
+
+#[test]
+fn what_is_waited_for_is_what_the_present_wait_says_or_nothing() {
+    let mut world = healthy("version: 3.6.16");
+    claimed(&mut world);
+    silence(&mut world, &member(1));
+    let waits = plan(&world);
+    let Next::Wait(wait) = &waits.next else { panic!("{waits:?}") };
+    let progress = reported(&world).status.progress.unwrap();
+    assert_eq!(progress.waiting_for.as_ref(), Some(&wait.notice.message));
+
+    let mut done = waits.clone();
+    done.next = Next::Do(Step::StoreRevision(world.revisions.values().next().unwrap().clone()));
+    for next in [done.next, Next::Refused, Next::Paused] {
+        let plan = Plan { next, ..waits.clone() };
+        let progress = report(&world, &plan, &Outcome::default(), None).status.progress.unwrap();
+        assert_eq!(progress.waiting_for, None, "{:?}", plan.next);
+    }
+}
+
+#[test]
 fn two_of_three_are_available_and_not_ready() {
     let mut world = healthy("version: 3.6.16");
     silence(&mut world, &member(2));
@@ -199,4 +262,12 @@ fn what_the_api_server_refuses_is_said_in_its_own_words() {
     let reconciling = find_condition(&report.status.conditions, ConditionType::Reconciling).unwrap();
     assert_eq!(reconciling.reason, "PodRefused");
     assert!(reconciling.message.contains("exceeded quota"));
+    assert_eq!(report.news.iter().map(|news| news.code).collect::<Vec<_>>(), [Code::PodRefused]);
+
+    // By the condition it is known to whoever comes next, also after a restart.
+    world.cluster.status = report.status;
+    assert!(super::report(&world, &plan(&world), &outcome, None).news.is_empty());
+    let words = "pods \"db-1\" is forbidden: violates PodSecurity";
+    let outcome = Outcome { refused: Some(Notice::of(Code::PodRefused, words)), log: None };
+    assert_eq!(super::report(&world, &plan(&world), &outcome, None).news.len(), 1, "another no");
 }

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 /// How long a call that reads may take. A healthy member answers in a few milliseconds; one that has
 /// no quorum keeps a linearizable read for 7 s, and an observation shall not wait for that.
 const READ_LIMIT: Duration = Duration::from_secs(2);
-/// How long some hundred proposals may take. Alone they take a tenth of a second.
+/// How long a thousand proposals may take. Beside other load, 500 with 8 under way took some two seconds.
 const PROPOSALS_LIMIT: Duration = Duration::from_secs(20);
 /// Proposals under way at a time; a writer beside 32 keeps a quarter of its rate (measured).
 const PROPOSALS_AT_ONCE: usize = 16;
@@ -136,18 +136,11 @@ impl MemberClient {
     /// The first that did not commit, though some of the others have;
     /// [`ErrorKind::WrongMember`](super::ErrorKind::WrongMember) when somebody other than `expected` answers here.
     pub async fn propose(&self, expected: Identity, entries: u32) -> Result<(), EtcdError> {
-        let call = Call::AlarmList;
-        let found = self
-            .call(call, PROPOSALS_LIMIT, async |client: Arc<Client>| {
-                let found = identity(client.clone()).await?;
-                if found == expected {
-                    let proposals = stream::iter(0..entries).map(|_| propose_one(client.clone()));
-                    proposals.buffer_unordered(PROPOSALS_AT_ONCE).try_collect::<()>().await?;
-                }
-                Ok(found)
-            })
-            .await?;
-        self.expect(call, expected, found)
+        self.call_as(expected, Call::AlarmList, PROPOSALS_LIMIT, async |client: Arc<Client>| {
+            let proposals = stream::iter(0..entries).map(|_| propose_one(client.clone()));
+            proposals.buffer_unordered(PROPOSALS_AT_ONCE).try_collect().await
+        })
+        .await
     }
 
     /// Makes `to` the leader. Only the leader does that, so this must be its client. Limit 8 s.
@@ -157,21 +150,34 @@ impl MemberClient {
     /// nothing was done. `NotLeader` when this member does not lead, `BadTransferee` when `to` is no voter. After
     /// `TimedOut` or `Unreachable` the leader may have moved: read it from the members' status.
     pub async fn move_leader(&self, expected: Identity, to: MemberId) -> Result<(), EtcdError> {
-        let call = Call::MoveLeader;
+        // Should the channel reconnect to somebody else in between, `to` is no member there: refused.
+        self.call_as(expected, Call::MoveLeader, MOVE_LEADER_LIMIT, async |client: Arc<Client>| {
+            client.maintenance_client().move_leader(to.0).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes one call on the Pod's channel, within `limit`, where `expected` answers there and nobody else.
+    async fn call_as<F>(
+        &self,
+        expected: Identity,
+        call: Call,
+        limit: Duration,
+        ask: impl FnOnce(Arc<Client>) -> F,
+    ) -> Result<(), EtcdError>
+    where
+        F: Future<Output = Result<(), Failure>>,
+    {
         let found = self
-            .call(call, MOVE_LEADER_LIMIT, async |client: Arc<Client>| {
-                let found = identity(client.clone()).await?;
-                // Should the channel reconnect to somebody else right here, `to` is no member there: refused.
+            .call(call, limit, async |client: Arc<Client>| {
+                let found = status(client.clone()).await?.identity();
                 if found == expected {
-                    client.maintenance_client().move_leader(to.0).await?;
+                    ask(client).await?;
                 }
                 Ok(found)
             })
             .await?;
-        self.expect(call, expected, found)
-    }
-
-    fn expect(&self, call: Call, expected: Identity, found: Identity) -> Result<(), EtcdError> {
         if found == expected {
             Ok(())
         } else {
@@ -240,11 +246,6 @@ async fn status(client: Arc<Client>) -> Result<MemberStatus, Failure> {
         is_learner: answer.is_learner(),
         alarms: alarms(answer.errors()),
     })
-}
-
-async fn identity(client: Arc<Client>) -> Result<Identity, Failure> {
-    let now = status(client).await?;
-    Ok(Identity { cluster_id: now.cluster_id, member_id: now.member_id })
 }
 
 async fn propose_one(client: Arc<Client>) -> Result<(), Failure> {

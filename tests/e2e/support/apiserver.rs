@@ -1,14 +1,14 @@
 //! An API server of its own, on loopback, with nothing behind it: for what the lab's cannot show because
 //! it must not lose its kinds.
 
-use super::lab::etcd_binaries;
-use super::until;
+use super::{processes, until};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
+use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 const STARTED_WITHIN: Duration = Duration::from_mins(1);
@@ -35,7 +35,7 @@ impl ApiServer {
         std::fs::write(&kubeconfig, kubeconfig_for(secure)).unwrap();
         run("openssl", &["genrsa", "-out", &at("accounts.key"), "2048"]);
 
-        let etcd_binary = etcd_binaries("3.5.35").join("etcd");
+        let etcd_binary = processes::etcd("3.5.35");
         let children = vec![
             spawn(
                 &etcd_binary,
@@ -50,7 +50,7 @@ impl ApiServer {
                 &directory.join("etcd.log"),
             ),
             spawn(
-                Path::new("kube-apiserver"),
+                "kube-apiserver",
                 &[
                     format!("--etcd-servers={etcd}"),
                     "--bind-address=127.0.0.1".to_owned(),
@@ -118,16 +118,6 @@ fn run(program: &str, args: &[&str]) {
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn spawn(program: &Path, args: &[String], log: &Path) -> Child {
-    let log = std::fs::File::create(log).unwrap();
-    // The kernel ends it should the test process die.
-    Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "--"])
-        .arg(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+fn spawn(program: impl AsRef<OsStr>, args: &[String], log: &Path) -> Child {
+    processes::command(program, log).args(args).spawn().unwrap()
 }

@@ -80,6 +80,18 @@ impl Cluster {
         self.identity().await
     }
 
+    /// Waits until no start of a container can use the arguments of the bootstrap any more. The kubelet takes
+    /// the guard up to a second after it is on the Pod, and no API says when: see `plan::guard`.
+    pub async fn guarded(&self) {
+        const TAKEN_BY_THE_KUBELET: Duration = Duration::from_secs(3);
+        let state = |pod: &Pod| pod.annotations().get(labels::INITIAL_CLUSTER_STATE).cloned();
+        until("every Pod has its guard", super::SAID_WITHIN, async || {
+            self.pods().await.values().all(|pod| state(pod).as_deref() == Some("existing")).then_some(())
+        })
+        .await;
+        tokio::time::sleep(TAKEN_BY_THE_KUBELET).await;
+    }
+
     /// # Errors
     /// What the API server refuses.
     pub async fn try_edit(&self, spec: Value) -> Result<EtcdCluster, kube::Error> {

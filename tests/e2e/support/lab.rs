@@ -1,29 +1,17 @@
 //! The lab's nodes, for what no API does: wiping data, killing containers, reading the audit log.
 
+use super::processes;
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::{Api, Client};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const AUDIT_LOG: &str = "/var/log/kubernetes/audit.log";
 
 /// Runs a command inside a node and returns what it printed.
 pub fn exec(node: &str, command: &[&str]) -> String {
-    lab(&[&["exec", node], command].concat())
-}
-
-/// The folder of the binaries of an etcd.
-pub fn etcd_binaries(version: &str) -> PathBuf {
-    PathBuf::from(lab(&["etcd", version]).trim_end())
-}
-
-fn lab(command: &[&str]) -> String {
-    let lab = std::env::var_os("QUORATE_LAB")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/lab"), Into::into);
-    let output = Command::new(&lab).args(command).output().unwrap();
+    let output = processes::lab(&[&["exec", node], command].concat()).output().unwrap();
     assert!(
         output.status.success(),
-        "lab/lab {command:?} failed: {}",
+        "{command:?} in {node} failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()

@@ -4,6 +4,8 @@ pub mod apiserver;
 pub mod cluster;
 pub mod lab;
 pub mod operator;
+#[path = "../../support/processes.rs"]
+pub mod processes;
 pub mod sampler;
 pub mod store;
 #[path = "../../support/writer.rs"]

@@ -1,7 +1,8 @@
 //! The operator as a process of this machine.
 
+use super::processes;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -15,22 +16,11 @@ impl Operator {
     /// With the kubeconfig of the test, or with another one.
     pub(super) fn start(args: &[&str], kubeconfig: Option<&Path>, log: PathBuf) -> Self {
         static BINARY: LazyLock<PathBuf> = LazyLock::new(binary);
-        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        // The kernel ends it should the test process die.
-        let mut command = Command::new("setpriv");
+        let mut command = processes::command(&*BINARY, &log);
         if let Some(kubeconfig) = kubeconfig {
             command.env("KUBECONFIG", kubeconfig);
         }
-        let child = command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&*BINARY)
-            .args(args)
-            .env_remove("QUORATE_WATCH_NAMESPACES")
-            .stdin(Stdio::null())
-            .stdout(stderr.try_clone().unwrap())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
+        let child = command.args(args).env_remove("QUORATE_WATCH_NAMESPACES").spawn().unwrap();
         Self { child, log }
     }
 

@@ -157,7 +157,7 @@ impl World {
     }
 
     /// An entry that changes no key; whether it committed.
-    pub fn propose(&mut self, cluster: u64) -> bool {
+    pub fn propose(&self, cluster: u64) -> bool {
         let connected = self.connected(cluster);
         let Some(raft) = self.rafts.get(&cluster) else { return false };
         let leads = raft.leader.as_ref().is_some_and(|leader| connected.contains(leader));

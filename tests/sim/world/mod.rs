@@ -16,6 +16,7 @@ use quorate::api::EtcdClusterSpec;
 use quorate::cluster::names::MemberName;
 use quorate::etcd::EtcdVersion;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Milliseconds of one step.
 pub const TICK: u64 = 500;
@@ -31,8 +32,8 @@ pub struct World {
     pub pods: BTreeMap<MemberName, Pod>,
     pub claims: BTreeMap<MemberName, Volume>,
     pub revisions: BTreeMap<String, StoredRevision>,
-    pub headless: Option<Service>,
-    pub client: Option<Service>,
+    pub headless: Option<Arc<Service>>,
+    pub client: Option<Arc<Service>>,
     pub budget: Option<PodDisruptionBudget>,
     pub probes: BTreeMap<String, Probe>,
     /// Since when and until when each node is down, where it is.
