@@ -108,7 +108,6 @@ codes! {
     Refusal MinorSkipped: "The change would skip a minor version, which etcd does not support.", "Go through each minor in turn.";
     Refusal DowngradeUnsupported: "The cluster version has moved on; an older minor can no longer be started on this data.", "Set spec.version back to the minor that runs.";
     Refusal FloorNotMet: "A member runs a patch that is too old to begin this hop.", "Go to the patch that the message names first.";
-    Refusal HopUnsupported: "This hop is known to be dangerous and this release cannot make it safe.", "Stay on the minor that runs.";
     Refusal SnapshotCountTooHigh: "A raft snapshot is due before a hop to 3.7, and spec.etcd.snapshotCount puts it off for too long.", "Lower spec.etcd.snapshotCount first.";
     Refusal DowntimeNotAllowed: "A single member cannot change its minor without downtime and without a canary.", "Set spec.rollout.allowDowntime to true.";
     Refusal ReplicasChangeUnsupported: "This release does not change the number of members of a running cluster.", "Set spec.replicas back.";

@@ -15,8 +15,9 @@ fn moves_that_the_table_of_versions_forbids_are_refused_and_touch_nothing() {
         refused(&old, one_hop("3.7.3"), "MinorSkipped", &["3.5", "3.7.3", "3.6"]).await;
         // Below the floor of the hop.
         refused(&old, one_hop("3.6.16"), "FloorNotMet", &["3.5.9", "3.5.26", "3.6.16"]).await;
-        // A minor that nobody knows.
-        refused(&old, json!({ "version": "3.4.30" }), "VersionUnsupported", &["3.4.30"]).await;
+        // A minor that nothing leads back to, and one that nobody knows.
+        refused(&old, json!({ "version": "3.4.30" }), "DowngradeUnsupported", &["3.4.30", "not maintained"])
+            .await;
         refused(&new, json!({ "version": "4.0.0" }), "VersionUnsupported", &["4.0.0"]).await;
         // Not before every member has taken a raft snapshot, which this puts off for too long.
         let rare = json!({

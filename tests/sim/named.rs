@@ -112,7 +112,8 @@ fn a_bad_image_costs_nothing(#[case] patch: u64) {
 #[case::downgrade("3.6.16", version("3.5.35"), Code::DowngradeUnsupported)]
 #[case::floor("3.5.25", in_one_hop("3.6.16"), Code::FloorNotMet)]
 #[case::snapshots("3.6.16", |spec: &mut EtcdClusterSpec| *spec = self::spec("{version: 3.7.3, etcd: {snapshotCount: 100001}}"), Code::SnapshotCountTooHigh)]
-#[case::unknown("3.5.35", version("3.4.45"), Code::VersionUnsupported)]
+#[case::never("3.5.35", version("3.4.45"), Code::DowngradeUnsupported)]
+#[case::unknown("3.5.35", version("3.8.0"), Code::VersionUnsupported)]
 #[case::nonsense("3.5.35", version("latest"), Code::InvalidSpec)]
 #[case::replicas("3.5.35", |spec: &mut EtcdClusterSpec| spec.replicas = 5, Code::ReplicasChangeUnsupported)]
 fn what_cannot_be_done_touches_nothing(

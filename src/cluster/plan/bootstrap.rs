@@ -13,7 +13,7 @@ use crate::cluster::observation::Answer;
 use crate::cluster::revision;
 use crate::cluster::spec::storage_class;
 use crate::etcd::EtcdVersion;
-use crate::etcd::versions::{is_supported, supported};
+use crate::etcd::versions::{MINORS, is_supported};
 use std::collections::BTreeMap;
 
 pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
@@ -94,8 +94,8 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         ));
     }
     if !is_supported(desired.version.minor) {
-        let newest: Vec<String> =
-            supported().map(|line| line.minor.patch(line.newest_patch).to_string()).collect();
+        let newest = MINORS.iter().filter_map(|line| view.world.releases.newest(line.minor));
+        let newest: Vec<String> = newest.map(|release| release.to_string()).collect();
         refusals.push(Notice::new(
             Code::VersionUnsupported,
             format!("spec.version {} is not of a minor that this release knows", desired.version),

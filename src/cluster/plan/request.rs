@@ -174,10 +174,11 @@ fn refused_hop(view: &View<'_>, error: &HopError) -> Notice {
                 floor.minor
             ),
         ),
-        HopError::Dangerous { .. } | HopError::NoRelease { .. } => {
-            Notice::new(Code::HopUnsupported, error.to_string(), stay)
-        }
-        HopError::ReleaseRefused { .. } => Notice::new(Code::VersionUnsupported, error.to_string(), stay),
+        HopError::NoRelease { minor, .. } => Notice::new(
+            Code::ReleaseRefused,
+            error.to_string(),
+            format!("let the operator use a release of {minor} again (--releases); {stay} to change nothing"),
+        ),
     }
 }
 

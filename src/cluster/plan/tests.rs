@@ -240,7 +240,8 @@ fn what_failed_is_not_tried_again() {
 )]
 #[case::down("version: 3.6.16", "version: 3.5.35", "Refused(DowngradeUnsupported)")]
 #[case::floor("version: 3.5.9", "{version: 3.6.16, rollout: {hops: Single}}", "Refused(FloorNotMet)")]
-#[case::unknown("version: 3.5.35", "version: 3.4.45", "Refused(VersionUnsupported)")]
+#[case::never("version: 3.5.35", "version: 3.4.45", "Refused(DowngradeUnsupported)")]
+#[case::unknown("version: 3.5.35", "version: 3.8.0", "Refused(VersionUnsupported)")]
 #[case::alone(
     "{version: 3.5.35, replicas: 1}",
     "{version: 3.6.16, replicas: 1}",

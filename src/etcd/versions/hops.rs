@@ -1,6 +1,6 @@
 //! Which moves from one version to another are allowed, and from which patch on.
 
-use super::is_supported;
+use super::{MINORS, is_supported};
 use crate::etcd::{EtcdVersion, Minor};
 
 /// One line of the table of minor hops.
@@ -16,8 +16,6 @@ pub struct MinorHop {
     pub why: &'static str,
     /// What else must be true, or is good to know.
     pub note: &'static str,
-    /// Set where this release of the operator cannot make the hop safe.
-    pub unsupported: Option<&'static str>,
     /// Where the line comes from.
     pub source: &'static str,
 }
@@ -31,8 +29,23 @@ pub enum Start {
     Never,
 }
 
-const THROUGH_THE_API: Option<&str> =
-    Some("a minor downgrade goes through etcd's Downgrade API, which this release does not drive");
+const THROUGH_THE_API: &str =
+    "a minor downgrade goes through etcd's Downgrade API, which this release does not drive";
+
+impl MinorHop {
+    /// Whether this release of the operator begins it.
+    pub fn is_begun(&self) -> bool {
+        self.from < self.to && is_supported(self.from) && is_supported(self.to)
+    }
+
+    /// The oldest release from which it may be begun; nothing where none may.
+    pub const fn floor(&self) -> Option<EtcdVersion> {
+        match self.start {
+            Start::Floor(patch) => Some(self.from.patch(patch)),
+            Start::Never => None,
+        }
+    }
+}
 
 /// Upward and downward minor hops. What is not listed is not allowed.
 pub const HOPS: &[MinorHop] = &[
@@ -42,7 +55,6 @@ pub const HOPS: &[MinorHop] = &[
         start: Start::Floor(0),
         why: "any patch of 3.4 will do",
         note: "authentication must be disabled: 3.5 writes it to the WAL in another form",
-        unsupported: Some("this release runs no members of 3.4"),
         source: "https://etcd.io/docs/v3.5/upgrades/upgrade_3_5/",
     },
     MinorHop {
@@ -51,7 +63,6 @@ pub const HOPS: &[MinorHop] = &[
         start: Start::Floor(26),
         why: "members that were removed come back on 3.6, unless each member was started once on 3.5.26 or later",
         note: "3.5.32 or later is better: its etcdutl finds v2 data in the WAL, which 3.6 does not start on",
-        unsupported: None,
         source: "https://github.com/etcd-io/etcd/issues/20967",
     },
     MinorHop {
@@ -61,7 +72,6 @@ pub const HOPS: &[MinorHop] = &[
         why: "etcd's upgrade guide asks for 3.6.11 or later",
         note: "each member must have taken a raft snapshot on 3.6 before: 3.7 cannot read raft entries of 3.5",
         // Made safe by a raft snapshot on every member: see v2.rs.
-        unsupported: None,
         source: "https://etcd.io/docs/v3.7/upgrades/upgrade_3_7/",
     },
     MinorHop {
@@ -70,7 +80,6 @@ pub const HOPS: &[MinorHop] = &[
         start: Start::Floor(2),
         why: "3.7.0 and 3.7.1 look for the start of the WAL in a v2 snapshot, and the downgrade does not begin",
         note: "through etcd's Downgrade API; the gates FastLeaseKeepAlive and PriorityRequest must go before",
-        unsupported: THROUGH_THE_API,
         source: "https://github.com/etcd-io/etcd/pull/22171",
     },
     MinorHop {
@@ -79,7 +88,6 @@ pub const HOPS: &[MinorHop] = &[
         start: Start::Floor(0),
         why: "any patch of 3.6 will do",
         note: "through etcd's Downgrade API; flags go back to their names of 3.5",
-        unsupported: THROUGH_THE_API,
         source: "https://etcd.io/docs/v3.6/downgrades/downgrade_3_6/",
     },
     MinorHop {
@@ -88,12 +96,11 @@ pub const HOPS: &[MinorHop] = &[
         start: Start::Never,
         why: "there is no Downgrade API for it, only a workaround in 3.4, and 3.4 is not maintained any more",
         note: "a snapshot from before the upgrade can be restored into a new cluster",
-        unsupported: None,
         source: "https://etcd.io/docs/v3.5/downgrades/downgrade_3_5/",
     },
 ];
 
-pub(super) fn hop(from: Minor, to: Minor) -> Option<&'static MinorHop> {
+fn hop(from: Minor, to: Minor) -> Option<&'static MinorHop> {
     HOPS.iter().find(|rule| rule.from == from && rule.to == to)
 }
 
@@ -113,11 +120,11 @@ pub enum Hop {
 /// Why a move is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HopError {
-    /// The table does not know the target's minor.
-    #[error("etcd {target} is not in the table of versions (known: {known})")]
+    /// No members of a minor are run: that of the target, or the one that runs.
+    #[error("etcd {version} is not in the table of versions (known: {known})")]
     Unsupported {
-        /// The version asked for.
-        target: EtcdVersion,
+        /// The version.
+        version: EtcdVersion,
         /// The minors that are known.
         known: String,
     },
@@ -132,12 +139,14 @@ pub enum HopError {
         next: Minor,
     },
     /// A lower minor after the cluster version has moved.
-    #[error("the cluster version is {cluster}; {target} is below it and could not start on this data")]
+    #[error("the cluster version is {cluster}; {target} is below it and could not start on this data: {why}")]
     Downgrade {
         /// The cluster version.
         cluster: Minor,
         /// The version asked for.
         target: EtcdVersion,
+        /// Why it is not made able to.
+        why: &'static str,
     },
     /// A member's patch is below the floor.
     #[error("{lowest} is below {floor}, the oldest patch from which {target} may be begun")]
@@ -149,26 +158,10 @@ pub enum HopError {
         /// The version asked for.
         target: EtcdVersion,
     },
-    /// Known to be dangerous.
-    #[error("{from} to {target}: {why}")]
-    Dangerous {
-        /// The cluster version.
-        from: Minor,
-        /// The version asked for.
-        target: EtcdVersion,
-        /// Why.
-        why: &'static str,
-    },
-    /// The target is a release to avoid.
-    #[error("etcd {target} is a release to avoid: {why}")]
-    ReleaseRefused {
-        /// The version asked for.
-        target: EtcdVersion,
-        /// Why.
-        why: String,
-    },
-    /// No release is known that the way to the target could lead through.
-    #[error("no release of {minor} is known that the way to {target} could lead through")]
+    /// Every release of a minor that the way to the target could lead through is refused.
+    #[error(
+        "no release of {minor} is known that the way to {target} could lead through and that is not refused"
+    )]
     NoRelease {
         /// The minor on the way.
         minor: Minor,
@@ -188,12 +181,18 @@ pub fn check_hop(
     members: &[EtcdVersion],
     target: EtcdVersion,
 ) -> Result<Hop, HopError> {
-    if !is_supported(target.minor) {
-        let known: Vec<String> = super::supported().map(|line| line.minor.to_string()).collect();
-        return Err(HopError::Unsupported { target, known: known.join(", ") });
-    }
     if target.minor < cluster_version {
-        return Err(HopError::Downgrade { cluster: cluster_version, target });
+        let why = match hop(cluster_version, target.minor) {
+            Some(MinorHop { start: Start::Never, why, .. }) => why,
+            _ => THROUGH_THE_API,
+        };
+        return Err(HopError::Downgrade { cluster: cluster_version, target, why });
+    }
+    for version in members.iter().copied().min().into_iter().chain([target]) {
+        if !is_supported(version.minor) {
+            let known: Vec<String> = MINORS.iter().map(|line| line.minor.to_string()).collect();
+            return Err(HopError::Unsupported { version, known: known.join(", ") });
+        }
     }
     if target.minor == cluster_version {
         return Ok(if members.iter().all(|version| *version == target) {
@@ -204,19 +203,10 @@ pub fn check_hop(
             Hop::Patch
         });
     }
-    if target.minor != cluster_version.next() {
-        return Err(HopError::Skip { from: cluster_version, target, next: cluster_version.next() });
-    }
-    let Some(rule) = hop(cluster_version, target.minor) else {
+    let rule = hop(cluster_version, target.minor).filter(|rule| rule.is_begun());
+    let Some(floor) = rule.and_then(MinorHop::floor) else {
         return Err(HopError::Skip { from: cluster_version, target, next: cluster_version.next() });
     };
-    let Start::Floor(floor) = rule.start else {
-        return Err(HopError::Dangerous { from: cluster_version, target, why: rule.why });
-    };
-    if let Some(why) = rule.unsupported {
-        return Err(HopError::Dangerous { from: cluster_version, target, why });
-    }
-    let floor = rule.from.patch(floor);
     match members.iter().min().copied() {
         Some(lowest) if lowest < floor => Err(HopError::BelowFloor { lowest, floor, target }),
         _ => Ok(Hop::MinorUp),
@@ -253,11 +243,22 @@ mod tests {
     #[case::floor_of_3_7("3.6", "3.6.10", "3.7.3", "below 3.6.11")]
     #[case::down_3_7("3.7", "3.7.3", "3.6.16", "below it")]
     #[case::down_3_6("3.6", "3.6.16", "3.5.35", "below it")]
-    #[case::unknown("3.5", "3.5.35", "3.4.45", "not in the table")]
+    #[case::down_3_5("3.5", "3.5.35", "3.4.45", "3.4 is not maintained")]
+    #[case::down_two("3.7", "3.7.3", "3.5.35", "below it")]
+    #[case::unknown("3.7", "3.7.3", "3.8.0", "3.8.0 is not in the table")]
+    #[case::from_a_minor_that_is_not_run("3.4", "3.4.45", "3.5.35", "3.4.45 is not in the table")]
     #[case::major("3.7", "3.7.3", "4.0.0", "not in the table")]
     fn refuses(#[case] cluster: &str, #[case] member: &str, #[case] target: &str, #[case] says: &str) {
         let cluster = v(&format!("{cluster}.0")).minor;
         let error = check_hop(cluster, &[v(member)], v(target)).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
+    }
+
+    #[test]
+    fn every_minor_that_is_run_leads_to_the_next() {
+        for pair in MINORS.windows(2) {
+            assert_eq!(pair[0].minor.next(), pair[1].minor);
+            assert!(hop(pair[0].minor, pair[1].minor).is_some_and(|rule| rule.floor().is_some()));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What is known of etcd's versions, as data: one table, a source behind each line.
 //!
-//! The planner asks [`check_hop`] and [`route`] and never compares versions itself. etcd does not refuse a skipped
+//! The planner asks [`check_hop`] and [`stops`] and never compares versions itself. etcd does not refuse a skipped
 //! minor (any raise within a major is accepted), so this table is the only guard.
 
 mod bugs;
@@ -10,7 +10,6 @@ mod hops;
 mod known_flags;
 mod kubernetes;
 mod releases;
-mod route;
 mod stops;
 mod translate;
 mod v2;
@@ -24,19 +23,13 @@ pub use kubernetes::{
     CONSISTENT_READS, CONSISTENT_READS_SOURCE, KUBERNETES, KubernetesLine, advice, serves_consistent_reads,
 };
 pub use releases::{MINORS, MinorLine, REFUSED, RefusedReleases, Releases, ReleasesError};
-pub use route::{may_go, route};
 pub use stops::stops;
 pub use translate::{FlagError, translate};
 pub use v2::{DEFAULT_SNAPSHOT_COUNT, may_write_v2_entries, needs_a_snapshot_before};
 
 use super::Minor;
 
-/// The minors that members can be run on, each with its newest known patch.
-pub fn supported() -> impl Iterator<Item = &'static MinorLine> {
-    MINORS.iter().filter(|line| line.is_run)
-}
-
 /// Whether members of this minor can be run at all.
 pub fn is_supported(minor: Minor) -> bool {
-    supported().any(|line| line.minor == minor)
+    MINORS.iter().any(|line| line.minor == minor)
 }

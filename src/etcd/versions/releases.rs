@@ -4,6 +4,7 @@
 //! start, so that a newer patch, or a mirror's own verdict, needs no newer operator.
 
 use super::bugs::{BUGS, Bug};
+use super::is_supported;
 use crate::etcd::{EtcdVersion, Minor};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,36 +16,25 @@ pub struct MinorLine {
     pub minor: Minor,
     /// Its newest patch when this table was written (2026-10-22). Newer ones are fine.
     pub newest_patch: u64,
-    /// Whether members of it can be run; otherwise a route may begin on it, and no more.
-    pub is_run: bool,
     /// Its releases.
     pub source: &'static str,
 }
 
-/// Every minor that a route may begin on, pass through or end on.
+/// The minors that members can be run on.
 pub const MINORS: &[MinorLine] = &[
-    MinorLine {
-        minor: Minor::new(3, 4),
-        newest_patch: 45,
-        is_run: false,
-        source: "https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-3.4.md",
-    },
     MinorLine {
         minor: Minor::new(3, 5),
         newest_patch: 35,
-        is_run: true,
         source: "https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-3.5.md",
     },
     MinorLine {
         minor: Minor::new(3, 6),
         newest_patch: 16,
-        is_run: true,
         source: "https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-3.6.md",
     },
     MinorLine {
         minor: Minor::new(3, 7),
         newest_patch: 3,
-        is_run: true,
         source: "https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-3.7.md",
     },
 ];
@@ -207,11 +197,7 @@ fn verdicts(
 
 fn release(field: &'static str, text: &str) -> Result<EtcdVersion, ReleasesError> {
     let version: EtcdVersion = text.parse().map_err(|source| ReleasesError::Version { field, source })?;
-    if MINORS.iter().any(|line| line.minor == version.minor) {
-        Ok(version)
-    } else {
-        Err(ReleasesError::Minor { field, version })
-    }
+    if is_supported(version.minor) { Ok(version) } else { Err(ReleasesError::Minor { field, version }) }
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use crate::etcd::{EtcdVersion, Minor};
 /// The versions that a cluster goes through to reach `target`: the one that it goes to now first, `target`
 /// last. `members` is what its members run (at least one); it may be in the middle of a hop.
 ///
-/// A stop within the minor that runs is made only where the floor of the next hop asks for one. Stops
-/// are the newest known patch of their minor, and a hop that has begun goes on to the version that it
-/// began with.
+/// A stop within the minor that runs is made only where the floor of the next hop asks for one. Stops are the
+/// newest known patch of their minor that is not refused, and a hop that has begun goes on to the version that
+/// it began with, unless that has come to be refused. The target is the person's own choice.
 ///
 /// # Errors
 /// The rule that forbids the move, or one of its hops.
@@ -23,15 +23,16 @@ pub fn stops(
     if !matches!(direct, Err(HopError::Skip { .. } | HopError::BelowFloor { .. })) {
         return direct.map(|_| vec![target]);
     }
+    let is_refused = |version: EtcdVersion| releases.refused(version).is_some();
     let (mut minor, mut from) = (cluster_version, members.to_vec());
     let mut stops = Vec::new();
     while minor < target.minor {
         let next = minor.next();
-        let begun = from.iter().filter(|version| version.minor == next).max();
+        let begun = from.iter().copied().filter(|version| version.minor == next).max();
         let stop = match begun {
             _ if next == target.minor => target,
-            Some(begun) => *begun,
-            None => releases.newest(next).ok_or(HopError::Skip { from: minor, target, next })?,
+            Some(begun) if !is_refused(begun) => begun,
+            _ => releases.newest(next).ok_or(HopError::NoRelease { minor: next, target })?,
         };
         match check_hop(minor, &from, stop) {
             Ok(_) => {
@@ -40,7 +41,10 @@ pub fn stops(
             }
             // The old patch goes first; in the middle of a hop that is a revert, which nobody asked for.
             Err(HopError::BelowFloor { floor, .. }) if begun.is_none() => {
-                let patch = releases.newest(minor).filter(|patch| *patch >= floor).unwrap_or(floor);
+                // A member may be ahead of the table.
+                let ahead = from.iter().copied().filter(|version| !is_refused(*version)).max();
+                let patch = releases.newest(minor).max(ahead).filter(|patch| *patch >= floor);
+                let patch = patch.ok_or(HopError::NoRelease { minor, target })?;
                 stops.push(patch);
                 from = vec![patch];
             }
@@ -55,6 +59,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use rstest::rstest;
+    use std::ops::RangeInclusive;
 
     fn v(text: &str) -> EtcdVersion {
         text.parse().unwrap()
@@ -75,24 +80,52 @@ mod tests {
     #[case::begun_below_the_next_floor("3.5", &["3.5.35", "3.6.5"], "3.7.3", &["3.6.5", "3.6.16", "3.7.3"])]
     #[case::not_flipped_yet("3.5", &["3.6.16"], "3.7.3", &["3.6.16", "3.7.3"])]
     #[case::back("3.5", &["3.5.35", "3.6.16"], "3.5.35", &["3.5.35"])]
+    #[case::left_behind("3.6", &["3.5.35", "3.6.16"], "3.7.3", &["3.6.16", "3.7.3"])]
+    #[case::newer_than_the_table("3.5", &["3.5.99"], "3.7.99", &["3.6.16", "3.7.99"])]
+    #[case::ahead_of_the_table("3.5", &["3.5.9", "3.5.36"], "3.6.16", &["3.5.36", "3.6.16"])]
+    #[case::away_from_a_release_to_avoid("3.6", &["3.6.2"], "3.6.16", &["3.6.16"])]
+    #[case::begun_with_a_release_to_avoid("3.5", &["3.5.35", "3.6.4"], "3.7.3", &["3.6.16", "3.7.3"])]
     fn goes(#[case] cluster: &str, #[case] members: &[&str], #[case] target: &str, #[case] way: &[&str]) {
+        assert_eq!(goes_with(cluster, members, target, &Releases::default()), Ok(way.join(" ")));
+    }
+
+    fn goes_with(cluster: &str, members: &[&str], target: &str, of: &Releases) -> Result<String, HopError> {
         let members: Vec<_> = members.iter().map(|member| v(member)).collect();
-        let way: Vec<_> = way.iter().map(|stop| v(stop)).collect();
-        assert_eq!(
-            stops(v(&format!("{cluster}.0")).minor, &members, v(target), &Releases::default()),
-            Ok(way)
-        );
+        let way = stops(v(&format!("{cluster}.0")).minor, &members, v(target), of)?;
+        Ok(way.iter().map(EtcdVersion::to_string).collect::<Vec<_>>().join(" "))
+    }
+
+    #[rstest]
+    #[case::a_newer_patch(r#"{"known": ["3.5.36", "3.6.17"]}"#, "3.5.36 3.6.17 3.7.3")]
+    #[case::a_refused_one(r#"{"refuse": {"3.5.35": "bad", "3.6.16": "bad"}}"#, "3.5.34 3.6.15 3.7.3")]
+    fn additions_and_verdicts_move_the_stops(#[case] file: &str, #[case] way: &str) {
+        let releases = Releases::parse(file).unwrap();
+        assert_eq!(goes_with("3.5", &["3.5.9"], "3.7.3", &releases).as_deref(), Ok(way));
+    }
+
+    #[rstest]
+    #[case::of_the_minor_that_runs("3.5.9", "3.6.16", 5, 26..=35)]
+    #[case::of_a_minor_on_the_way("3.5.35", "3.7.3", 6, 0..=16)]
+    #[case::of_a_minor_on_the_way_from_its_floor_on("3.5.35", "3.7.3", 6, 11..=16)]
+    fn no_refused_release_is_a_stop(
+        #[case] runs: &str,
+        #[case] target: &str,
+        #[case] minor: u64,
+        #[case] refused: RangeInclusive<u64>,
+    ) {
+        let refused: Vec<String> = refused.map(|patch| format!(r#""3.{minor}.{patch}": "bad""#)).collect();
+        let releases = Releases::parse(&format!(r#"{{"refuse": {{{}}}}}"#, refused.join(", "))).unwrap();
+        let error = goes_with("3.5", &[runs], target, &releases).unwrap_err();
+        assert_eq!(error, HopError::NoRelease { minor: Minor::new(3, minor), target: v(target) });
     }
 
     #[rstest]
     #[case::down("3.6", &["3.6.16"], "3.5.35", "below it")]
+    #[case::below_a_cluster_version_that_has_moved("3.6", &["3.5.35"], "3.5.35", "below it")]
     #[case::unknown("3.5", &["3.5.35"], "3.9.0", "not in the table")]
     #[case::below_the_floor_in_the_middle("3.5", &["3.5.9", "3.6.16"], "3.6.16", "below 3.5.26")]
     fn refuses(#[case] cluster: &str, #[case] members: &[&str], #[case] target: &str, #[case] says: &str) {
-        let members: Vec<_> = members.iter().map(|member| v(member)).collect();
-        let error = stops(v(&format!("{cluster}.0")).minor, &members, v(target), &Releases::default())
-            .unwrap_err()
-            .to_string();
+        let error = goes_with(cluster, members, target, &Releases::default()).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
 

@@ -2,7 +2,7 @@
 
 use super::gates::{FEATURE_GATES, gate_named, gate_of_flag, other_spelling};
 use super::known_flags::{groups, is_known};
-use super::{MINORS, supported};
+use super::{MINORS, is_supported};
 use crate::etcd::{EtcdVersion, Minor};
 use std::collections::BTreeMap;
 
@@ -119,7 +119,7 @@ pub fn translate(
     args: &BTreeMap<String, String>,
     version: EtcdVersion,
 ) -> Result<BTreeMap<String, String>, FlagError> {
-    if !supported().any(|line| line.minor == version.minor) {
+    if !is_supported(version.minor) {
         // Nothing is known of its flags.
         return Ok(args.clone());
     }
