@@ -267,20 +267,13 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
         return;
     }
     check::before_a_pod_is_made(world, seen, new, &revision);
-    let args: Vec<String> = revision
-        .template
-        .spec
-        .iter()
-        .flat_map(|spec| &spec.containers)
-        .flat_map(|container| container.args.clone().unwrap_or_default())
-        .collect();
     let pod = Pod {
         uid: world.uid("pod"),
         owner: Some(seen.facts.cluster.uid.clone()),
         deleting: None,
         revision: new.revision.clone(),
         image: revision.image.clone(),
-        bad_flag: args.iter().any(|arg| arg.contains(BAD_FLAG)),
+        bad_flag: check::args_of(&revision).any(|arg| arg.contains(BAD_FLAG)),
         initial: new.initial.clone(),
         node: None,
         ready: false,

@@ -10,7 +10,7 @@ use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
 use quorate::cluster::revision::{self, Revision};
 use quorate::cluster::spec::{self, deletes_volumes, image_of};
-use quorate::etcd::versions::{Releases, check_hop, is_supported, stops};
+use quorate::etcd::versions::{Releases, check_hop, is_known, is_supported, stops};
 use quorate::etcd::{EtcdVersion, Minor};
 
 /// Whether a member counts for quorum right now, and is not on its way out.
@@ -49,12 +49,26 @@ pub fn before_a_pod_is_removed(world: &mut World, member: &MemberName) {
     }
 }
 
-/// Invariants 3 and 5: no `new` after bootstrap, no binary that cannot open the data.
+/// The arguments that a member of a revision is given.
+pub fn args_of(revision: &Revision) -> impl Iterator<Item = &String> {
+    let containers = revision.template.spec.iter().flat_map(|spec| &spec.containers);
+    containers.flat_map(|container| container.args.iter().flatten())
+}
+
+/// Invariants 3 and 5: no `new` after bootstrap, no binary that cannot open the data. And no flag that the
+/// binary does not know.
 pub fn before_a_pod_is_made(world: &mut World, seen: &Seen, new: &NewPod, revision: &Revision) {
     let member = &new.member;
     let id_is_known = world.cluster.as_ref().is_some_and(|cluster| cluster.status.cluster_id.is_some());
     if id_is_known && matches!(new.initial, Initial::New { .. }) {
         world.violate(format!("{member} is made as `new` after the cluster had formed"));
+    }
+    for arg in args_of(revision) {
+        let flag = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
+        if !is_known(flag, revision.version) {
+            world
+                .violate(format!("{member} is made with --{flag}, which {} does not know", revision.version));
+        }
     }
     let Some(raft) = world.raft_of(member) else { return };
     let minor = revision.version.minor;

@@ -223,8 +223,14 @@ fn edit(world: &mut World) {
                 etcd.extra_args.insert(BAD_FLAG.to_owned(), "many".to_owned());
             }
         }
-        12 | 13 => {
+        12 => {
             spec.etcd.get_or_insert_default().extra_args.insert("max-txn-ops".to_owned(), number.to_string());
+        }
+        // Each minor has its own words for these.
+        13 => {
+            let etcd = spec.etcd.get_or_insert_default();
+            etcd.extra_args.insert("experimental-corrupt-check-time".to_owned(), format!("{number}h"));
+            etcd.feature_gates.insert("InitialCorruptCheck".to_owned(), number > 1);
         }
         14 | 15 => spec.rollout.get_or_insert_default().restarted_at = Some(restarted),
         16 => spec.rollout.get_or_insert_default().allow_downtime = Some(true),
