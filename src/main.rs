@@ -47,7 +47,8 @@ struct Args {
     #[arg(long, env = "QUORATE_DOCS_URL")]
     docs_url: Option<String>,
     /// A JSON file that adds releases of etcd to the built-in table, or marks some as refused or to warn of:
-    /// `{"known": ["3.6.17"], "refuse": {"3.6.15": "why"}, "warn": {"3.6.16": "why"}}`. Read once, at the start.
+    /// `{"known": ["3.6.17"], "refuse": {"3.6.15": "why"}, "warn": {"3.6.16": "why"}}`. Its verdict on a release
+    /// overrules the table's. Read once, at the start.
     #[arg(long, env = "QUORATE_RELEASES", value_name = "FILE")]
     releases: Option<PathBuf>,
 }

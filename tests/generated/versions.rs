@@ -2,7 +2,7 @@
 
 use quorate::etcd::versions::{
     BUGS, CONSISTENT_READS, CONSISTENT_READS_SOURCE, GATES, GRADUATED, HOPS, KNOWN_FLAGS, KUBERNETES, MINORS,
-    OWNED_FLAGS, REFUSED, Start, is_known,
+    OWNED_FLAGS, Start, is_known,
 };
 use quorate::etcd::{EtcdVersion, Minor};
 use std::fmt::Write as _;
@@ -56,7 +56,11 @@ fn hops(text: &mut String) {
 }
 
 fn releases(text: &mut String) {
-    text.push_str("\n## Releases\n\nThe newest patches known. Newer ones are fine.\n\n");
+    text.push_str(
+        "\n## Releases\n\n\
+         The newest patches known. Newer ones are fine; `--releases FILE` (chart: `releases`) lets hops lead through them,\n\
+         and takes verdicts of your own: to refuse a release, or only to warn of it, whatever is said here.\n\n",
+    );
     text.push_str("| minor | newest | source |\n|---|---|---|\n");
     for line in MINORS {
         let newest = line.minor.patch(line.newest_patch);
@@ -66,12 +70,14 @@ fn releases(text: &mut String) {
         "\nRefused as a target. A cluster that runs one already goes on:\n\n\
          | releases | why | source |\n|---|---|---|\n",
     );
-    for line in REFUSED {
-        let (first, last) = (line.minor.patch(line.first), line.minor.patch(line.last));
-        writeln!(text, "| {first} to {last} | {} | {} |", line.why, link(line.source)).unwrap();
+    for bug in BUGS {
+        for fix in bug.fixed.iter().filter(|fix| bug.refused == Some(fix.minor)) {
+            let (first, last) = (fix.minor.patch(bug.since), fix.minor.patch(fix.patch - 1));
+            writeln!(text, "| {first} to {last} | {} | {} |", bug.what, link(bug.source)).unwrap();
+        }
     }
     text.push_str(
-        "\nKnown bugs. A cluster that asks for a release with one gets a warning in `status.warnings`, and no more:\n\n\
+        "\nKnown bugs, named in `status.warnings` where the spec asks for a release that has them:\n\n\
          | releases | what happens | source |\n|---|---|---|\n",
     );
     for bug in BUGS {

@@ -1,6 +1,6 @@
-//! Known bugs of etcd releases, as data. They are named in warnings and refuse nothing.
+//! Known bugs of etcd releases, as data. They are named in warnings; the gravest refuse releases as targets.
 
-use crate::etcd::EtcdVersion;
+use crate::etcd::{EtcdVersion, Minor};
 
 /// A bug that is worth another patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Bug {
     pub fixed: &'static [EtcdVersion],
     /// The first patch of those minors that has it.
     pub since: u64,
+    /// A minor of which the releases that have it are refused as targets. A cluster that runs one goes on.
+    pub refused: Option<Minor>,
     /// Where it is described.
     pub source: &'static str,
 }
@@ -20,7 +22,24 @@ const fn v(minor: u64, patch: u64) -> EtcdVersion {
 }
 
 const fn bug(what: &'static str, fixed: &'static [EtcdVersion], source: &'static str) -> Bug {
-    Bug { what, fixed, since: 0, source }
+    Bug { what, fixed, since: 0, refused: None, source }
+}
+
+impl Bug {
+    /// The release that cures a version of this bug; nothing where the version does not have it.
+    pub fn fix_for(&self, version: EtcdVersion) -> Option<EtcdVersion> {
+        let fix = self.fixed.iter().copied().find(|fix| fix.minor == version.minor)?;
+        (version < fix && version.patch >= self.since).then_some(fix)
+    }
+
+    /// Whether a version is refused as a target because of it.
+    pub fn refuses(&self, version: EtcdVersion) -> bool {
+        self.refused == Some(version.minor) && self.fix_for(version).is_some()
+    }
+
+    const fn refused_of(self, minor: Minor) -> Self {
+        Self { refused: Some(minor), ..self }
+    }
 }
 
 /// By the release that fixed them.
@@ -29,7 +48,8 @@ pub const BUGS: &[Bug] = &[
         "a member that crashes under load may come back with other data than the rest",
         &[v(5, 3)],
         "https://github.com/etcd-io/etcd/issues/13766",
-    ),
+    )
+    .refused_of(Minor::new(3, 5)),
     bug(
         "a cluster of one member may lose an acknowledged write in a crash",
         &[v(5, 5)],
@@ -39,6 +59,7 @@ pub const BUGS: &[Bug] = &[
         what: "users and roles may differ on a member that was added",
         fixed: &[v(5, 6)],
         since: 5,
+        refused: None,
         source: "https://github.com/etcd-io/etcd/issues/14571",
     },
     bug(
@@ -70,21 +91,18 @@ pub const BUGS: &[Bug] = &[
         "a defragmentation during the receipt of a snapshot may corrupt data",
         &[v(5, 23), v(6, 5)],
         "https://github.com/etcd-io/etcd/issues/20271",
-    ),
+    )
+    .refused_of(Minor::new(3, 6)),
     bug(
         "a member that was promoted from learner may not start",
         &[v(6, 5)],
         "https://github.com/etcd-io/etcd/pull/20387",
-    ),
+    )
+    .refused_of(Minor::new(3, 6)),
     bug(
         "a new member may get a wrong member list with its snapshot, which shows on 3.6",
         &[v(5, 24)],
         "https://github.com/etcd-io/etcd/issues/20793",
-    ),
-    bug(
-        "members that were removed may come back on 3.6 and cost quorum",
-        &[v(5, 26)],
-        "https://github.com/etcd-io/etcd/issues/20967",
     ),
     bug(
         "linearizable reads may be stale",
@@ -126,5 +144,4 @@ pub const BUGS: &[Bug] = &[
         &[v(5, 33), v(6, 14), v(7, 1)],
         "https://github.com/etcd-io/etcd/security/advisories/GHSA-xg4h-6gfc-h4m8",
     ),
-    bug("a downgrade to 3.6 cannot begin here", &[v(7, 2)], "https://github.com/etcd-io/etcd/pull/22171"),
 ];

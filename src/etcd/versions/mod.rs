@@ -22,7 +22,7 @@ pub use known_flags::{FlagGroup, KNOWN_FLAGS, is_known};
 pub use kubernetes::{
     CONSISTENT_READS, CONSISTENT_READS_SOURCE, KUBERNETES, KubernetesLine, advice, serves_consistent_reads,
 };
-pub use releases::{MINORS, MinorLine, REFUSED, RefusedReleases, Releases, ReleasesError};
+pub use releases::{MINORS, MinorLine, Releases, ReleasesError};
 pub use stops::stops;
 pub use translate::{FlagError, translate};
 pub use v2::{DEFAULT_SNAPSHOT_COUNT, may_write_v2_entries, needs_a_snapshot_before};

@@ -3,7 +3,7 @@
 //! The table below is built in. [`Releases`] is that table plus what the operator was told at its
 //! start, so that a newer patch, or a mirror's own verdict, needs no newer operator.
 
-use super::bugs::{BUGS, Bug};
+use super::bugs::BUGS;
 use super::is_supported;
 use crate::etcd::{EtcdVersion, Minor};
 use serde::Deserialize;
@@ -36,40 +36,6 @@ pub const MINORS: &[MinorLine] = &[
         minor: Minor::new(3, 7),
         newest_patch: 3,
         source: "https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-3.7.md",
-    },
-];
-
-/// Releases that are not gone to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RefusedReleases {
-    /// Their minor.
-    pub minor: Minor,
-    /// The first patch.
-    pub first: u64,
-    /// The last patch.
-    pub last: u64,
-    /// Why.
-    pub why: &'static str,
-    /// Where that is written.
-    pub source: &'static str,
-}
-
-/// Releases that are refused as targets. A cluster that runs one already goes on.
-pub const REFUSED: &[RefusedReleases] = &[
-    RefusedReleases {
-        minor: Minor::new(3, 5),
-        first: 0,
-        last: 2,
-        why: "members that crash under load may come back with other data than the rest",
-        source: "https://github.com/etcd-io/etcd/issues/13766",
-    },
-    RefusedReleases {
-        minor: Minor::new(3, 6),
-        first: 0,
-        last: 4,
-        why: "members that were promoted from learner may not start, and a defragmentation during the \
-              receipt of a snapshot may corrupt data",
-        source: "https://github.com/etcd-io/etcd/pull/20387",
     },
 ];
 
@@ -143,24 +109,19 @@ impl Releases {
     /// The newest patch of a minor that may be gone to; nothing where none is known.
     pub fn newest(&self, minor: Minor) -> Option<EtcdVersion> {
         let line = MINORS.iter().find(|line| line.minor == minor)?;
-        let added = self.known.iter().rev().copied().filter(|version| version.minor == minor);
-        let built_in = (0..=line.newest_patch).rev().map(|patch| minor.patch(patch));
-        // Both run from new to old; the first that is not refused of either may be the newest.
-        let first = |mut of: Box<dyn Iterator<Item = EtcdVersion> + '_>| {
-            of.find(|version| self.refused(*version).is_none())
-        };
-        first(Box::new(added)).max(first(Box::new(built_in)))
+        let built_in = (0..=line.newest_patch).map(|patch| minor.patch(patch));
+        let added = self.known.iter().copied().filter(|version| version.minor == minor);
+        built_in.chain(added).filter(|version| self.refused(*version).is_none()).max()
     }
 
-    /// Why a release is refused as a target; nothing where it is not.
+    /// Why a release is refused as a target; nothing where it is not. A verdict to warn of a release overrules
+    /// the table, which refuses it.
     pub fn refused(&self, version: EtcdVersion) -> Option<&str> {
         if let Some(why) = self.refuse.get(&version) {
             return Some(why);
         }
-        REFUSED
-            .iter()
-            .find(|line| line.minor == version.minor && (line.first..=line.last).contains(&version.patch))
-            .map(|line| line.why)
+        let known = BUGS.iter().find(|bug| bug.refuses(version));
+        known.filter(|_| !self.warn.contains_key(&version)).map(|bug| bug.what)
     }
 
     /// What a person should know of a release: verdicts first, then known bugs.
@@ -169,14 +130,6 @@ impl Releases {
         let bugs =
             BUGS.iter().filter_map(|bug| Some(format!("{} (until {})", bug.what, bug.fix_for(version)?)));
         own.into_iter().flatten().chain(bugs).collect()
-    }
-}
-
-impl Bug {
-    /// The release that cures a version of this bug; nothing where the version does not have it.
-    pub fn fix_for(&self, version: EtcdVersion) -> Option<EtcdVersion> {
-        let fix = self.fixed.iter().copied().find(|fix| fix.minor == version.minor)?;
-        (version < fix && version.patch >= self.since).then_some(fix)
     }
 }
 
@@ -225,7 +178,8 @@ mod tests {
     #[case("3.5.10", &["revisions may go back", "applied in part", "until 3.5.33"])]
     #[case("3.5.5", &["may differ on a member that was added"])]
     #[case("3.6.13", &["can watch every key"])]
-    #[case("3.7.1", &["a downgrade to 3.6"])]
+    #[case("3.6.4", &["may not start", "during the receipt of a snapshot"])]
+    #[case("3.7.0", &["unfinished handshakes (until 3.7.1)"])]
     fn knows_faults(#[case] version: &str, #[case] named: &[&str]) {
         let faults = Releases::default().known_faults(v(version)).join("\n");
         for name in named {
@@ -264,6 +218,13 @@ mod tests {
         let both = r#"{"known": ["3.6.17", "3.6.18"], "refuse": {"3.6.18": "bad"}}"#;
         assert_eq!(newest(both, "3.6.0").as_deref(), Some("3.6.17"));
         assert_eq!(newest("{}", "3.9.0"), None);
+    }
+
+    #[test]
+    fn a_person_s_own_verdict_counts() {
+        let own = |json: &str| Releases::parse(json).unwrap().refused(v("3.6.4")).map(str::to_owned);
+        assert_eq!(own(r#"{"warn": {"3.6.4": "ours has the fix"}}"#), None);
+        assert_eq!(own(r#"{"refuse": {"3.6.4": "no"}, "warn": {"3.6.4": "yes"}}"#).as_deref(), Some("no"));
     }
 
     #[rstest]
