@@ -185,10 +185,26 @@ mod tests {
     }
 
     /// A name that changes restarts every member of every cluster at the operator's next upgrade.
-    #[test]
-    fn names_stay_as_they_are() {
-        assert_eq!(rendered(BASE).name, "db-56ef289c94");
-        assert_eq!(rendered("version: 3.5.9").name, "db-617666f511");
+    #[rstest]
+    #[case("version: 3.5.9", "db-617666f511")]
+    #[case(BASE, "db-56ef289c94")]
+    #[case(
+        "{version: 3.6.16, etcd: {extraArgs: {experimental-corrupt-check-time: 1h, v2-deprecation: write-only,
+          experimental-initial-corrupt-check: 'true'}}}",
+        "db-9db0d424e5"
+    )]
+    #[case(
+        "{version: 3.6.16, etcd: {extraArgs: {feature-gates: 'InitialCorruptCheck=true,CompactHashCheck=true'}}}",
+        "db-284b4f16af"
+    )]
+    #[case(
+        "{version: 3.6.16, etcd: {quotaBackendBytes: 4Gi, snapshotCount: 5000, heartbeatInterval: 200ms,
+          electionTimeout: 2s, autoCompaction: {mode: Periodic, retention: 1h},
+          extraArgs: {metrics: extensive, max-wals: '7'}}}",
+        "db-5b942c5703"
+    )]
+    fn names_stay_as_they_are(#[case] yaml: &str, #[case] name: &str) {
+        assert_eq!(rendered(yaml).name, name);
     }
 
     #[test]
