@@ -102,7 +102,7 @@ codes! {
     Wait Corrupt: "A member's data differs from the others' (CORRUPT): reads answer, writes are refused.", "Find the member with `etcdctl endpoint hashkv --cluster`; touch nothing else before.";
 
     Refusal InvalidSpec: "A field of the spec has a value that can never work.", "Correct the field that the message names.";
-    Refusal VersionUnsupported: "The table of versions does not know, or forbids, this version.", "Choose a version that the message names.";
+    Refusal VersionUnsupported: "The table of versions does not know this version.", "Choose a version that the message names.";
     Refusal ReleaseRefused: "The release is one to avoid: it is known to lose data or not to start.", "Choose a version that the message names; docs/versions.md lists the releases to avoid.";
     Refusal FlagUnsupported: "A flag or a feature gate is not one that the version would start with.", "Correct or remove what the message names; docs/versions.md lists the flags by version.";
     Refusal MinorSkipped: "The change would skip a minor version, which etcd does not support.", "Go through each minor in turn.";

@@ -139,7 +139,7 @@ pub(super) fn unsupported_flag(view: &View<'_>, version: EtcdVersion) -> Option<
     Some(Notice::new(
         Code::FlagUnsupported,
         format!("spec.etcd: {error}"),
-        format!("{} in spec.etcd.extraArgs or spec.etcd.featureGates", error.remedy()),
+        format!("in spec.etcd.extraArgs or spec.etcd.featureGates, {}", error.remedy()),
     ))
 }
 

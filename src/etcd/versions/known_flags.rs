@@ -138,6 +138,7 @@ pub const KNOWN_FLAGS: &[FlagGroup] = &[
             "retry-interval",
             "snapshot",
             "v",
+            "vv",
         ],
         "https://github.com/etcd-io/etcd/blob/v3.7.1/server/etcdmain/config.go",
     ),

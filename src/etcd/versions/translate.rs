@@ -232,27 +232,30 @@ impl Gates {
     }
 
     fn write(self, out: &mut BTreeMap<String, String>) -> Result<(), FlagError> {
+        if self.version.minor < WITH_GATES { self.write_as_flags(out) } else { self.write_as_gates(out) }
+    }
+
+    fn write_as_flags(self, out: &mut BTreeMap<String, String>) -> Result<(), FlagError> {
+        let version = self.version;
+        for (name, (on, _)) in self.set {
+            let Some(gate) = gate_named(&name) else {
+                return Err(FlagError::UnknownGate { gate: name, version });
+            };
+            let Some(flag) = gate.flag else {
+                return Err(FlagError::GateTooNew { gate: name, version, since: gate.since });
+            };
+            let flag =
+                if is_known(flag, version) { flag.to_owned() } else { not_known(flag, None, version)? };
+            out.insert(flag, on.to_string());
+        }
+        Ok(())
+    }
+
+    fn write_as_gates(self, out: &mut BTreeMap<String, String>) -> Result<(), FlagError> {
         let version = self.version;
         let mut written = Vec::new();
         for (name, (on, _)) in self.set {
-            let known = gate_named(&name);
-            if version.minor < WITH_GATES {
-                let flag = known.and_then(|gate| gate.flag);
-                match (known, flag) {
-                    (_, Some(flag)) if is_known(flag, version) => {
-                        out.insert(flag.to_owned(), on.to_string());
-                    }
-                    (_, Some(flag)) => {
-                        not_known(flag, None, version)?;
-                    }
-                    (Some(gate), None) => {
-                        return Err(FlagError::GateTooNew { gate: name, version, since: gate.since });
-                    }
-                    (None, None) => return Err(FlagError::UnknownGate { gate: name, version }),
-                }
-                continue;
-            }
-            match known {
+            match gate_named(&name) {
                 Some(gate) if !gate.is_known_to(version) => {
                     return Err(FlagError::GateTooNew { gate: name, version, since: gate.since });
                 }
