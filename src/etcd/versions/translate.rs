@@ -277,15 +277,18 @@ impl Gates {
 fn check_lease_checkpoint(out: &BTreeMap<String, String>, version: EtcdVersion) -> Result<(), FlagError> {
     const PERSIST: &str = "LeaseCheckpointPersist";
     const CHECKPOINT: &str = "LeaseCheckpoint";
-    let is_on = |gate: &str| {
+    let given = |gate: &str| {
         let flag = gate_named(gate).and_then(|gate| gate.flag);
-        let by_flag = flag.and_then(|flag| out.get(flag)).is_some_and(|value| go_bool(value) == Some(true));
-        let by_gate = out
-            .get(FEATURE_GATES)
-            .is_some_and(|text| text.split(',').any(|entry| entry.split_once('=') == Some((gate, "true"))));
-        by_flag || by_gate
+        let by_flag = flag.and_then(|flag| go_bool(out.get(flag)?));
+        let mut entries = out.get(FEATURE_GATES).into_iter().flat_map(|text| text.split(','));
+        by_flag.or_else(|| {
+            entries
+                .find_map(|entry| entry.split_once('=').filter(|(name, _)| *name == gate))
+                .and_then(|(_, value)| go_bool(value))
+        })
     };
-    if is_on(PERSIST) && !is_on(CHECKPOINT) && !is_on("AllAlpha") {
+    let is_on = |gate: &str| given(gate).or_else(|| given("AllAlpha")).unwrap_or(false);
+    if is_on(PERSIST) && !is_on(CHECKPOINT) {
         return Err(FlagError::Needs { gate: PERSIST, needs: CHECKPOINT, version });
     }
     Ok(())

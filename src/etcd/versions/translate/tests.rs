@@ -63,6 +63,7 @@ fn flags(text: &str) -> BTreeMap<String, String> {
     "3.7.3",
     "feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist=true"
 )]
+#[case::all("feature-gates=AllAlpha=true", "3.7.3", "feature-gates=AllAlpha=true")]
 #[case::the_default_of_3_5_is_none_of_3_6("v2-deprecation=not-yet", "3.6.16", "")]
 #[case::not_yet_on_3_5("v2-deprecation=not-yet", "3.5.35", "v2-deprecation=not-yet")]
 #[case::other_values_go_on("v2-deprecation=write-only", "3.7.3", "v2-deprecation=write-only")]
@@ -108,6 +109,7 @@ fn translates(#[case] written: &str, #[case] version: &str, #[case] given: &str)
     "given different values"
 )]
 #[case::half_of_a_pair("feature-gates=LeaseCheckpointPersist=true", "3.7.3", "without LeaseCheckpoint")]
+#[case::half_of_all("feature-gates=AllAlpha=true,LeaseCheckpoint=false", "3.6.16", "without LeaseCheckpoint")]
 #[case::half_of_a_pair_in_3_5(
     "experimental-enable-lease-checkpoint-persist=true",
     "3.5.35",
