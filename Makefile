@@ -108,11 +108,11 @@ image: build ## The operator's image as a docker-archive, without Docker. IMAGE=
 	hack/image $(BINARY) $(IMAGE) $(IMAGE_TAR)
 	printf '%s in %s, %d KiB\n' $(IMAGE) $(IMAGE_TAR) $$(($$(stat -c %s $(IMAGE_TAR)) / 1024))
 
-generate: deps ## Rewrite all that is generated from the code: crds/, deploy/, docs/codes.md, parts of the chart.
+generate: deps ## Rewrite all that is generated from the code: crds/, deploy/, parts of the chart and of docs/.
 	export HELM=$$($(LAB) helm)
 	# Twice: deploy/ is rendered from the chart, parts of which the first pass may just have rewritten.
 	for _ in 1 2; do UPDATE=1 cargo test --locked --quiet --test generated; done
-	git status --short crds deploy charts docs/codes.md
+	git status --short crds deploy charts docs
 
 fmt: ## Format the code.
 	cargo fmt

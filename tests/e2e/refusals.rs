@@ -24,6 +24,10 @@ fn moves_that_the_table_of_versions_forbids_are_refused_and_touch_nothing() {
             "version": "3.7.3", "etcd": { "snapshotCount": 200_000 }, "rollout": { "allowDowntime": true },
         });
         refused(&new, rare, "SnapshotCountTooHigh", &["3.7", "200000"]).await;
+        // Releases that lose data, and flags that the version does not know.
+        refused(&new, json!({ "version": "3.6.4" }), "ReleaseRefused", &["3.6.4", "3.6.16"]).await;
+        let unknown = json!({ "etcd": { "extraArgs": { "log-format": "json" } } });
+        refused(&old, unknown, "FlagUnsupported", &["log-format", "3.5.9", "3.6.0"]).await;
         // A minor down after the cluster version has moved.
         refused(&new, json!({ "version": "3.5.35" }), "DowngradeUnsupported", &["3.6", "3.5.35"]).await;
     });

@@ -1,8 +1,8 @@
 //! docs/versions.md, from the table of versions.
 
 use quorate::etcd::versions::{
-    BUGS, CONSISTENT_READS, CONSISTENT_READS_SOURCE, GATES, GRADUATED, HOPS, KNOWN_FLAGS, KUBERNETES, MINORS,
-    OWNED_FLAGS, Start, is_known,
+    ASKS_FOR_CONSISTENT_READS, BUGS, CONSISTENT_READS, CONSISTENT_READS_SOURCE, GATES, GRADUATED, HOPS,
+    KNOWN_FLAGS, KUBERNETES, MINORS, OWNED_FLAGS, Start, is_known,
 };
 use quorate::etcd::{EtcdVersion, Minor};
 use std::fmt::Write as _;
@@ -185,7 +185,7 @@ fn kubernetes(text: &mut String) {
     }
     write!(
         text,
-        "\nFrom 1.31 on kube-apiserver serves consistent lists from its cache, if every etcd member is {later} or later (of\n\
+        "\nFrom {ASKS_FOR_CONSISTENT_READS} on kube-apiserver serves consistent lists from its cache, if every etcd member is {later} or later (of\n\
          3.4: {of_3_4} or later). It asks each member once: restart every kube-apiserver after an upgrade from an older one.\n\
          Source: {}.\n",
         link(CONSISTENT_READS_SOURCE)

@@ -41,7 +41,7 @@ pub const CONSISTENT_READS: [EtcdVersion; 2] = [EtcdVersion::new(3, 4, 31), Etcd
 pub const CONSISTENT_READS_SOURCE: &str = "https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/storage/feature/feature_support_checker.go";
 
 /// The first Kubernetes that asks etcd for them (`ConsistentListFromCache`, on by default).
-const ASKS_FOR_CONSISTENT_READS: Minor = Minor::new(1, 31);
+pub const ASKS_FOR_CONSISTENT_READS: Minor = Minor::new(1, 31);
 
 /// Whether kube-apiserver serves consistent lists from its cache with this etcd.
 pub fn serves_consistent_reads(etcd: EtcdVersion) -> bool {

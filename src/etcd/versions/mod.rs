@@ -20,7 +20,8 @@ pub use gates::{FEATURE_GATES, GATES, GRADUATED, Gate};
 pub use hops::{HOPS, Hop, HopError, MinorHop, Start, check_hop};
 pub use known_flags::{FlagGroup, KNOWN_FLAGS, is_known};
 pub use kubernetes::{
-    CONSISTENT_READS, CONSISTENT_READS_SOURCE, KUBERNETES, KubernetesLine, advice, serves_consistent_reads,
+    ASKS_FOR_CONSISTENT_READS, CONSISTENT_READS, CONSISTENT_READS_SOURCE, KUBERNETES, KubernetesLine, advice,
+    serves_consistent_reads,
 };
 pub use releases::{MINORS, MinorLine, Releases, ReleasesError};
 pub use stops::stops;

@@ -19,6 +19,14 @@ fn a_release_to_avoid_is_no_fault_of_a_cluster_that_runs_it() {
 }
 
 #[test]
+fn a_way_that_leads_only_through_releases_to_avoid_is_refused() {
+    let mut world = edited(healthy("version: 3.5.35"), "version: 3.7.3");
+    let refused: Vec<String> = (11..=16).map(|patch| format!(r#""3.6.{patch}": "bad""#)).collect();
+    world.releases = Releases::parse(&format!(r#"{{"refuse": {{{}}}}}"#, refused.join(", "))).unwrap();
+    assert_eq!(next(&world), "Refused(ReleaseRefused)");
+}
+
+#[test]
 fn flags_that_an_earlier_operator_rendered_are_no_fault() {
     let yaml = "{version: 3.6.16, etcd: {extraArgs: {no-such-flag: '1'}}}";
     let mut world = healthy("version: 3.6.16");
