@@ -37,10 +37,7 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
         return Some(Next::Refused);
     }
     if !unclaimed.is_empty() {
-        return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::CreateClaims {
-            members: unclaimed,
-            revision,
-        }));
+        return Some(Next::Do(Step::CreateClaims(unclaimed)));
     }
     let ended = members.iter().find_map(|member| {
         view.pod(member).filter(|pod| pod.ended && !pod.deleting).map(|pod| Step::remove_ended(member, pod))
@@ -52,13 +49,17 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
         return Some(step);
     }
     // The revisions go with an EtcdCluster that is deleted; its claims stay.
-    let unstored = members.iter().find(|member| {
-        let assigned = view.claim_of(member).and_then(|claim| claim.assigned.as_deref());
-        view.pod(member).is_none() && assigned.is_none_or(|name| !view.world.revisions.contains_key(name))
-    });
-    if let Some(member) = unstored {
+    let unassigned: Vec<MemberName> = members
+        .iter()
+        .filter(|member| {
+            let assigned = view.claim_of(member).and_then(|claim| claim.assigned.as_deref());
+            view.pod(member).is_none() && assigned.is_none_or(|name| !view.world.revisions.contains_key(name))
+        })
+        .cloned()
+        .collect();
+    if !unassigned.is_empty() {
         return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::Assign {
-            member: member.clone(),
+            members: unassigned,
             revision,
         }));
     }
@@ -108,17 +109,20 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     refusals
 }
 
-/// A volume that is gone after members of the bootstrap have run: a new one would start empty under a
+/// A volume that is gone after members of the bootstrap may have run: a new one would start empty under a
 /// member id that may have voted and acknowledged writes already.
+///
+/// What came after the claims proves that all of them were there: revisions are stored then and assigned
+/// to each claim, and only then are Pods made. The status proves nothing: it can be lost.
 fn lost_while_forming(view: &View<'_>) -> Vec<Notice> {
     let Some(bootstrap) = view.bootstrap() else { return Vec::new() };
     let world = view.world;
-    let has_run = world.claims.values().any(|claim| claim.opened.is_some())
-        || world.pods.values().any(|pod| pod.container.has_run());
+    let all_were_there =
+        !world.revisions.is_empty() || world.claims.values().any(|claim| claim.assigned.is_some());
     let unclaimed = bootstrap_members(&world.cluster.name, &bootstrap)
         .into_iter()
         .find(|member| view.claim_of(member).is_none())
-        .filter(|_| has_run);
+        .filter(|_| all_were_there);
     let Some(member) = unclaimed else { return Vec::new() };
     vec![Notice::new(
         Code::MemberDataLost,
@@ -187,7 +191,7 @@ fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[Memb
         let assigned = view.claim_of(member)?.assigned.as_deref();
         if assigned != Some(wanted.as_str()) {
             return Some(on_the_starting_revision(view, bootstrap, |revision| Step::Assign {
-                member: member.clone(),
+                members: vec![member.clone()],
                 revision,
             }));
         }
