@@ -11,6 +11,7 @@ use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::plan;
 use quorate::etcd::{EtcdVersion, Minor};
 use rstest::rstest;
+use std::collections::BTreeSet;
 
 pub fn spec(yaml: &str) -> EtcdClusterSpec {
     serde_saphyr::from_str(yaml).unwrap()
@@ -288,6 +289,29 @@ fn a_volume_that_goes_before_the_cluster_has_formed_is_not_made_again(
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
     assert!(!world.claims.contains_key(&member(0)));
     assert_eq!(codes(&operator), [Code::MemberDataLost]);
+}
+
+/// Seeds 17560 and 18295: the version is edited at any moment of a bootstrap. All members form the cluster
+/// with one version, and that is what each comes back with.
+#[test]
+fn an_edit_while_the_first_members_start_does_not_mix_versions() {
+    for (seed, steps) in (0..20).flat_map(|seed| (1..12).map(move |steps| (seed, steps))) {
+        let mut world = World::new(Rng::seeded(seed), spec("{version: 3.7.3}"));
+        let mut operator = Operator::default();
+        for _ in 0..steps {
+            crate::run::calm_step(&mut world, &mut operator, plan);
+        }
+        world.edit_spec(version("3.5.30"));
+        let rests = rest(&mut world, &mut operator, plan);
+        assert!(matches!(rests, Ok("settled" | "hop")), "seed {seed}, edit after {steps} steps: {rests:?}");
+        let versions: BTreeSet<EtcdVersion> = world.running().into_values().collect();
+        assert_eq!(versions.len(), 1, "seed {seed}, edit after {steps} steps: {versions:?}");
+        for number in 0..3 {
+            strike(&mut world, Fault::Drain, Some(&member(number)), &spec(THREE));
+            assert_eq!(rest(&mut world, &mut operator, plan), rests);
+        }
+        assert_eq!(world.running().into_values().collect::<BTreeSet<_>>(), versions);
+    }
 }
 
 /// Seed 10445: a cluster that formed from an image which holds another version than its tag says.

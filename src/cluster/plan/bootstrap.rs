@@ -8,12 +8,12 @@ use crate::api::{BootstrapStatus, Code};
 use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::Answer;
+use crate::cluster::observation::{Answer, PodFacts};
 use crate::cluster::revision;
 use crate::cluster::spec::storage_class;
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{SUPPORTED, is_supported};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
@@ -146,18 +146,31 @@ fn begin(view: &View<'_>) -> Next {
     })))
 }
 
-/// The version that members start on: the pinned one, unless nobody has served yet, when a mistake in
-/// the spec may still be corrected.
+/// The version that members start on: the one that a member has begun with, or is about to. Where none has,
+/// the spec's, since a mistake in it may still be corrected then.
 fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<EtcdVersion> {
     let pinned: Option<EtcdVersion> = bootstrap.version.parse().ok();
-    let wanted = view.desired.as_ref().ok().map(|desired| desired.version);
-    let serves_or_is_about_to =
-        view.world.answers.values().any(|answer| answer.status.is_ok())
-            || view.world.pods.values().any(|pod| {
-                !pod.deleting && pod.container.running_since.is_some() && pod.container.restarts == 0
-            });
-    let begun = serves_or_is_about_to || view.world.claims.values().any(|claim| claim.opened.is_some());
-    if begun { pinned } else { wanted.filter(|wanted| is_supported(wanted.minor)).or(pinned) }
+    let begun: BTreeSet<Option<EtcdVersion>> = bootstrap_members(&view.world.cluster.name, bootstrap)
+        .iter()
+        .filter(|member| has_begun(view, member))
+        .map(|member| Some(view.revision(view.revision_of(member)?)?.version))
+        .collect();
+    if begun.is_empty() {
+        let wanted = view.desired.as_ref().ok().map(|desired| desired.version);
+        return wanted.filter(|wanted| is_supported(wanted.minor)).or(pinned);
+    }
+    // An edit met a member that was just starting: where they differ, the pin decides as far as it can.
+    if begun.contains(&pinned) { pinned } else { begun.into_iter().flatten().next().or(pinned) }
+}
+
+/// Whether a member has opened its data, serves, or is about to.
+fn has_begun(view: &View<'_>, member: &MemberName) -> bool {
+    let about_to = |pod: &PodFacts| {
+        !pod.deleting && pod.container.running_since.is_some() && pod.container.restarts == 0
+    };
+    view.claim_of(member).is_some_and(|claim| claim.opened.is_some())
+        || view.answer(member).is_some_and(|answer| answer.status.is_ok())
+        || view.pod(member).is_some_and(about_to)
 }
 
 fn on_the_starting_revision(
@@ -185,10 +198,17 @@ fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[Memb
     let cluster = &view.world.cluster;
     let wanted = revision::name(&cluster.name, &cluster.spec, version);
     for member in members {
+        let assigned = view.claim_of(member)?.assigned.as_deref();
         if !never_serves(view, member) {
+            // It has begun while another revision was being assigned to it: that is what it has.
+            let begun =
+                view.pod(member).map(|pod| pod.revision.as_str()).filter(|begun| assigned != Some(begun));
+            if let Some(begun) = begun.filter(|begun| view.world.revisions.contains_key(*begun)) {
+                let (members, revision) = (vec![member.clone()], begun.to_owned());
+                return Some(Next::Do(Step::Assign { members, revision }));
+            }
             continue;
         }
-        let assigned = view.claim_of(member)?.assigned.as_deref();
         if assigned != Some(wanted.as_str()) {
             return Some(on_the_starting_revision(view, bootstrap, |revision| Step::Assign {
                 members: vec![member.clone()],
