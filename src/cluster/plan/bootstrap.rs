@@ -113,7 +113,7 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
 /// member id that may have voted and acknowledged writes already.
 ///
 /// What came after the claims proves that all of them were there: revisions are stored then and assigned
-/// to each claim, and only then are Pods made. The status proves nothing: it can be lost.
+/// to each claim, and only then are Pods made. The status proves nothing: it can be lost (docs/adr/0007).
 fn lost_while_forming(view: &View<'_>) -> Vec<Notice> {
     let Some(bootstrap) = view.bootstrap() else { return Vec::new() };
     let world = view.world;
