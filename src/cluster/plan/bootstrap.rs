@@ -153,7 +153,10 @@ fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<Etcd
     let begun: BTreeSet<Option<EtcdVersion>> = bootstrap_members(&view.world.cluster.name, bootstrap)
         .iter()
         .filter(|member| has_begun(view, member))
-        .map(|member| Some(view.revision(view.revision_of(member)?)?.version))
+        .map(|member| {
+            let revision = view.revision_of(member).and_then(|name| view.revision(name));
+            revision.map(|revision| revision.version).or_else(|| view.claim_of(member)?.opened)
+        })
         .collect();
     if begun.is_empty() {
         let wanted = view.desired.as_ref().ok().map(|desired| desired.version);
