@@ -48,9 +48,15 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
     match step {
         Step::Guard(members) => each!(members, |world: &mut World, item| guard(world, item)),
         Step::CreatePods(pods) => each!(pods, |world: &mut World, item| create_pod(world, seen, item)),
-        Step::CreateClaims { members, revision } => {
-            each!(members, |world: &mut World, item| create_claim(world, seen, item, revision))
+        Step::CreateClaims(members) => {
+            each!(members, |world: &mut World, item| create_claim(world, seen, item))
         }
+        Step::Assign { members, revision } => each!(members, |world: &mut World, member: &MemberName| {
+            if let Some(volume) = world.claims.get_mut(member) {
+                volume.facts.assigned = Some(revision.clone());
+                wrote(world);
+            }
+        }),
         Step::CreateProbes { nodes, revision } => {
             each!(nodes, |world: &mut World, item: &String| create_probe(world, item, revision))
         }
@@ -133,14 +139,6 @@ fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
             store(world, revision);
             true
         }
-        Step::Assign { member, revision } => match world.claims.get_mut(member) {
-            Some(volume) => {
-                volume.facts.assigned = Some(revision.clone());
-                wrote(world);
-                true
-            }
-            None => false,
-        },
         Step::RemovePod { member, uid, .. } => {
             let meant = world.pods.get(member).is_some_and(|pod| pod.uid == *uid);
             if meant {
@@ -229,7 +227,7 @@ fn set_finalizer(world: &mut World, wanted: bool) -> bool {
     true
 }
 
-fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, revision: &str) {
+fn create_claim(world: &mut World, seen: &Seen, member: &MemberName) {
     if world.claims.contains_key(member) {
         return;
     }
@@ -242,7 +240,7 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, revision: &
         member_id: None,
         voters: None,
         bootstrap: seen.facts.cluster.status.bootstrap.clone(),
-        assigned: Some(revision.to_owned()),
+        assigned: None,
         good: None,
         opened: None,
         snapshot_base: None,

@@ -164,13 +164,19 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if voters.keys().any(lost) || (voters.is_empty() && !world.rafts.is_empty()) {
         return Some("lost data");
     }
-    let begun = plan.refusals.iter().any(|refusal| refusal.code == Code::AllMembersLost);
-    if voters.is_empty() && begun && !world.revisions.is_empty() {
-        // The status was emptied within the moment between the first revision and the first claim.
-        return Some("life without status");
+    let told = [Code::AllMembersLost, Code::MemberDataLost];
+    let told = plan.refusals.iter().any(|refusal| told.contains(&refusal.code));
+    let all_were_there =
+        !world.revisions.is_empty() || world.claims.values().any(|volume| volume.facts.assigned.is_some());
+    let noted = world.claims.values().find_map(|volume| volume.facts.bootstrap.as_ref());
+    let pinned = cluster.status.bootstrap.as_ref().or(noted).map(|bootstrap| bootstrap.members);
+    let there = i32::try_from(world.claims.len()).unwrap_or(i32::MAX);
+    let gone = pinned.is_none_or(|pinned| there < pinned);
+    if voters.is_empty() && told && all_were_there && gone {
+        return Some("lost data");
     }
     let wanted = desired.storage_size.bytes();
-    if world.claims.values().any(|volume| volume.facts.size < wanted) {
+    if world.claims.values().any(|volume| volume.facts.size != wanted) {
         return Some("storage");
     }
     if world.raft().is_some_and(|raft| raft.alarm) {

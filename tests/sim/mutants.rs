@@ -104,7 +104,7 @@ fn writes_for_ever(seen: &Observation) -> Plan {
     let mut plan = plan(seen);
     if let (Next::Settled, Some((member, claim))) = (&plan.next, seen.claims.iter().next()) {
         let revision = claim.assigned.clone().unwrap_or_default();
-        plan.next = Next::Do(Step::Assign { member: member.clone(), revision });
+        plan.next = Next::Do(Step::Assign { members: vec![member.clone()], revision });
     }
     plan
 }

@@ -5,11 +5,13 @@ use crate::operator::Operator;
 use crate::rng::Rng;
 use crate::run::{rest, until};
 use crate::world::World;
-use crate::world::catalogue::{BROKEN, CRASHES, LIES, MISSING};
+use crate::world::catalogue::{BAD_FLAG, BROKEN, CRASHES, LIES, MISSING};
 use quorate::api::{Action, Code, EtcdClusterSpec, Hops};
+use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::plan;
 use quorate::etcd::{EtcdVersion, Minor};
 use rstest::rstest;
+use std::collections::BTreeSet;
 
 pub fn spec(yaml: &str) -> EtcdClusterSpec {
     serde_saphyr::from_str(yaml).unwrap()
@@ -262,5 +264,105 @@ fn an_edit_during_bootstrap_finishes_the_pinned_one_first() {
     assert_eq!(world.raft().unwrap().voters.len(), 3);
     assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 5, 35)));
     world.edit_spec(|spec| spec.replicas = 3);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}
+
+/// Seed 11102: the only volume goes before the cluster has formed, and all that is left is a revision.
+/// Seed 19090: the volume of one that had its WAL goes, then EtcdCluster, status and revisions too.
+#[rstest]
+#[case::of_one("{version: 3.6.16, replicas: 1}", &[Fault::ClaimLost])]
+#[case::of_three(THREE, &[Fault::ClaimLost])]
+#[case::status_and_claim("{version: 3.6.16}", &[Fault::StatusEmptied, Fault::ClaimLost])]
+#[case::made_again("{version: 3.6.16}", &[Fault::ClaimLost, Fault::Recreated])]
+fn a_volume_that_goes_before_the_cluster_has_formed_is_not_made_again(
+    #[case] yaml: &str,
+    #[case] faults: &[Fault],
+) {
+    let mut world = World::new(Rng::seeded(3), spec(yaml));
+    let mut operator = Operator::default();
+    until(&mut world, &mut operator, plan, "a guard", |world| {
+        world.pods.get(&member(0)).is_some_and(|pod| pod.initial == Initial::Guard)
+    });
+    assert!(world.cluster.as_ref().unwrap().status.cluster_id.is_none(), "it has not formed");
+    for fault in faults {
+        strike(&mut world, *fault, Some(&member(0)), &spec(yaml));
+    }
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
+    assert!(!world.claims.contains_key(&member(0)));
+    assert_eq!(codes(&operator), [Code::MemberDataLost]);
+}
+
+/// Seeds 17560 and 18295: the version is edited at any moment of a bootstrap. All members form the cluster
+/// with one version, and that is what each comes back with.
+#[test]
+fn an_edit_while_the_first_members_start_does_not_mix_versions() {
+    for (seed, steps) in (0..20).flat_map(|seed| (1..12).map(move |steps| (seed, steps))) {
+        let mut world = World::new(Rng::seeded(seed), spec("{version: 3.7.3}"));
+        let mut operator = Operator::default();
+        for _ in 0..steps {
+            crate::run::calm_step(&mut world, &mut operator, plan);
+        }
+        world.edit_spec(version("3.5.30"));
+        let rests = rest(&mut world, &mut operator, plan);
+        assert!(matches!(rests, Ok("settled" | "hop")), "seed {seed}, edit after {steps} steps: {rests:?}");
+        let versions: BTreeSet<EtcdVersion> = world.running().into_values().collect();
+        assert_eq!(versions.len(), 1, "seed {seed}, edit after {steps} steps: {versions:?}");
+        for number in 0..3 {
+            strike(&mut world, Fault::Drain, Some(&member(number)), &spec(THREE));
+            assert_eq!(rest(&mut world, &mut operator, plan), rests);
+        }
+        assert_eq!(world.running().into_values().collect::<BTreeSet<_>>(), versions);
+    }
+}
+
+/// Seed 10445: a cluster that formed from an image which holds another version than its tag says.
+#[rstest]
+#[case::patch("3.6.16")]
+#[case::minor("3.7.3")]
+fn an_image_that_lies_from_the_beginning_is_told_and_can_be_left(#[case] to: &str) {
+    let yaml = format!("{{version: 3.6.{LIES}, rollout: {{memberDeadline: 20s}}}}");
+    let mut world = World::new(Rng::seeded(7), spec(&yaml));
+    let mut operator = Operator::default();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
+    // Other settings of the same image are tried once, and put back.
+    world.edit_spec(|spec| spec.etcd.get_or_insert_default().snapshot_count = Some(5_000));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
+    assert_eq!(world.running().len(), 3);
+    world.edit_spec(version(to));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}
+
+/// Seed 10030: every member is down for the settings that it was made again with, and the spec that mends
+/// them asks for another minor too. No hop begins with members down: the settings come first.
+#[test]
+fn settings_that_keep_members_down_are_mended_before_a_hop() {
+    let (mut world, mut operator) = settled(THREE);
+    strike(&mut world, Fault::Recreated, None, &spec(THREE));
+    world.edit_spec(|spec| {
+        spec.etcd.get_or_insert_default().extra_args = [(BAD_FLAG.to_owned(), String::new())].into();
+    });
+    rest(&mut world, &mut operator, plan).unwrap();
+    assert!(world.running().is_empty());
+    world.edit_spec(|spec| {
+        spec.version = "3.6.16".to_owned();
+        spec.etcd = None;
+    });
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 6, 16)));
+}
+
+/// Seed 11438: the status is lost while the only member crashes on a new minor. Nobody knows any more
+/// whether etcd has raised its cluster version, so what ran before is tried: etcd itself says no to it.
+#[test]
+fn a_status_lost_over_a_crash_loop_on_a_new_minor_is_put_back() {
+    let (mut world, mut operator) =
+        settled("{version: 3.5.35, replicas: 1, rollout: {memberDeadline: 20s, allowDowntime: true}}");
+    world.edit_spec(version(&format!("3.6.{CRASHES}")));
+    until(&mut world, &mut operator, plan, "a crash", |world| {
+        world.pods.get(&member(0)).is_some_and(|pod| pod.restarts > 0)
+    });
+    strike(&mut world, Fault::StatusEmptied, None, &spec(THREE));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
+    world.edit_spec(version("3.5.35"));
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
 }

@@ -81,9 +81,10 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::DeleteClaims(members) => hands.delete_claims(members).await?,
         Step::ApplySupport { voters } => hands.apply_support(*voters).await?,
         Step::StoreRevision(revision) => return hands.store_revision(revision).await,
-        Step::CreateClaims { members, revision } => return hands.create_claims(members, revision).await,
-        Step::Assign { member, revision } => {
-            hands.annotate(member, json!({ labels::ASSIGNED: revision })).await?;
+        Step::CreateClaims(members) => return hands.create_claims(members).await,
+        Step::Assign { members, revision } => {
+            let assigned = || json!({ labels::ASSIGNED: revision });
+            try_join_all(members.iter().map(|member| hands.annotate(member, assigned()))).await?;
         }
         Step::CreatePods(new) => return hands.create_pods(new).await,
         Step::Guard(members) => hands.guard(members).await?,
@@ -184,7 +185,7 @@ impl Hands<'_> {
         self.create(vec![revision.to_object(self.namespace(), self.name(), self.owner())]).await
     }
 
-    async fn create_claims(&self, members: &[MemberName], revision: &str) -> Result<Outcome, ActError> {
+    async fn create_claims(&self, members: &[MemberName]) -> Result<Outcome, ActError> {
         let cluster = &self.world.cluster;
         let bootstrap =
             cluster.status.bootstrap.as_ref().ok_or_else(|| ActError::Gone("the bootstrap".to_owned()))?;
@@ -192,9 +193,7 @@ impl Hands<'_> {
         let class = storage_class(&cluster.spec);
         let claims = members
             .iter()
-            .map(|member| {
-                claim::new(self.namespace(), self.name(), member, &size, class, bootstrap, revision)
-            })
+            .map(|member| claim::new(self.namespace(), self.name(), member, &size, class, bootstrap))
             .collect();
         self.create(claims).await
     }

@@ -18,7 +18,6 @@ pub fn new(
     size: &Quantity,
     class: Option<&str>,
     bootstrap: &BootstrapStatus,
-    revision: &str,
 ) -> PersistentVolumeClaim {
     let mut claim_labels = labels::of_cluster(cluster);
     claim_labels.insert(labels::COMPONENT.to_owned(), labels::COMPONENT_MEMBER.to_owned());
@@ -28,10 +27,10 @@ pub fn new(
             name: Some(member.claim()),
             namespace: Some(namespace.to_owned()),
             labels: Some(claim_labels),
-            annotations: Some(BTreeMap::from([
-                (labels::BOOTSTRAP.to_owned(), serde_json::to_string(bootstrap).unwrap_or_default()),
-                (labels::ASSIGNED.to_owned(), revision.to_owned()),
-            ])),
+            annotations: Some(BTreeMap::from([(
+                labels::BOOTSTRAP.to_owned(),
+                serde_json::to_string(bootstrap).unwrap_or_default(),
+            )])),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {

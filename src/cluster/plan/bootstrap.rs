@@ -9,12 +9,12 @@ use crate::api::{BootstrapStatus, Code};
 use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::Answer;
+use crate::cluster::observation::{Answer, PodFacts};
 use crate::cluster::revision;
 use crate::cluster::spec::storage_class;
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{MINORS, is_supported};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     if view.cluster_id().is_some() {
@@ -37,10 +37,7 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
         return Some(Next::Refused);
     }
     if !unclaimed.is_empty() {
-        return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::CreateClaims {
-            members: unclaimed,
-            revision,
-        }));
+        return Some(Next::Do(Step::CreateClaims(unclaimed)));
     }
     let ended = members.iter().find_map(|member| {
         view.pod(member).filter(|pod| pod.ended && !pod.deleting).map(|pod| Step::remove_ended(member, pod))
@@ -52,13 +49,17 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
         return Some(step);
     }
     // The revisions go with an EtcdCluster that is deleted; its claims stay.
-    let unstored = members.iter().find(|member| {
-        let assigned = view.claim_of(member).and_then(|claim| claim.assigned.as_deref());
-        view.pod(member).is_none() && assigned.is_none_or(|name| !view.world.revisions.contains_key(name))
-    });
-    if let Some(member) = unstored {
+    let unassigned: Vec<MemberName> = members
+        .iter()
+        .filter(|member| {
+            let assigned = view.claim_of(member).and_then(|claim| claim.assigned.as_deref());
+            view.pod(member).is_none() && assigned.is_none_or(|name| !view.world.revisions.contains_key(name))
+        })
+        .cloned()
+        .collect();
+    if !unassigned.is_empty() {
         return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::Assign {
-            member: member.clone(),
+            members: unassigned,
             revision,
         }));
     }
@@ -113,17 +114,20 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     refusals
 }
 
-/// A volume that is gone after members of the bootstrap have run: a new one would start empty under a
+/// A volume that is gone after members of the bootstrap may have run: a new one would start empty under a
 /// member id that may have voted and acknowledged writes already.
+///
+/// What came after the claims proves that all of them were there: revisions are stored then and assigned
+/// to each claim, and only then are Pods made. The status proves nothing: it can be lost (docs/adr/0007).
 fn lost_while_forming(view: &View<'_>) -> Vec<Notice> {
     let Some(bootstrap) = view.bootstrap() else { return Vec::new() };
     let world = view.world;
-    let has_run = world.claims.values().any(|claim| claim.opened.is_some())
-        || world.pods.values().any(|pod| pod.container.has_run());
+    let all_were_there =
+        !world.revisions.is_empty() || world.claims.values().any(|claim| claim.assigned.is_some());
     let unclaimed = bootstrap_members(&world.cluster.name, &bootstrap)
         .into_iter()
         .find(|member| view.claim_of(member).is_none())
-        .filter(|_| has_run);
+        .filter(|_| all_were_there);
     let Some(member) = unclaimed else { return Vec::new() };
     vec![Notice::new(
         Code::MemberDataLost,
@@ -147,22 +151,38 @@ fn begin(view: &View<'_>) -> Next {
     })))
 }
 
-/// The version that members start on: the pinned one, unless nobody has served yet, when a mistake in
-/// the spec may still be corrected.
+/// The version that members start on: the one that a member has begun with, or is about to. Where none has,
+/// the spec's, since a mistake in it may still be corrected then.
 fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<EtcdVersion> {
     let pinned: Option<EtcdVersion> = bootstrap.version.parse().ok();
-    let wanted = view.desired.as_ref().ok().map(|desired| desired.version);
-    let serves_or_is_about_to =
-        view.world.answers.values().any(|answer| answer.status.is_ok())
-            || view.world.pods.values().any(|pod| {
-                !pod.deleting && pod.container.running_since.is_some() && pod.container.restarts == 0
-            });
-    let begun = serves_or_is_about_to || view.world.claims.values().any(|claim| claim.opened.is_some());
-    if begun { pinned } else { wanted.filter(|wanted| may_start_on(view, *wanted)).or(pinned) }
+    let begun: BTreeSet<Option<EtcdVersion>> = bootstrap_members(&view.world.cluster.name, bootstrap)
+        .iter()
+        .filter(|member| has_begun(view, member))
+        .map(|member| {
+            let revision = view.revision_of(member).and_then(|name| view.revision(name));
+            revision.map(|revision| revision.version).or_else(|| view.claim_of(member)?.opened)
+        })
+        .collect();
+    if begun.is_empty() {
+        let wanted = view.desired.as_ref().ok().map(|desired| desired.version);
+        return wanted.filter(|wanted| may_start_on(view, *wanted)).or(pinned);
+    }
+    // An edit met a member that was just starting: where they differ, the pin decides as far as it can.
+    if begun.contains(&pinned) { pinned } else { begun.into_iter().flatten().next().or(pinned) }
 }
 
 fn may_start_on(view: &View<'_>, version: EtcdVersion) -> bool {
     is_supported(version.minor) && view.world.releases.refused(version).is_none()
+}
+
+/// Whether a member has opened its data, serves, or is about to.
+fn has_begun(view: &View<'_>, member: &MemberName) -> bool {
+    let about_to = |pod: &PodFacts| {
+        !pod.deleting && pod.container.running_since.is_some() && pod.container.restarts == 0
+    };
+    view.claim_of(member).is_some_and(|claim| claim.opened.is_some())
+        || view.answer(member).is_some_and(|answer| answer.status.is_ok())
+        || view.pod(member).is_some_and(about_to)
 }
 
 fn on_the_starting_revision(
@@ -189,13 +209,20 @@ fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[Memb
     let cluster = &view.world.cluster;
     let wanted = revision::name(&cluster.name, &cluster.spec, version);
     for member in members {
+        let assigned = view.claim_of(member)?.assigned.as_deref();
         if !never_serves(view, member) {
+            // It has begun while another revision was being assigned to it: that is what it has.
+            let begun =
+                view.pod(member).map(|pod| pod.revision.as_str()).filter(|begun| assigned != Some(begun));
+            if let Some(begun) = begun.filter(|begun| view.world.revisions.contains_key(*begun)) {
+                let (members, revision) = (vec![member.clone()], begun.to_owned());
+                return Some(Next::Do(Step::Assign { members, revision }));
+            }
             continue;
         }
-        let assigned = view.claim_of(member)?.assigned.as_deref();
         if assigned != Some(wanted.as_str()) {
             return Some(on_the_starting_revision(view, bootstrap, |revision| Step::Assign {
-                member: member.clone(),
+                members: vec![member.clone()],
                 revision,
             }));
         }

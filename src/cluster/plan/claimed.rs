@@ -11,6 +11,7 @@
 use super::gates;
 use super::loss::is_lost;
 use super::records;
+use super::request;
 use super::roll::{is_canary, may_mend, next_to_mend};
 use super::step::{Claim, NewPod, Next, Record, Step};
 use super::view::{View, quorum};
@@ -107,7 +108,7 @@ fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
         return Next::Wait(view.wait(notice, Some(member), format!("start/{member}"), 0));
     };
     let Some(revision) = revision_to_start(view, progress, member) else {
-        let floor = view.known_cluster_version().map(|floor| floor.to_string()).unwrap_or_default();
+        let floor = view.proven_cluster_version().map(|floor| floor.to_string()).unwrap_or_default();
         let notice = Notice::new(
             Code::DowngradeUnsupported,
             format!("the cluster version is {floor}, and no revision that {member} may run starts on it"),
@@ -131,7 +132,7 @@ fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
         return Next::Do(Step::StoreRevision(Arc::clone(target)));
     }
     if claim.assigned.as_deref() != Some(revision.as_str()) {
-        return Next::Do(Step::Assign { member: member.clone(), revision });
+        return Next::Do(Step::Assign { members: vec![member.clone()], revision });
     }
     let create = Step::CreatePods(vec![NewPod { member: member.clone(), revision, initial: Initial::Guard }]);
     refused_for_too_long(view, progress, member, &create).unwrap_or(Next::Do(create))
@@ -160,7 +161,7 @@ fn refused_for_too_long(
 /// The binary is chosen when the Pod is made, from what is true after the old one is gone: the spec's
 /// if it was edited meanwhile, and never one below the cluster version, which etcd would not start.
 fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Option<String> {
-    let floor = view.known_cluster_version();
+    let floor = view.proven_cluster_version();
     let starts = |name: &String| match (view.revision(name), floor) {
         (Some(revision), Some(floor)) => revision.version.minor >= floor,
         (Some(_), None) => true,
@@ -184,7 +185,7 @@ fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &Member
 }
 
 fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
-    let notice = match gates::after(view, member, &pod.revision) {
+    let notice = match gates::after(view, member, progress.action) {
         Ok(()) => return passed(view, progress, member, pod),
         Err(notice) => notice,
     };
@@ -237,15 +238,20 @@ fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: 
 fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Next> {
     let target = view.target.as_ref()?;
     let failed = view.world.cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());
-    let floor = view.known_cluster_version();
-    let runs = view.revision(&pod.revision).map(|revision| revision.version.minor);
-    let cannot_run = runs.zip(floor).is_some_and(|(runs, floor)| runs < floor);
+    let floor = view.proven_cluster_version();
+    let runs = view.revision(&pod.revision).map(|revision| revision.version);
+    let cannot_run = runs.zip(floor).is_some_and(|(runs, floor)| runs.minor < floor);
     let another = target.name != pod.revision && (cannot_run || failed != Some(target.name.as_str()));
     let allowed = floor.is_none_or(|floor| target.version.minor >= floor);
     if !another || !allowed || !view.refusals().is_empty() || !gates::is_down(view, member) {
         return None;
     }
     if !may_mend(view) {
+        let stays = runs.filter(|runs| Some(runs.minor) <= view.known_cluster_version());
+        if stays.is_some_and(|runs| request::asked_for(view, &pod.revision, runs)) {
+            // It has the new settings already, and the hop comes after it is up.
+            return None;
+        }
         // A hop to a new minor begins with all members up: so this one goes back to what it had.
         return last_good(view, member, &pod.revision)
             .map(|good| claim_again(view, member, &pod.uid, Action::PutBack, good, None));
@@ -272,8 +278,12 @@ fn claim_again(
 }
 
 /// A member that is down with a revision on which it never passed its gate, and whose claim was lost
-/// with the status or given up: what it had before still starts.
+/// with the status or given up: what it had before still starts. Unless the spec may mend it, whatever the
+/// spec asks for.
 pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
+    if view.cluster_id().is_none() || next_to_mend(view).is_some() {
+        return None;
+    }
     view.members().iter().find_map(|member| {
         let pod = view.pod(member).filter(|pod| !pod.deleting && gates::is_down(view, member))?;
         let good = last_good(view, member, &pod.revision).filter(|_| !is_lost(view, member))?;
@@ -286,7 +296,7 @@ pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
 fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) -> Option<String> {
     let good = view.claim_of(member)?.good.clone().filter(|good| good != other_than)?;
     let version = view.world.revisions.get(&good)?.version;
-    view.known_cluster_version().is_none_or(|floor| version.minor >= floor).then_some(good)
+    view.proven_cluster_version().is_none_or(|floor| version.minor >= floor).then_some(good)
 }
 
 /// The last good revision, where the member itself is what is wrong and that one still starts.

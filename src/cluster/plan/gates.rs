@@ -2,7 +2,7 @@
 //! not pauses.
 
 use super::view::{Up, View, quorum};
-use crate::api::Code;
+use crate::api::{Action, Code};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::container::peer_url;
@@ -197,14 +197,27 @@ pub(super) fn list_is_as_wanted(view: &View<'_>) -> Result<(), Notice> {
     Ok(())
 }
 
-/// What a member must show after it was started with `revision`: the wanted version under its own id
-/// in its own cluster, a vote, and a linearizable read through it.
+/// What a member must show after it was started: its own id in its own cluster, a vote, a linearizable
+/// read through it, and the version of its revision. What is put back need not have that: it comes back as
+/// it was.
 ///
 /// # Errors
 /// The first thing that is not as it must be.
-pub(super) fn after(view: &View<'_>, member: &MemberName, revision: &str) -> Result<(), Notice> {
-    let up = view.why_not_up(member)?;
-    let wanted = view.revision(revision).map(|revision| revision.version);
+pub(super) fn after(view: &View<'_>, member: &MemberName, action: Action) -> Result<(), Notice> {
+    view.why_not_up(member)?;
+    if action != Action::PutBack {
+        runs_its_version(view, member)?;
+    }
+    list_is_as_wanted(view)
+}
+
+/// An image holds what somebody put into it, whatever its tag says.
+///
+/// # Errors
+/// When a member that is up runs another version than its revision says.
+pub(super) fn runs_its_version(view: &View<'_>, member: &MemberName) -> Result<(), Notice> {
+    let (Some(up), Some(pod)) = (view.up(member), view.pod(member)) else { return Ok(()) };
+    let wanted = view.revision(&pod.revision).map(|revision| revision.version);
     if let Some(wanted) = wanted.filter(|wanted| *wanted != up.status.version) {
         return Err(Notice::new(
             Code::ImageVersionMismatch,
@@ -212,5 +225,5 @@ pub(super) fn after(view: &View<'_>, member: &MemberName, revision: &str) -> Res
             "correct spec.version or spec.image.overrides",
         ));
     }
-    list_is_as_wanted(view)
+    Ok(())
 }

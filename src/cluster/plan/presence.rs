@@ -54,7 +54,7 @@ fn own_revision(view: &View<'_>, member: &MemberName) -> Option<Result<String, S
         return None;
     }
     Some(Err(if stored(&rendered.name) {
-        Step::Assign { member: member.clone(), revision: rendered.name.clone() }
+        Step::Assign { members: vec![member.clone()], revision: rendered.name.clone() }
     } else {
         Step::StoreRevision(rendered)
     }))
@@ -77,6 +77,11 @@ pub(super) fn every_member_is_up(view: &View<'_>) -> Option<Next> {
             ));
         }
         return Some(view.wait_for(first.clone(), Some(member)));
+    }
+    if let Some((member, notice)) =
+        members.iter().find_map(|member| Some((member, gates::runs_its_version(view, member).err()?)))
+    {
+        return Some(view.wait_for(notice, Some(member)));
     }
     if let Err(notice) = gates::list_is_as_wanted(view) {
         return Some(view.wait_for(notice, None));

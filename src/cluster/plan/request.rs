@@ -1,10 +1,12 @@
 //! Whether what the spec asks for can be done to this cluster. What cannot is refused as a whole, and
 //! nothing is touched.
 
+use super::gates;
+use super::loss::is_lost;
 use super::snapshots;
 use super::step::Next;
 use super::view::View;
-use crate::api::{Code, Hops};
+use crate::api::{Action, Code, Hops};
 use crate::cluster::notice::Notice;
 use crate::cluster::revision;
 use crate::cluster::spec::{self, storage_class};
@@ -63,10 +65,41 @@ pub(super) fn way(view: &View<'_>) -> Option<Result<Vec<EtcdVersion>, HopError>>
         return None;
     }
     let cluster_version = view.known_cluster_version()?;
-    Some(match desired.hops {
+    let way = match desired.hops {
         Hops::Many => stops(cluster_version, &members, desired.version, &view.world.releases),
         Hops::Single => check_hop(cluster_version, &members, desired.version).map(|_| vec![desired.version]),
-    })
+    };
+    Some(way.map(|mut way| {
+        let here = members.iter().min().copied();
+        let hops = way.first().is_some_and(|next| next.minor > cluster_version && Some(*next) != here);
+        way.splice(0..0, here.filter(|here| hops && settings_come_first(view, *here)));
+        way
+    }))
+}
+
+/// A hop begins with all members up. One that is down with other settings than the spec's gets those
+/// first, on the version that runs here. What is put back gets nothing new.
+fn settings_come_first(view: &View<'_>, here: EtcdVersion) -> bool {
+    let claimed = view.claimed();
+    let begun = claimed.as_ref().is_some_and(|(progress, member)| {
+        let untouched = view.pod(member).is_none_or(|pod| progress.pod_uid.as_deref() == Some(&pod.uid));
+        untouched && progress.action != Action::PutBack && asked_for(view, &progress.revision, here)
+    });
+    let has_others = |member| {
+        let revision = view.revision_of(member).and_then(|name| view.world.revisions.get(name));
+        revision.is_some_and(|has| !asked_for(view, &has.name, has.version))
+    };
+    let mut unclaimed =
+        view.members().iter().filter(|member| claimed.as_ref().is_none_or(|(_, claimed)| claimed != *member));
+    begun
+        || unclaimed
+            .any(|member| gates::is_down(view, member) && !is_lost(view, member) && has_others(member))
+}
+
+/// Whether a revision of this version has the settings that the spec asks for.
+pub(super) fn asked_for(view: &View<'_>, revision: &str, version: EtcdVersion) -> bool {
+    let cluster = &view.world.cluster;
+    revision == revision::name(&cluster.name, &cluster.spec, version)
 }
 
 /// The move from what runs to the next version on the way; nothing while it cannot be known what runs.

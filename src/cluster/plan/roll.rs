@@ -1,6 +1,5 @@
 //! The roll: which outdated member is next, and whether the cluster may lose it for a moment now.
 
-use super::claimed::a_member_left_half_way;
 use super::gates;
 use super::loss::is_lost;
 use super::probe::target_image_on_every_node;
@@ -29,9 +28,6 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     // What is down already and may be mended by the change goes first: bringing it up needs no gate.
     if let Some((down, pod)) = next_to_mend(view) {
         return Some(claim(view, &down, target, &pod.uid, Action::ReplaceMember));
-    }
-    if let Some(back) = a_member_left_half_way(view) {
-        return Some(back);
     }
     if let Some((member, notice)) =
         view.members().iter().find_map(|member| Some((member, view.why_not_up(member).err()?)))

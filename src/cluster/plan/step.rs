@@ -80,16 +80,11 @@ pub enum Step {
     /// Store a revision.
     StoreRevision(Arc<Revision>),
     /// Make the volume claims of a bootstrap.
-    CreateClaims {
-        /// Whose.
-        members: Vec<MemberName>,
-        /// The revision that they start on.
-        revision: String,
-    },
-    /// Write on a member's claim which revision its next Pod is made from.
+    CreateClaims(Vec<MemberName>),
+    /// Write on members' claims which revision their next Pods are made from.
     Assign {
-        /// Whose claim.
-        member: MemberName,
+        /// Whose claims.
+        members: Vec<MemberName>,
         /// The revision.
         revision: String,
     },
@@ -267,7 +262,7 @@ impl Step {
             Self::DeleteClaims(_) => "DeleteClaims",
             Self::ApplySupport { .. } => "ApplySupport",
             Self::StoreRevision(_) => "StoreRevision",
-            Self::CreateClaims { .. } => "CreateClaims",
+            Self::CreateClaims(_) => "CreateClaims",
             Self::Assign { .. } => "Assign",
             Self::CreatePods(_) => "CreatePods",
             Self::Guard(_) => "Guard",

@@ -229,12 +229,23 @@ impl<'a> View<'a> {
         self.world.answers.values().filter_map(|answer| answer.cluster_version).max()
     }
 
-    /// The cluster version as read now, or as it was last known: it never falls by itself.
+    /// The cluster version as read now, or as it was last known (it never falls by itself), or else the
+    /// highest that it can be.
     pub fn known_cluster_version(&self) -> Option<Minor> {
+        let read = self.read_cluster_version().or_else(|| self.highest_possible_cluster_version());
+        read.max(self.cluster_version_by_last_words())
+    }
+
+    /// What the cluster version is at least: no binary below it is started. To start one below what it may
+    /// be is harmless, since etcd itself refuses then.
+    pub fn proven_cluster_version(&self) -> Option<Minor> {
+        self.read_cluster_version().max(self.cluster_version_by_last_words())
+    }
+
+    fn read_cluster_version(&self) -> Option<Minor> {
         let noted = self.world.cluster.status.cluster_version.as_deref();
         let noted = noted.and_then(EtcdVersion::reported).map(|version| version.minor);
-        let known = self.cluster_version().max(noted).or_else(|| self.highest_possible_cluster_version());
-        known.max(self.cluster_version_by_last_words())
+        self.cluster_version().max(noted)
     }
 
     /// A cluster version that moved unseen before its last witness stopped shows in the log of the old

@@ -3,6 +3,7 @@
 
 use super::Outcome;
 use crate::api::{Code, ConditionType, EtcdClusterStatus, condition};
+use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::{Answer, Observation, Patience};
 use crate::cluster::plan::{Next, Plan, Record, Step};
@@ -124,11 +125,15 @@ fn has_been_refused_for_too_long(world: &Observation, step: &Step) -> bool {
     patience.subject == Patience::subject_of_refused(step) && patience.without_progress >= deadline
 }
 
+fn names<'a>(members: impl Iterator<Item = &'a MemberName>) -> String {
+    members.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn doing(step: &Step) -> Notice {
     let (code, message) = match step {
-        Step::Record(Record::Bootstrap(_) | Record::Formed(_))
-        | Step::CreateClaims { .. }
-        | Step::Guard(_) => (Code::Bootstrapping, "the first members are started".to_owned()),
+        Step::Record(Record::Bootstrap(_) | Record::Formed(_)) | Step::CreateClaims(_) | Step::Guard(_) => {
+            (Code::Bootstrapping, "the first members are started".to_owned())
+        }
         Step::Record(Record::Adopted { cluster_id, .. }) => {
             (Code::ClusterAdopted, format!("volumes of cluster {cluster_id} are taken over"))
         }
@@ -143,10 +148,11 @@ fn doing(step: &Step) -> Notice {
             (Code::LeaderMoving, format!("leadership is handed from {from} to {to}"))
         }
         Step::CreatePods(pods) => {
-            let names: Vec<String> = pods.iter().map(|pod| pod.member.to_string()).collect();
-            (Code::MemberStarting, format!("{} is started", names.join(", ")))
+            (Code::MemberStarting, format!("starting {}", names(pods.iter().map(|pod| &pod.member))))
         }
-        Step::Assign { member, .. } => (Code::MemberStarting, format!("{member} gets its revision")),
+        Step::Assign { members, .. } => {
+            (Code::MemberStarting, format!("the next revision is noted for {}", names(members.iter())))
+        }
         Step::RemovePod { member, reason, .. } => {
             (Code::MemberStarting, format!("the Pod of {member} is removed: {reason}"))
         }
