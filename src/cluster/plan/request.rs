@@ -65,16 +65,18 @@ pub(super) fn way(view: &View<'_>) -> Option<Result<Vec<EtcdVersion>, HopError>>
         return None;
     }
     let cluster_version = view.known_cluster_version()?;
-    let way = match desired.hops {
+    let mut way = match desired.hops {
         Hops::Many => stops(cluster_version, &members, desired.version, &view.world.releases),
         Hops::Single => check_hop(cluster_version, &members, desired.version).map(|_| vec![desired.version]),
     };
-    Some(way.map(|mut way| {
-        let here = members.iter().min().copied();
-        let hops = way.first().is_some_and(|next| next.minor > cluster_version && Some(*next) != here);
-        way.splice(0..0, here.filter(|here| hops && settings_come_first(view, *here)));
-        way
-    }))
+    if let Ok(way) = &mut way
+        && let Some(here) = members.into_iter().min()
+        && way.first().is_some_and(|next| next.minor > cluster_version && *next != here)
+        && settings_come_first(view, here)
+    {
+        way.insert(0, here);
+    }
+    Some(way)
 }
 
 /// A hop begins with all members up. One that is down with other settings than the spec's gets those
