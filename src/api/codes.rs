@@ -64,6 +64,8 @@ codes! {
     News MemberCreated: "A member's Pod was created.", "Nothing to do.";
     News MemberStopped: "A member's Pod was evicted so that it can be replaced.", "Nothing to do.";
     News LeaderMoved: "Leadership was handed to another voter before its holder is stopped.", "Nothing to do.";
+    News DowngradeBegun: "A downgrade job was enabled: etcd lowers the cluster version.", "Nothing to do.";
+    News DowngradeCancelled: "A downgrade job that does not lead where the spec does was cancelled, whoever began it.", "Nothing to do; to go down a minor, set spec.version.";
     News MemberUpdated: "A replaced member passed every gate after its start.", "Nothing to do.";
     News MemberPutBack: "A member did not come up with its new revision; its last good one runs again.", "Read status.lastFailure, mend the spec.";
     News RolloutStarted: "A change that needs restarts has begun.", "Watch status.progress.";
@@ -95,6 +97,7 @@ codes! {
     Wait Soaking: "The first member of a minor hop is watched for a moment.", "Wait.";
     Wait SnapshotPending: "Every member must take a raft snapshot before a hop to 3.7; entries that touch no key are proposed until it does.", "Wait; some 10,000 entries take seconds.";
     Wait ClusterVersionPending: "All members run the new version; etcd has not raised the cluster version yet.", "Wait a few seconds.";
+    Wait DowngradePending: "A downgrade job is enabled: etcd lowers the cluster version, or has not ended the job yet.", "Wait a few seconds.";
     Wait PreviousClusterTerminating: "Pods of an earlier EtcdCluster of this name are still going away.", "Wait.";
     Wait VolumesDeleting: "The cluster's volumes are being deleted.", "Wait.";
     Wait AlarmActive: "An etcd alarm is set; no version change begins under it.", "See the alarm with `etcdctl alarm list`, cure it, then `etcdctl alarm disarm`.";
@@ -106,7 +109,7 @@ codes! {
     Refusal ReleaseRefused: "The release is one to avoid: it is known to lose data or not to start.", "Choose a version that the message names; docs/versions.md lists the releases to avoid.";
     Refusal FlagUnsupported: "A flag or a feature gate is not one that the version would start with.", "Correct or remove what the message names; docs/versions.md lists the flags by version.";
     Refusal MinorSkipped: "The change would skip a minor version, which etcd does not support.", "Go through each minor in turn.";
-    Refusal DowngradeUnsupported: "The cluster version has moved on; an older minor can no longer be started on this data.", "Set spec.version back to the minor that runs.";
+    Refusal DowngradeUnsupported: "etcd cannot be brought from the minor that runs to the older one that the spec asks for.", "Set spec.version back to the minor that runs.";
     Refusal FloorNotMet: "A member runs a patch that is too old to begin this hop.", "Go to the patch that the message names first.";
     Refusal SnapshotCountTooHigh: "A raft snapshot is due before a hop to 3.7, and spec.etcd.snapshotCount puts it off for too long.", "Lower spec.etcd.snapshotCount first.";
     Refusal DowntimeNotAllowed: "A single member cannot change its minor without downtime and without a canary.", "Set spec.rollout.allowDowntime to true.";

@@ -192,10 +192,29 @@ pub enum Action {
     PutBack,
     /// Wait until etcd has raised the cluster version.
     AwaitClusterVersion,
+    /// Start the member once on the next minor: on its own it refuses to start, because its data remembers a
+    /// downgrade job that was cancelled.
+    ClearDowngrade,
+    /// Begin a downgrade job of etcd's: it lowers the cluster version and migrates each member's data.
+    EnableDowngrade,
+    /// Wait until etcd has lowered the cluster version, or has ended the job.
+    AwaitDowngrade,
     /// Have every member take a raft snapshot, so that 3.7 can read its data.
     TakeSnapshots,
     /// Delete the cluster's volumes.
     DeleteVolumes,
+}
+
+impl Action {
+    /// Whether it is done to one member under a claim: that member may be away.
+    pub const fn is_claim(self) -> bool {
+        matches!(self, Self::ReplaceMember | Self::ReplaceLeader | Self::PutBack | Self::ClearDowngrade)
+    }
+
+    /// Whether a claimed member gets what the spec asks for, so that an edit of it may change the claim.
+    pub const fn follows_the_spec(self) -> bool {
+        matches!(self, Self::ReplaceMember | Self::ReplaceLeader)
+    }
 }
 
 /// The step in progress, and the claim on the one member that may be away.

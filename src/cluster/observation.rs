@@ -52,6 +52,8 @@ pub struct Observation {
     /// Whether a proposal committed just now. Asked only before a claimed member is stopped, since it
     /// costs a raft entry.
     pub proposal: Option<Result<(), String>>,
+    /// Whether etcd has a downgrade job enabled.
+    pub downgrade_job: DowngradeJob,
     /// Whether a default StorageClass exists; nothing where that may not be read.
     pub default_storage_class: Option<bool>,
     /// How long this process has watched the same wait without progress.
@@ -231,6 +233,42 @@ impl Observation {
         runs.is_some_and(|runs| !may_write_v2_entries(runs) && needs_a_snapshot_before(runs, wanted.minor))
             && self.claims.values().any(|claim| !claim.free_of_v2_entries)
     }
+}
+
+impl Observation {
+    /// Whether what a member says of the cluster counts: it serves a linearizable read as itself, and is not
+    /// on its way out. An address may belong to somebody else by now.
+    pub fn is_witness(&self, member: &MemberName) -> bool {
+        let Some(answer) = self.answers.get(member) else { return false };
+        let Ok(status) = &answer.status else { return false };
+        let known = self.claims.get(member).and_then(|claim| claim.member_id);
+        let cluster = self.cluster.status.cluster_id.as_ref();
+        answer.read.is_ok()
+            && known.is_none_or(|id| id == status.member_id)
+            && cluster.is_none_or(|id| *id == status.cluster_id.to_string())
+            && self.pods.get(member).is_some_and(|pod| !pod.deleting)
+    }
+
+    /// etcd's cluster version as its witnesses know it just now. A downgrade lowers it, so what was said
+    /// before, or is said by a member that is cut off, counts only where there is no witness.
+    pub fn witnessed_cluster_version(&self) -> Option<Minor> {
+        let witnesses = self.answers.iter().filter(|(member, _)| self.is_witness(member));
+        witnesses.filter_map(|(_, answer)| answer.cluster_version).max()
+    }
+}
+
+/// Whether etcd has a downgrade job enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DowngradeJob {
+    /// Nobody could say.
+    #[default]
+    Unknown,
+    /// None is.
+    Absent,
+    /// One that leads to this minor is.
+    To(Minor),
+    /// One is, as VALIDATE tells; to which minor it leads no member of 3.5 says.
+    Somewhere,
 }
 
 /// What a member answered on its own channel.

@@ -28,6 +28,16 @@ pub fn says_binary_is_below_the_cluster_version(log: &str) -> bool {
         || (log.contains("discovery failed") && log.contains("is not supported"))
 }
 
+/// Whether the log is that of a member of 3.5 that does not start because a downgrade job is enabled that leads to
+/// another minor than its own. Its data remembers the job even after that was cancelled; one start on 3.6 makes it
+/// forget (measured).
+///
+/// Source: `mustDetectDowngrade` in
+/// <https://github.com/etcd-io/etcd/blob/v3.5.9/server/etcdserver/api/membership/downgrade.go>
+pub fn says_a_downgrade_keeps_it_out(log: &str) -> bool {
+    log.contains("server version is not allowed to join when downgrade is enabled")
+}
+
 /// The version in what `etcd --version` prints, whose first line is `etcd Version: 3.6.16`.
 pub fn version_in_version_output(output: &str) -> Option<EtcdVersion> {
     output

@@ -11,4 +11,4 @@ pub mod versions;
 
 pub use answers::{ErrorKind, Identity, Snapshots, Versions};
 pub use client::{Call, Channels, Endpoint, EtcdError, MemberClient};
-pub use types::{Alarm, ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor};
+pub use types::{Alarm, ClusterId, DowngradeCall, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor};

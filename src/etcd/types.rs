@@ -63,6 +63,14 @@ impl Minor {
         Self { major: self.major, minor: self.minor + 1 }
     }
 
+    /// The minor before this one of the same major; nothing where there is none.
+    pub const fn previous(self) -> Option<Self> {
+        match self.minor {
+            0 => None,
+            minor => Some(Self { major: self.major, minor: minor - 1 }),
+        }
+    }
+
     /// A release of this line.
     pub const fn patch(self, patch: u64) -> EtcdVersion {
         EtcdVersion { minor: self, patch }
@@ -180,6 +188,17 @@ pub struct MemberStatus {
     /// Alarms of the whole cluster, as `Status.errors` names them; reading them here costs no raft
     /// entry, which `AlarmList` does.
     pub alarms: Vec<Alarm>,
+    /// The minor that a downgrade job leads to, while one is enabled. Members before 3.6 never say.
+    pub downgrade: Option<Minor>,
+}
+
+/// What etcd's Downgrade API is asked for. Its answer is never trusted: whether it took effect is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DowngradeCall {
+    /// Begin: the leader lowers the cluster version to this minor, and members migrate their data.
+    Enable(Minor),
+    /// Give a job up, whatever it leads to. The cluster version rises again once all members run the higher minor.
+    Cancel,
 }
 
 /// A cluster-wide alarm.

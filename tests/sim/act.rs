@@ -153,6 +153,13 @@ fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
             meant && world.move_leader(from, from_id.0, cluster_id.0, to)
         }
         Step::Propose { through, entries } => world.propose_many(through, u64::from(*entries)),
+        // Carried out, and then its answer does not come.
+        Step::Downgrade { through, call } => {
+            let unchanged = world.cluster.as_ref().is_some_and(|cluster| {
+                cluster.resource_version.to_string() == seen.facts.cluster.resource_version
+            });
+            unchanged && world.call_downgrade(through, *call)
+        }
         Step::Stop(proven) => evict(world, seen, proven),
         _ => unreachable!("steps of many writes are carried out above"),
     };

@@ -76,7 +76,8 @@ pub fn before_a_pod_is_made(world: &mut World, seen: &Seen, new: &NewPod, revisi
     // binary exits at its start, harms nothing, and the new one must come back (invariant 7).
     let noted = seen.facts.cluster.status.cluster_version.as_deref();
     let noted = noted.and_then(EtcdVersion::reported).map(|version| version.minor);
-    let known = seen.facts.answers.values().filter_map(|answer| answer.cluster_version).max().max(noted);
+    let said = || seen.facts.answers.values().filter_map(|answer| answer.cluster_version).max().max(noted);
+    let known = seen.facts.witnessed_cluster_version().or_else(said);
     if known.is_some_and(|version| minor < version) {
         let version = raft.cluster_version;
         world.violate(format!(

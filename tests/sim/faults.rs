@@ -9,6 +9,7 @@ use quorate::api::{
 };
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
+use quorate::etcd::{DowngradeCall, Minor};
 
 /// Versions that people write into the spec.
 const VERSIONS: &[&str] = &[
@@ -34,6 +35,8 @@ pub enum Fault {
     Recreated,
     ForeignPod,
     Alarm,
+    /// Somebody runs `etcdctl downgrade enable`.
+    DowngradeJob,
     Edit,
     Revert,
 }
@@ -53,6 +56,7 @@ const CHANCES: &[(Fault, u64)] = &[
     (Fault::Recreated, 2),
     (Fault::ForeignPod, 1),
     (Fault::Alarm, 2),
+    (Fault::DowngradeJob, 2),
     (Fault::Edit, 30),
     (Fault::Revert, 12),
 ];
@@ -142,6 +146,12 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
                 && let Some(raft) = world.rafts.get_mut(&cluster)
             {
                 raft.alarm = !raft.alarm;
+            }
+        }
+        Fault::DowngradeJob => {
+            let version = world.raft_of(member).and_then(|raft| raft.cluster_version);
+            if let Some(below) = version.and_then(Minor::previous) {
+                world.call_downgrade(member, DowngradeCall::Enable(below));
             }
         }
         _ => unreachable!("{fault:?} is dealt with above"),

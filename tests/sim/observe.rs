@@ -8,9 +8,9 @@ use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::container::{client_url, peer_url};
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::{
-    Answer, ClusterFacts, ContainerFacts, Observation, Ownership, Patience, PodFacts, ProbeFacts, ProbeState,
+    Answer, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience, PodFacts, ProbeFacts, ProbeState,
 };
-use quorate::etcd::versions::Releases;
+use quorate::etcd::versions::{Releases, tells_of_downgrades};
 use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus, Snapshots};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -38,6 +38,7 @@ pub fn observe(
         .collect();
     let reader = answers.iter().find(|(_, answer)| answer.read.is_ok()).map(|(member, _)| member.clone());
     let member_list = reader.as_ref().and_then(|member| list(world, member));
+    let downgrade_job = downgrade_job(world, &answers);
     let claimed = cluster.status.progress.as_ref().is_some_and(|progress| {
         let pod = MemberName::parse(NAME, &progress.member).and_then(|member| world.pods.get(&member));
         pod.is_some_and(|pod| progress.pod_uid.as_ref() == Some(&pod.uid))
@@ -78,6 +79,7 @@ pub fn observe(
         zones: BTreeMap::new(),
         member_list,
         proposal,
+        downgrade_job,
         default_storage_class: Some(world.default_class),
         patience,
         releases: Releases::default(),
@@ -86,6 +88,23 @@ pub fn observe(
 
 fn has_address(pod: &Pod) -> bool {
     matches!(pod.state, State::Running { .. } | State::Backoff { .. })
+}
+
+/// By status where a member that serves tells, else by VALIDATE.
+fn downgrade_job(world: &World, answers: &BTreeMap<MemberName, Answer>) -> DowngradeJob {
+    let readers = || answers.iter().filter(|(_, answer)| answer.read.is_ok());
+    let statuses = || readers().filter_map(|(_, answer)| answer.status());
+    if let Some(minor) = statuses().find_map(|status| status.downgrade) {
+        return DowngradeJob::To(minor);
+    }
+    if statuses().any(|status| tells_of_downgrades(status.version.minor)) {
+        return DowngradeJob::Absent;
+    }
+    match readers().next().and_then(|(member, _)| world.raft_of(member)) {
+        None => DowngradeJob::Unknown,
+        Some(raft) if raft.job.is_some() => DowngradeJob::Somewhere,
+        Some(_) => DowngradeJob::Absent,
+    }
 }
 
 fn propose(world: &World, through: Option<&MemberName>) -> Result<(), String> {
@@ -127,6 +146,7 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
             db_size_in_use: 1 << 20,
             is_learner: false,
             alarms: if raft.alarm { vec![Alarm::NoSpace] } else { Vec::new() },
+            downgrade: data.job.filter(|_| tells_of_downgrades(data.opened.minor)),
         }),
         cluster_version: data.cluster_version,
         storage_version: data.storage_version,

@@ -139,7 +139,8 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
     };
     let at = cluster.resource_version;
     let generation = seen.facts.cluster.generation;
-    let known = seen.facts.answers.values().filter_map(|answer| answer.cluster_version).max();
+    let witnessed = seen.facts.witnessed_cluster_version();
+    let known = witnessed.or_else(|| seen.facts.answers.values().filter_map(|answer| answer.cluster_version).max());
     let refusals = plan.refusals.iter().map(|Notice { code, message, remedy }| RefusalStatus {
         code: *code,
         message: message.clone(),
@@ -160,7 +161,7 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
         status.observed_generation = Some(generation);
         if let Some(known) = known {
             let text = format!("{known}.0");
-            if status.cluster_version.as_ref().is_none_or(|old| *old < text) {
+            if witnessed.is_some() || status.cluster_version.as_ref().is_none_or(|old| *old < text) {
                 status.cluster_version = Some(text);
             }
         }

@@ -15,7 +15,7 @@ use crate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, S
 use crate::cluster::report::Outcome;
 use crate::cluster::revision::Revision;
 use crate::cluster::spec::storage_class;
-use crate::etcd::{ClusterId, EtcdError, EtcdVersion, Identity, MemberClient, MemberId};
+use crate::etcd::{ClusterId, DowngradeCall, ErrorKind, EtcdError, EtcdVersion, Identity, MemberClient, MemberId};
 use crate::process::kubernetes::one_line;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -99,6 +99,7 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
                 .move_leader(from, Identity { cluster_id: *cluster_id, member_id: *from_id }, *to_id)
                 .await?;
         }
+        Step::Downgrade { through, call } => return hands.downgrade(through, *call).await,
         Step::Stop(proven) => return hands.stop(proven).await,
         Step::CreateProbes { nodes, revision } => return hands.create_probes(nodes, revision).await,
         Step::DeleteProbes(probes) => {
@@ -282,6 +283,28 @@ impl Hands<'_> {
         moved.map_err(|source| ActError::Etcd { member: from.clone(), source })
     }
 
+    /// Whether it took effect is read, never taken from the answer: 3.5 carries it out and says that it timed out.
+    async fn downgrade(&self, through: &MemberName, call: DowngradeCall) -> Result<Outcome, ActError> {
+        if let Some(refused) = self.object_was_changed().await? {
+            return Ok(refused);
+        }
+        let status = self.world.answers.get(through).and_then(Answer::status);
+        let expected = status.ok_or_else(|| ActError::Gone(format!("the answer of {through}")))?.identity();
+        match self.client(through)?.downgrade(expected, call).await {
+            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(Outcome::default()),
+            result => result
+                .map(|()| Outcome::default())
+                .map_err(|source| ActError::Etcd { member: through.clone(), source }),
+        }
+    }
+
+    /// The answer where the spec or the status is not what was observed any more.
+    async fn object_was_changed(&self) -> Result<Option<Outcome>, ActError> {
+        let cluster = self.api::<EtcdCluster>().get_metadata(self.name()).await?;
+        let changed = cluster.metadata.resource_version.as_ref() != Some(&self.world.cluster.resource_version);
+        Ok(changed.then(|| Outcome::refused(Code::AnotherDisturbance, "the EtcdCluster was changed meanwhile")))
+    }
+
     /// Where a member's Pod answers.
     fn client(&self, member: &MemberName) -> Result<MemberClient, ActError> {
         let pod = self.world.pods.get(member);
@@ -293,9 +316,8 @@ impl Hands<'_> {
     /// stop rests on is read live once more: the claim (whoever withdrew or changed it has changed the
     /// object), and that no other member has begun to go away since.
     async fn stop(&self, stop: &Stop) -> Result<Outcome, ActError> {
-        let cluster = self.api::<EtcdCluster>().get_metadata(self.name()).await?;
-        if cluster.metadata.resource_version.as_ref() != Some(&self.world.cluster.resource_version) {
-            return Ok(Outcome::refused(Code::AnotherDisturbance, "the EtcdCluster was changed meanwhile"));
+        if let Some(refused) = self.object_was_changed().await? {
+            return Ok(refused);
         }
         let members = ListParams::default().labels(&labels::selector_of_cluster(self.name()));
         let pods = self.api::<Pod>().list_metadata(&members).await?;

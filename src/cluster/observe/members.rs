@@ -3,7 +3,8 @@
 
 use crate::cluster::context::Context;
 use crate::cluster::names::MemberName;
-use crate::cluster::observation::{Answer, Observation, Ownership, PodFacts};
+use crate::cluster::observation::{Answer, DowngradeJob, Observation, Ownership, PodFacts};
+use crate::etcd::versions::tells_of_downgrades;
 use crate::etcd::{Endpoint, ListedMember, MemberClient, Minor};
 use futures::future::join_all;
 
@@ -46,8 +47,9 @@ pub(super) async fn ask(ctx: &Context, world: &mut Observation) {
         }
     }
     let readers: Vec<&(MemberName, MemberClient)> =
-        clients.iter().filter(|(member, _)| is_witness(world, member)).collect();
-    world.member_list = member_list(&readers).await;
+        clients.iter().filter(|(member, _)| world.is_witness(member)).collect();
+    let (list, job) = tokio::join!(member_list(&readers), downgrade_job(world, &readers));
+    (world.member_list, world.downgrade_job) = (list, job);
     if is_about_to_stop_a_member(world) {
         world.proposal = Some(match readers.first() {
             Some((_, client)) => client.commit_probe().await.map_err(|error| error.to_string()),
@@ -56,17 +58,24 @@ pub(super) async fn ask(ctx: &Context, world: &mut Observation) {
     }
 }
 
-/// Whether what a member says of the cluster counts: it serves a linearizable read as itself, and is not
-/// on its way out. An address may belong to somebody else by now.
-fn is_witness(world: &Observation, member: &MemberName) -> bool {
-    let Some(answer) = world.answers.get(member) else { return false };
-    let Ok(status) = &answer.status else { return false };
-    let known = world.claims.get(member).and_then(|claim| claim.member_id);
-    let cluster = world.cluster.status.cluster_id.as_ref();
-    answer.read.is_ok()
-        && known.is_none_or(|id| id == status.member_id)
-        && cluster.is_none_or(|id| *id == status.cluster_id.to_string())
-        && world.pods.get(member).is_some_and(|pod| !pod.deleting)
+/// From 3.6 on members say themselves whether a downgrade job is enabled; before, it shows by VALIDATE only.
+async fn downgrade_job(world: &Observation, readers: &[&(MemberName, MemberClient)]) -> DowngradeJob {
+    let statuses = || readers.iter().filter_map(|(member, _)| world.answers.get(member)?.status());
+    if let Some(minor) = statuses().find_map(|status| status.downgrade) {
+        return DowngradeJob::To(minor);
+    }
+    if statuses().any(|status| tells_of_downgrades(status.version.minor)) {
+        return DowngradeJob::Absent;
+    }
+    let Some(version) = world.witnessed_cluster_version() else { return DowngradeJob::Unknown };
+    for (_, client) in readers {
+        match client.has_downgrade_job(version).await {
+            Ok(true) => return DowngradeJob::Somewhere,
+            Ok(false) => return DowngradeJob::Absent,
+            Err(_) => {}
+        }
+    }
+    DowngradeJob::Unknown
 }
 
 /// Where a member's Pod answers.

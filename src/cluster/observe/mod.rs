@@ -10,7 +10,7 @@ pub(super) use zones::Zones;
 
 use super::context::Context;
 use super::names::{MemberName, bootstrap_members, client_service, disruption_budget, headless_service};
-use super::observation::{ClusterFacts, Observation, Ownership, ProbeFacts, ProbeState};
+use super::observation::{ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState};
 use super::revision::Revision;
 use super::spec::storage_class;
 use crate::api::{EtcdCluster, labels};
@@ -103,6 +103,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         zones: BTreeMap::new(),
         member_list: None,
         proposal: None,
+        downgrade_job: DowngradeJob::Unknown,
         default_storage_class,
         patience: ctx.patience(&facts.uid),
         releases: ctx.releases.clone(),

@@ -8,6 +8,7 @@
 //!                           no progress for too long → claim again, to put the last good revision back
 //! ```
 
+use super::downgrade;
 use super::gates;
 use super::loss::is_lost;
 use super::records;
@@ -19,7 +20,8 @@ use crate::api::{Action, Code, FailureStatus, ProgressStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::{ContainerFacts, Ownership, Patience, PodFacts};
+use crate::cluster::observation::{ContainerFacts, DowngradeJob, Ownership, Patience, PodFacts};
+use crate::cluster::revision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,9 +54,10 @@ fn stopping(view: &View<'_>, member: &MemberName) -> Next {
 fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
     let withdraw = || Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
     let down = gates::stop_of_a_down_member(view, member, &pod.uid);
-    if progress.action != Action::PutBack {
+    if progress.action.follows_the_spec() {
         let wanted = view.target.as_ref().is_some_and(|target| target.name == progress.revision)
-            && view.refusals().is_empty();
+            && view.refusals().is_empty()
+            && !downgrade::begins_with_a_job(view);
         if !wanted || (down.is_some() && !may_mend(view)) {
             return withdraw();
         }
@@ -65,7 +68,7 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     let wait = |notice: Notice| Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
     let up = view.why_not_up(member).and_then(|_| gates::before(view, member));
     let another_is_mendable = || next_to_mend(view).is_some_and(|(other, _)| other != *member);
-    if up.is_err() && (progress.action != Action::PutBack || another_is_mendable()) {
+    if up.is_err() && (progress.action.follows_the_spec() || another_is_mendable()) {
         // Nothing was touched yet, and another member may need the claim to be mended.
         return withdraw();
     }
@@ -177,7 +180,8 @@ fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &Member
         .map(|target| target.name.clone());
     let own = Some(progress.revision.clone());
     let good = view.claim_of(member).and_then(|claim| claim.good.clone());
-    let order = if progress.action == Action::PutBack { [own, good, target] } else { [target, own, good] };
+    let order =
+        if progress.action.follows_the_spec() { [target, own, good] } else { [own, good, target] };
     // A put-back that meets a cluster version that has moved is harmless, and then even what failed
     // before is better than nothing.
     let stored = view.world.revisions.keys().cloned();
@@ -192,7 +196,7 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if pod.ended {
         return Next::Do(Step::remove_ended(member, pod));
     }
-    if let Some(next) = corrected(view, member, pod) {
+    if let Some(next) = corrected(view, member, pod).filter(|_| progress.action != Action::ClearDowngrade) {
         return next;
     }
     if notice.code == Code::MemberBehind && quorum_needs_another_mended(view, member) {
@@ -289,6 +293,27 @@ pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
         let good = last_good(view, member, &pod.revision).filter(|_| !is_lost(view, member))?;
         Some(claim_again(view, member, &pod.uid, Action::PutBack, good, None))
     })
+}
+
+/// A member of 3.5 whose data remembers a downgrade job that is over does not start. One start on the next
+/// minor makes it forget; then it gets its own version back, as in any revert.
+pub(super) fn a_member_that_remembers_a_downgrade(view: &View<'_>) -> Option<Next> {
+    if view.cluster_id().is_none() || view.world.downgrade_job != DowngradeJob::Absent {
+        return None;
+    }
+    let member = view.members().iter().find(|member| view.is_kept_out_by_a_downgrade(member))?;
+    let pod = view.pod(member).filter(|pod| !pod.deleting && gates::is_down(view, member))?;
+    let runs = view.revision(&pod.revision)?.version;
+    let version = view.world.releases.newest(runs.minor.next())?;
+    let revision = revision::at(view.world, view.desired.as_ref().ok()?, version).ok()?;
+    let failed = view.world.cluster.status.last_failure.as_ref().map(|failure| &failure.revision);
+    if failed == Some(&revision.name) || view.world.foreign_revisions.contains_key(&revision.name) {
+        return None;
+    }
+    if !view.world.revisions.contains_key(&revision.name) {
+        return Some(Next::Do(Step::StoreRevision(revision)));
+    }
+    Some(claim_again(view, member, &pod.uid, Action::ClearDowngrade, revision.name.clone(), None))
 }
 
 /// The revision with which a member last passed its gate, where it is another one than this and etcd

@@ -6,6 +6,7 @@ use crate::api::{Action, Code};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::container::peer_url;
+use crate::cluster::observation::DowngradeJob;
 use crate::etcd::Alarm;
 use std::collections::BTreeSet;
 
@@ -49,6 +50,10 @@ pub(super) fn before(view: &View<'_>, member: &MemberName) -> Result<(), Notice>
         let message = format!("{member} must wait: {}", Code::Corrupt.meaning());
         return Err(Notice::of(Code::Corrupt, message));
     }
+    if view.world.downgrade_job == DowngradeJob::Somewhere {
+        let message = format!("{member} must wait: a downgrade job is enabled, under which 3.5 does not start");
+        return Err(Notice::of(Code::DowngradePending, message));
+    }
     let voters = view.voters();
     for (other, _) in voters.iter().filter(|(other, _)| *other != member) {
         if let Err(notice) = view.why_not_up(other) {
@@ -69,7 +74,6 @@ pub(super) fn before(view: &View<'_>, member: &MemberName) -> Result<(), Notice>
             "keep the Pod running and copy the data away, or restore the claim",
         ));
     }
-    let ups: Vec<Up<'_>> = voters.keys().filter_map(|voter| view.up(voter)).collect();
     let others = voters.keys().filter(|voter| *voter != member && view.up(voter).is_some()).count();
     if voters.len() > 1 && others < quorum(voters.len()) {
         return Err(Notice::of(
@@ -77,8 +81,23 @@ pub(super) fn before(view: &View<'_>, member: &MemberName) -> Result<(), Notice>
             format!("without {member} only {others} of {} voters would be left", voters.len()),
         ));
     }
+    of_those_that_are_up(view, Some(member))
+}
+
+/// What a change of the whole cluster needs, which stops nobody: every voter is up, close to the leader, and
+/// agrees with the others.
+///
+/// # Errors
+/// The first thing that is not as it must be.
+pub(super) fn of_all_members(view: &View<'_>) -> Result<(), Notice> {
+    view.voters().keys().try_for_each(|member| view.why_not_up(member).map(|_| ()))?;
+    of_those_that_are_up(view, None)
+}
+
+fn of_those_that_are_up(view: &View<'_>, about_to_go: Option<&MemberName>) -> Result<(), Notice> {
+    let ups: Vec<Up<'_>> = view.voters().keys().filter_map(|voter| view.up(voter)).collect();
     agree_on_a_leader(&ups)?;
-    close_to_the_leader(view, member)?;
+    close_to_the_leader(view, about_to_go)?;
     list_is_as_wanted(view)
 }
 
@@ -141,14 +160,15 @@ fn agree_on_a_leader(ups: &[Up<'_>]) -> Result<(), Notice> {
     Err(Notice::of(Code::NoLeader, "the members do not agree on one leader in one term"))
 }
 
-fn close_to_the_leader(view: &View<'_>, member: &MemberName) -> Result<(), Notice> {
+fn close_to_the_leader(view: &View<'_>, about_to_go: Option<&MemberName>) -> Result<(), Notice> {
     let committed = view.up_members().iter().map(|(_, up)| up.status.raft_index).max().unwrap_or_default();
     for (other, up) in view.up_members() {
         let lag = committed.saturating_sub(up.status.raft_applied_index);
-        if other != *member && lag >= CLOSE {
+        if Some(&other) != about_to_go && lag >= CLOSE {
+            let waits = about_to_go.map(|member| format!("{member} must wait: ")).unwrap_or_default();
             return Err(Notice::of(
                 Code::MemberBehind,
-                format!("{member} must wait: {other} is {CLOSE} or more entries behind"),
+                format!("{waits}{other} is {CLOSE} or more entries behind"),
             ));
         }
     }

@@ -8,6 +8,7 @@ mod adopt;
 mod bootstrap;
 mod claimed;
 mod delete;
+mod downgrade;
 mod gates;
 mod guard;
 mod loss;
@@ -47,9 +48,12 @@ const CONCERNS: &[Concern] = &[
     ownership::nothing_belongs_to_others,
     support::services_and_budget,
     bootstrap::the_first_members,
+    downgrade::a_job_that_leads_elsewhere,
     claimed::the_member_that_may_be_away,
+    downgrade::a_job_that_has_arrived,
     records::what_etcd_says_of_members,
     snapshots::that_count_no_more,
+    claimed::a_member_that_remembers_a_downgrade,
     claimed::a_member_left_half_way,
     request::what_cannot_be_done,
     roll::the_next_outdated_member,
@@ -95,7 +99,10 @@ const CONVERGENCE: &[Concern] = &[
     bootstrap::the_first_members,
     loss::all_members,
     presence::every_member_has_a_pod,
+    downgrade::a_job_that_leads_elsewhere,
     claimed::the_member_that_may_be_away,
+    downgrade::a_job_that_has_arrived,
+    claimed::a_member_that_remembers_a_downgrade,
     claimed::a_member_left_half_way,
     request::what_cannot_be_done,
     roll::the_next_outdated_member,

@@ -6,7 +6,7 @@ use super::loss::is_lost;
 use super::snapshots;
 use super::step::Next;
 use super::view::View;
-use crate::api::{Action, Code, Hops};
+use crate::api::{Code, Hops};
 use crate::cluster::notice::Notice;
 use crate::cluster::revision;
 use crate::cluster::spec::{self, storage_class};
@@ -71,7 +71,7 @@ pub(super) fn way(view: &View<'_>) -> Option<Result<Vec<EtcdVersion>, HopError>>
     };
     if let Ok(way) = &mut way
         && let Some(here) = members.into_iter().min()
-        && way.first().is_some_and(|next| next.minor > cluster_version && *next != here)
+        && way.first().is_some_and(|next| next.minor != cluster_version && *next != here)
         && settings_come_first(view, here)
     {
         way.insert(0, here);
@@ -85,7 +85,7 @@ fn settings_come_first(view: &View<'_>, here: EtcdVersion) -> bool {
     let claimed = view.claimed();
     let begun = claimed.as_ref().is_some_and(|(progress, member)| {
         let untouched = view.pod(member).is_none_or(|pod| progress.pod_uid.as_deref() == Some(&pod.uid));
-        untouched && progress.action != Action::PutBack && asked_for(view, &progress.revision, here)
+        untouched && progress.action.follows_the_spec() && asked_for(view, &progress.revision, here)
     });
     let has_others = |member| {
         let revision = view.revision_of(member).and_then(|name| view.world.revisions.get(name));
@@ -116,8 +116,8 @@ pub(super) fn hop(view: &View<'_>) -> Option<Result<Hop, HopError>> {
 /// Whether a minor is changed on the way.
 fn changes_the_minor(view: &View<'_>) -> bool {
     let way = view.way.iter().flatten().flatten();
-    let highest = way.map(|version| version.minor).max();
-    highest.is_some_and(|highest| view.known_cluster_version().is_some_and(|runs| highest > runs))
+    let mut minors = way.map(|version| version.minor);
+    view.known_cluster_version().is_some_and(|runs| minors.any(|minor| minor != runs))
 }
 
 /// The version of each member: as it says, or as its data was last seen to be on.
@@ -193,6 +193,20 @@ fn refused_hop(view: &View<'_>, error: &HopError) -> Notice {
             error.to_string(),
             format!(
                 "set spec.rollout.hops to Many, or spec.version to a {next} release first; {stay} to change nothing"
+            ),
+        ),
+        HopError::Ahead { cluster, .. } => Notice::new(
+            Code::DowngradeUnsupported,
+            error.to_string(),
+            format!("set spec.rollout.hops to Many, or spec.version to a {cluster} release first"),
+        ),
+        HopError::NoWayBack { floor, .. } => Notice::new(
+            Code::FloorNotMet,
+            error.to_string(),
+            format!(
+                "set spec.rollout.hops to Many, or spec.version to {floor} or a later patch of {} first; {stay} to \
+                 change nothing",
+                floor.minor
             ),
         ),
         HopError::Downgrade { cluster, .. } => Notice::new(

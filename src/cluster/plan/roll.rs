@@ -1,5 +1,6 @@
 //! The roll: which outdated member is next, and whether the cluster may lose it for a moment now.
 
+use super::downgrade;
 use super::gates;
 use super::loss::is_lost;
 use super::probe::target_image_on_every_node;
@@ -49,6 +50,13 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     let reverts = matches!(request::hop(view), Some(Ok(Hop::Revert)));
     if let Some(probe) = target_image_on_every_node(view, &outdated, target).filter(|_| !reverts) {
         return Some(probe);
+    }
+    if downgrade::begins_with_a_job(view) {
+        return behind(view, target.version.minor.next())
+            .or_else(|| downgrade::lower_the_cluster_version(view, target));
+    }
+    if let Some(wait) = downgrade::not_lowered_yet(view, target.version.minor) {
+        return Some(wait);
     }
     if let Err(notice) = gates::before(view, first) {
         return Some(view.wait_for(notice, Some(first)));
@@ -143,16 +151,19 @@ fn changes_version(view: &View<'_>, target: &Revision) -> bool {
         && view.running_versions().iter().any(|version| *version != target.version)
 }
 
-/// The versions on the way, from the lowest that runs.
+/// The versions on the way, from the one that runs: in the middle of a hop, the one that is left.
 pub(super) fn hops(view: &View<'_>) -> Vec<EtcdVersion> {
-    let lowest = request::member_versions(view).into_iter().min();
-    let (Some(lowest), Some(Ok(way)), true) = (lowest, &view.way, view.refusals().is_empty()) else {
+    let run = request::member_versions(view);
+    let (Some(Ok(way)), true) = (&view.way, view.refusals().is_empty() && view.cluster_id().is_some()) else {
         return Vec::new();
     };
-    if way[..] == [lowest] || view.cluster_id().is_none() {
-        return Vec::new();
+    let Some(next) = way.first() else { return Vec::new() };
+    let left = run.into_iter().filter(|runs| runs != next).max_by_key(|runs| (runs.minor > next.minor, std::cmp::Reverse(*runs)));
+    match left {
+        Some(left) => std::iter::once(left).chain(way.iter().copied()).collect(),
+        None if way.len() > 1 => way.clone(),
+        None => Vec::new(),
     }
-    std::iter::once(lowest).chain(way.iter().copied().filter(|stop| *stop != lowest)).collect()
 }
 
 /// What is left, in order, each with why.
@@ -187,6 +198,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             reason: "an image that is missing or does not run must cost nothing".to_owned(),
         });
     }
+    steps.extend(lower_cluster_version(at, target.version));
     for member in outdated {
         let runs = view.answer(&member).and_then(|answer| answer.status()).map(|status| status.version);
         let why = match runs {
@@ -207,10 +219,11 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
         });
     }
     steps.extend(await_cluster_version(at, target.version));
-    at = at.max(Some(target.version.minor));
+    at = Some(target.version.minor);
     let order: Vec<MemberName> = order(view, view.members().iter().cloned().collect());
     for stop in view.way.iter().flatten().flatten().skip(1) {
         steps.extend(take_snapshots(view, at, *stop));
+        steps.extend(lower_cluster_version(at, *stop));
         steps.extend(order.iter().map(|member| StepStatus {
             action: Action::ReplaceMember,
             member: Some(member.to_string()),
@@ -218,7 +231,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             reason: "the next hop begins when the one before it is complete".to_owned(),
         }));
         steps.extend(await_cluster_version(at, *stop));
-        at = at.max(Some(stop.minor));
+        at = Some(stop.minor);
     }
     steps
 }
@@ -237,7 +250,19 @@ fn take_snapshots(view: &View<'_>, at: Option<Minor>, stop: EtcdVersion) -> Opti
     })
 }
 
-/// The end of a minor hop.
+/// The beginning of a minor hop down.
+fn lower_cluster_version(at: Option<Minor>, stop: EtcdVersion) -> Option<StepStatus> {
+    at.is_some_and(|version| version > stop.minor).then(|| StepStatus {
+        action: Action::EnableDowngrade,
+        member: None,
+        to: Some(stop.minor.to_string()),
+        reason: "etcd lowers the cluster version and migrates each member's data before a lower binary starts; \
+                 it needs no restart"
+            .to_owned(),
+    })
+}
+
+/// The end of a minor hop up.
 fn await_cluster_version(at: Option<Minor>, stop: EtcdVersion) -> Option<StepStatus> {
     at.is_some_and(|version| version < stop.minor).then(|| StepStatus {
         action: Action::AwaitClusterVersion,

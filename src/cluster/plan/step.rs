@@ -7,7 +7,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::observation::{PodFacts, SnapshotBase};
 use crate::cluster::revision::Revision;
-use crate::etcd::{ClusterId, EtcdVersion, MemberId};
+use crate::etcd::{ClusterId, DowngradeCall, EtcdVersion, MemberId};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -133,6 +133,13 @@ pub enum Step {
         to: MemberName,
         /// Its member id.
         to_id: MemberId,
+    },
+    /// Begin a downgrade job of etcd's, or give one up.
+    Downgrade {
+        /// Through whom.
+        through: MemberName,
+        /// What.
+        call: DowngradeCall,
     },
     /// Stop a claimed member through the Eviction API. It can only be built from a proof.
     Stop(Stop),
@@ -271,6 +278,8 @@ impl Step {
             Self::Propose { .. } => "Propose",
             Self::RemovePod { .. } => "RemovePod",
             Self::MoveLeader { .. } => "MoveLeader",
+            Self::Downgrade { call: DowngradeCall::Enable(_), .. } => "EnableDowngrade",
+            Self::Downgrade { call: DowngradeCall::Cancel, .. } => "CancelDowngrade",
             Self::Stop(_) => "Stop",
             Self::CreateProbes { .. } => "CreateProbes",
             Self::DeleteProbes(_) => "DeleteProbes",

@@ -3,13 +3,13 @@
 use super::request;
 use super::step::{Next, Wait};
 use super::support;
-use crate::api::{Action, BootstrapStatus, Code, ProgressStatus};
+use crate::api::{BootstrapStatus, Code, ProgressStatus};
 use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::{Answer, ClaimFacts, Observation, PodFacts};
 use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
-use crate::etcd::logs::says_binary_is_below_the_cluster_version;
+use crate::etcd::logs::{says_a_downgrade_keeps_it_out, says_binary_is_below_the_cluster_version};
 use crate::etcd::versions::HopError;
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
 use std::cell::OnceCell;
@@ -144,7 +144,7 @@ impl<'a> View<'a> {
     /// The claim on the one member that may be away.
     pub fn claimed(&self) -> Option<(&'a ProgressStatus, MemberName)> {
         let progress = self.world.cluster.status.progress.as_ref()?;
-        if !matches!(progress.action, Action::ReplaceMember | Action::ReplaceLeader | Action::PutBack) {
+        if !progress.action.is_claim() {
             return None;
         }
         Some((progress, self.parse_member(&progress.member)?))
@@ -224,28 +224,40 @@ impl<'a> View<'a> {
         self.leader.get_or_init(agreed).as_ref()
     }
 
-    /// etcd's cluster version: the highest that any member knows, since it only rises.
+    /// etcd's cluster version as its members say it now: as those know it that have a quorum, or else the highest.
     pub fn cluster_version(&self) -> Option<Minor> {
-        self.world.answers.values().filter_map(|answer| answer.cluster_version).max()
+        let said = || self.world.answers.values().filter_map(|answer| answer.cluster_version).max();
+        self.world.witnessed_cluster_version().or_else(said)
     }
 
-    /// The cluster version as read now, or as it was last known (it never falls by itself), or else the
+    /// The cluster version as read now, or as it was last known (it falls by a downgrade only), or else the
     /// highest that it can be.
     pub fn known_cluster_version(&self) -> Option<Minor> {
-        let read = self.read_cluster_version().or_else(|| self.highest_possible_cluster_version());
-        read.max(self.cluster_version_by_last_words())
+        self.world.witnessed_cluster_version().or_else(|| {
+            let remembered = self.remembered_cluster_version();
+            remembered.or_else(|| self.highest_possible_cluster_version()).max(self.cluster_version_by_last_words())
+        })
     }
 
     /// What the cluster version is at least: no binary below it is started. To start one below what it may
     /// be is harmless, since etcd itself refuses then.
     pub fn proven_cluster_version(&self) -> Option<Minor> {
-        self.read_cluster_version().max(self.cluster_version_by_last_words())
+        let remembered = || self.remembered_cluster_version().max(self.cluster_version_by_last_words());
+        self.world.witnessed_cluster_version().or_else(remembered)
     }
 
-    fn read_cluster_version(&self) -> Option<Minor> {
+    /// The highest that anybody said, now or before.
+    fn remembered_cluster_version(&self) -> Option<Minor> {
         let noted = self.world.cluster.status.cluster_version.as_deref();
         let noted = noted.and_then(EtcdVersion::reported).map(|version| version.minor);
         self.cluster_version().max(noted)
+    }
+
+    /// Whether a member does not start because of a downgrade job, enabled or remembered, that leads to another
+    /// minor than its own.
+    pub fn is_kept_out_by_a_downgrade(&self, member: &MemberName) -> bool {
+        let words = self.pod(member).and_then(|pod| pod.container.last_words.as_deref());
+        self.up(member).is_none() && words.is_some_and(says_a_downgrade_keeps_it_out)
     }
 
     /// A cluster version that moved unseen before its last witness stopped shows in the log of the old

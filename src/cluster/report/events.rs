@@ -6,6 +6,7 @@ use crate::api::{Code, ConditionType, EtcdClusterStatus, Severity, find_conditio
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::Observation;
 use crate::cluster::plan::{Next, Plan, Record, Step};
+use crate::etcd::DowngradeCall;
 
 /// One Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +157,16 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
             News::new(Code::LeaderMoved, "MoveLeader", format!("leadership moved from {from} to {to}"))
                 .about(from),
         ],
+        Step::Downgrade { call: DowngradeCall::Enable(minor), .. } => vec![News::new(
+            Code::DowngradeBegun,
+            "EnableDowngrade",
+            format!("etcd lowers the cluster version to {minor}; then members are replaced one at a time"),
+        )],
+        Step::Downgrade { call: DowngradeCall::Cancel, .. } => vec![News::new(
+            Code::DowngradeCancelled,
+            "CancelDowngrade",
+            "an enabled downgrade job does not lead to spec.version and was cancelled",
+        )],
         Step::CreatePods(pods) => pods
             .iter()
             .map(|pod| {

@@ -33,8 +33,11 @@ pub(super) fn fill(status: &mut EtcdClusterStatus, world: &Observation) {
         status.version = Some(lowest.to_string());
     }
     let written = |minor: Minor| minor.patch(0).to_string();
-    if let Some(version) = world.answers.values().filter_map(|answer| answer.cluster_version).max() {
-        // It never falls by itself, and an observation may have missed the member that knows better.
+    let said = world.answers.values().filter_map(|answer| answer.cluster_version).max();
+    if let Some(version) = world.witnessed_cluster_version() {
+        status.cluster_version = Some(written(version));
+    } else if let Some(version) = said {
+        // It falls by a downgrade only, and who says so here may be cut off.
         let noted = status.cluster_version.as_deref().and_then(EtcdVersion::reported);
         status.cluster_version = Some(written(noted.map_or(version, |noted| noted.minor.max(version))));
     }

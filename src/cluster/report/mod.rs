@@ -140,7 +140,7 @@ fn progress(
     };
     let words =
         outcome.refused.as_ref().or(wait.map(|wait| &wait.notice)).map(|notice| notice.message.clone());
-    if let Some(claim) = status.progress.clone().filter(|progress| is_claim(progress.action)) {
+    if let Some(claim) = status.progress.clone().filter(|progress| progress.action.is_claim()) {
         let members = status.members.len();
         let done = world
             .pods
@@ -176,15 +176,12 @@ fn progress(
     })
 }
 
-const fn is_claim(action: Action) -> bool {
-    matches!(action, Action::ReplaceMember | Action::ReplaceLeader | Action::PutBack)
-}
-
 fn other_action(wait: &Wait) -> Option<Action> {
     match wait.notice.code {
         Code::Bootstrapping => Some(Action::Bootstrap),
         Code::ImageProbing | Code::ImageUnavailable => Some(Action::ProbeImage),
         Code::ClusterVersionPending => Some(Action::AwaitClusterVersion),
+        Code::DowngradePending => Some(Action::AwaitDowngrade),
         Code::SnapshotPending => Some(Action::TakeSnapshots),
         Code::VolumesDeleting => Some(Action::DeleteVolumes),
         Code::MemberStarting | Code::PodUnschedulable | Code::MemberDown => Some(Action::StartMember),

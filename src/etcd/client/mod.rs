@@ -8,10 +8,10 @@ mod transport;
 pub use channels::{Channels, Endpoint};
 pub use error::EtcdError;
 
-use super::answers::{Identity, Snapshots, Versions};
-use super::types::{Alarm, ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus};
+use super::answers::{ErrorKind, Identity, Snapshots, Versions};
+use super::types::{Alarm, ClusterId, DowngradeCall, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor};
 use channels::Link;
-use etcd_client::{AlarmAction, AlarmType, Client, GetOptions};
+use etcd_client::{AlarmAction, AlarmType, Client, DowngradeOptions, GetOptions};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +28,11 @@ const PROPOSALS_AT_ONCE: usize = 16;
 /// How long moving the leader may take. A transfer takes some 100 ms; etcd itself gives up on requests after
 /// 5 s + 2 election timeouts, 7 s with its defaults, and only after that a missing answer means anything.
 const MOVE_LEADER_LIMIT: Duration = Duration::from_secs(8);
+/// How long a change of a downgrade job may take. 3.6 answers in some 5 ms; 3.5 carries it out and then says
+/// "request timed out" after 7 s, always (measured).
+const DOWNGRADE_LIMIT: Duration = Duration::from_secs(8);
+/// What etcd says to VALIDATE while a job is enabled.
+const JOB_IN_PROGRESS: &str = "cluster has a downgrade job in progress";
 
 /// A call to a member, by etcd's name for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,8 @@ pub enum Call {
     AlarmList,
     /// `Maintenance.MoveLeader`.
     MoveLeader,
+    /// `Maintenance.Downgrade`.
+    Downgrade,
 }
 
 /// Talks to one member. Every call fails with an [`EtcdError`] within its limit.
@@ -158,6 +165,42 @@ impl MemberClient {
         .await
     }
 
+    /// Whether a downgrade job is enabled, by VALIDATE of the minor below the cluster version: no raft entry. It is how
+    /// a job shows where all members run 3.5; from 3.6 on [`MemberStatus::downgrade`] says more. Limit 2 s.
+    ///
+    /// # Errors
+    /// When it answers anything else, e.g. because the cluster version has just moved.
+    pub async fn has_downgrade_job(&self, cluster_version: Minor) -> Result<bool, EtcdError> {
+        let below = cluster_version.previous().unwrap_or(cluster_version);
+        let asked = self.call(Call::Downgrade, READ_LIMIT, async |client: Arc<Client>| {
+            let options = DowngradeOptions::Validate(below.to_string());
+            client.maintenance_client().downgrade(options).await?;
+            Ok(())
+        });
+        match asked.await {
+            Ok(()) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Refused(JOB_IN_PROGRESS.to_owned()) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins a downgrade job, or gives one up. Limit 8 s.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongMember`](super::ErrorKind::WrongMember) when somebody other than `expected` answers here:
+    /// nothing was done. After `TimedOut` or `Unreachable` it may have taken effect, and on 3.5 it has: read it.
+    pub async fn downgrade(&self, expected: Identity, call: DowngradeCall) -> Result<(), EtcdError> {
+        self.call_as(expected, Call::Downgrade, DOWNGRADE_LIMIT, async |client: Arc<Client>| {
+            let options = match call {
+                DowngradeCall::Enable(minor) => DowngradeOptions::Enable(minor.to_string()),
+                DowngradeCall::Cancel => DowngradeOptions::Cancel,
+            };
+            client.maintenance_client().downgrade(options).await?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Makes one call on the Pod's channel, within `limit`, where `expected` answers there and nobody else.
     async fn call_as<F>(
         &self,
@@ -245,6 +288,11 @@ async fn status(client: Arc<Client>) -> Result<MemberStatus, Failure> {
         db_size_in_use: answer.raft_used_db_size(),
         is_learner: answer.is_learner(),
         alarms: alarms(answer.errors()),
+        downgrade: answer
+            .downgrade_info()
+            .filter(|job| job.enabled())
+            .and_then(|job| EtcdVersion::reported(job.target_version()))
+            .map(|version| version.minor),
     })
 }
 
@@ -288,6 +336,7 @@ impl fmt::Display for Call {
             Self::Metrics => "GET /metrics",
             Self::AlarmList => "AlarmList",
             Self::MoveLeader => "MoveLeader",
+            Self::Downgrade => "Downgrade",
         })
     }
 }

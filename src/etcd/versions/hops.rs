@@ -29,13 +29,10 @@ pub enum Start {
     Never,
 }
 
-const THROUGH_THE_API: &str =
-    "a minor downgrade goes through etcd's Downgrade API, which this release does not drive";
-
 impl MinorHop {
     /// Whether this release of the operator begins it.
     pub fn is_begun(&self) -> bool {
-        self.from < self.to && is_supported(self.from) && is_supported(self.to)
+        is_supported(self.from) && is_supported(self.to) && self.start != Start::Never
     }
 
     /// The oldest release from which it may be begun; nothing where none may.
@@ -104,6 +101,12 @@ fn hop(from: Minor, to: Minor) -> Option<&'static MinorHop> {
     HOPS.iter().find(|rule| rule.from == from && rule.to == to)
 }
 
+/// Whether the status of members of this minor says that a downgrade job is enabled. Before, it shows by
+/// VALIDATE only. Source: <https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-3.6.md>
+pub fn tells_of_downgrades(minor: Minor) -> bool {
+    minor >= Minor::new(3, 6)
+}
+
 /// A move that the table allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hop {
@@ -113,8 +116,10 @@ pub enum Hop {
     Patch,
     /// One minor up.
     MinorUp,
-    /// Back to the minor that the cluster version still has: putting the old binary back.
+    /// Back to the minor that the cluster version still has, or has been lowered to: putting the old binary back.
     Revert,
+    /// One minor down. First the cluster version is lowered, through etcd's Downgrade API; from there it is a revert.
+    Downgrade,
 }
 
 /// Why a move is not allowed.
@@ -138,7 +143,7 @@ pub enum HopError {
         /// The minor that comes next.
         next: Minor,
     },
-    /// A lower minor after the cluster version has moved.
+    /// A lower minor that etcd cannot be brought to.
     #[error("the cluster version is {cluster}; {target} is below it and could not start on this data: {why}")]
     Downgrade {
         /// The cluster version.
@@ -157,6 +162,24 @@ pub enum HopError {
         floor: EtcdVersion,
         /// The version asked for.
         target: EtcdVersion,
+    },
+    /// A member runs a minor above the cluster version: the hop up that has begun comes to an end first.
+    #[error("{ahead} runs in a cluster of version {cluster}; a downgrade to {target} begins with one minor on all")]
+    Ahead {
+        /// What the member runs.
+        ahead: EtcdVersion,
+        /// The cluster version.
+        cluster: Minor,
+        /// The version asked for.
+        target: EtcdVersion,
+    },
+    /// A downgrade to a patch from which the way up again may not be begun.
+    #[error("{target} is below {floor}, from which the way up again may be begun; a downgrade ends no lower")]
+    NoWayBack {
+        /// The version asked for.
+        target: EtcdVersion,
+        /// The oldest patch allowed.
+        floor: EtcdVersion,
     },
     /// Every release of a minor that the way to the target could lead through is refused.
     #[error(
@@ -181,12 +204,9 @@ pub fn check_hop(
     members: &[EtcdVersion],
     target: EtcdVersion,
 ) -> Result<Hop, HopError> {
-    if target.minor < cluster_version {
-        let why = match hop(cluster_version, target.minor) {
-            Some(MinorHop { start: Start::Never, why, .. }) => why,
-            _ => THROUGH_THE_API,
-        };
-        return Err(HopError::Downgrade { cluster: cluster_version, target, why });
+    let never = HOPS.iter().find(|rule| rule.to == target.minor && rule.from > rule.to && rule.floor().is_none());
+    if let Some(never) = never.filter(|_| target.minor < cluster_version) {
+        return Err(HopError::Downgrade { cluster: cluster_version, target, why: never.why });
     }
     for version in members.iter().copied().min().into_iter().chain([target]) {
         if !is_supported(version.minor) {
@@ -203,14 +223,32 @@ pub fn check_hop(
             Hop::Patch
         });
     }
+    let down = target.minor < cluster_version;
     let rule = hop(cluster_version, target.minor).filter(|rule| rule.is_begun());
     let Some(floor) = rule.and_then(MinorHop::floor) else {
-        return Err(HopError::Skip { from: cluster_version, target, next: cluster_version.next() });
+        let next = if down { cluster_version.previous() } else { Some(cluster_version.next()) };
+        return Err(HopError::Skip { from: cluster_version, target, next: next.unwrap_or(target.minor) });
     };
-    match members.iter().min().copied() {
-        Some(lowest) if lowest < floor => Err(HopError::BelowFloor { lowest, floor, target }),
-        _ => Ok(Hop::MinorUp),
+    let ahead = members.iter().copied().max().filter(|highest| down && highest.minor > cluster_version);
+    if let Some(ahead) = ahead {
+        return Err(HopError::Ahead { ahead, cluster: cluster_version, target });
     }
+    if let Some(lowest) = members.iter().copied().min().filter(|lowest| *lowest < floor) {
+        return Err(HopError::BelowFloor { lowest, floor, target });
+    }
+    if !down {
+        return Ok(Hop::MinorUp);
+    }
+    match way_back_from(target.minor) {
+        Some(floor) if target < floor => Err(HopError::NoWayBack { target, floor }),
+        _ => Ok(Hop::Downgrade),
+    }
+}
+
+/// The oldest patch of a minor from which the hop to the next one may be begun. A downgrade that is given up
+/// half way goes up again from there.
+pub(super) fn way_back_from(minor: Minor) -> Option<EtcdVersion> {
+    hop(minor, minor.next()).and_then(MinorHop::floor)
 }
 
 #[cfg(test)]
@@ -231,6 +269,11 @@ mod tests {
     #[case::half_way_up("3.5", &["3.5.35", "3.6.16"], "3.6.16", Hop::MinorUp)]
     #[case::half_way_back("3.5", &["3.5.35", "3.6.16"], "3.5.35", Hop::Revert)]
     #[case::half_way_back_to_another_patch("3.5", &["3.5.30", "3.6.16"], "3.5.35", Hop::Revert)]
+    #[case::down("3.6", &["3.6.16"], "3.5.35", Hop::Downgrade)]
+    #[case::down_from_3_7("3.7", &["3.7.3"], "3.6.16", Hop::Downgrade)]
+    #[case::down_after_the_lowering("3.5", &["3.6.16"], "3.5.35", Hop::Revert)]
+    #[case::half_way_down("3.5", &["3.5.35", "3.6.16"], "3.5.35", Hop::Revert)]
+    #[case::half_way_down_and_up_again("3.5", &["3.5.35", "3.6.16"], "3.6.16", Hop::MinorUp)]
     fn allows(#[case] cluster: &str, #[case] members: &[&str], #[case] target: &str, #[case] hop: Hop) {
         let members: Vec<_> = members.iter().map(|m| v(m)).collect();
         let cluster = v(&format!("{cluster}.0")).minor;
@@ -241,10 +284,12 @@ mod tests {
     #[case::skip("3.5", "3.5.35", "3.7.3", "skips a minor")]
     #[case::floor("3.5", "3.5.25", "3.6.16", "below 3.5.26")]
     #[case::floor_of_3_7("3.6", "3.6.10", "3.7.3", "below 3.6.11")]
-    #[case::down_3_7("3.7", "3.7.3", "3.6.16", "below it")]
-    #[case::down_3_6("3.6", "3.6.16", "3.5.35", "below it")]
     #[case::down_3_5("3.5", "3.5.35", "3.4.45", "3.4 is not maintained")]
-    #[case::down_two("3.7", "3.7.3", "3.5.35", "below it")]
+    #[case::down_to_3_4_from_further_up("3.7", "3.7.3", "3.4.45", "3.4 is not maintained")]
+    #[case::down_two("3.7", "3.7.3", "3.5.35", "skips a minor")]
+    #[case::down_from_a_patch_that_cannot("3.7", "3.7.1", "3.6.16", "below 3.7.2")]
+    #[case::down_below_the_way_back("3.6", "3.6.16", "3.5.9", "below 3.5.26, from which the way up again")]
+    #[case::down_from_half_way_up("3.6", "3.7.3", "3.5.35", "3.7.3 runs in a cluster of version 3.6")]
     #[case::unknown("3.7", "3.7.3", "3.8.0", "3.8.0 is not in the table")]
     #[case::from_a_minor_that_is_not_run("3.4", "3.4.45", "3.5.35", "3.4.45 is not in the table")]
     #[case::major("3.7", "3.7.3", "4.0.0", "not in the table")]
@@ -252,6 +297,13 @@ mod tests {
         let cluster = v(&format!("{cluster}.0")).minor;
         let error = check_hop(cluster, &[v(member)], v(target)).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
+    }
+
+    #[test]
+    fn every_hop_up_has_a_line_for_the_way_down() {
+        for rule in HOPS.iter().filter(|rule| rule.from < rule.to) {
+            assert!(hop(rule.to, rule.from).is_some(), "{} to {}", rule.to, rule.from);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The versions on the way of one edit: etcd takes one minor at a time, and some only from a late patch.
 
 use super::Releases;
-use super::hops::{HopError, check_hop};
+use super::hops::{Hop, HopError, check_hop, way_back_from};
 use crate::etcd::{EtcdVersion, Minor};
 
 /// The versions that a cluster goes through to reach `target`: the one that it goes to now first, `target`
@@ -9,7 +9,8 @@ use crate::etcd::{EtcdVersion, Minor};
 ///
 /// A stop within the minor that runs is made only where the floor of the next hop asks for one. Stops are the
 /// newest known patch of their minor that is not refused, and a hop that has begun goes on to the version that
-/// it began with, unless that has come to be refused. The target is the person's own choice.
+/// it began with, unless that has come to be refused. The target is the person's own choice; where it is too old
+/// for the way up again, a way down leads to a later patch of its minor first.
 ///
 /// # Errors
 /// The rule that forbids the move, or one of its hops.
@@ -20,9 +21,74 @@ pub fn stops(
     releases: &Releases,
 ) -> Result<Vec<EtcdVersion>, HopError> {
     let direct = check_hop(cluster_version, members, target);
-    if !matches!(direct, Err(HopError::Skip { .. } | HopError::BelowFloor { .. })) {
+    let lands_low = way_back_from(target.minor).is_some_and(|floor| target < floor);
+    let further = match &direct {
+        Ok(Hop::Revert) => lands_low,
+        Ok(_) => false,
+        Err(error) => !matches!(error, HopError::Unsupported { .. } | HopError::Downgrade { .. }),
+    };
+    if !further {
         return direct.map(|_| vec![target]);
     }
+    if target.minor > cluster_version { up(cluster_version, members, target, releases) } else {
+        down(cluster_version, members, target, releases)
+    }
+}
+
+/// One minor after the other, down. Each begins with one minor on all members, at a patch that can be gone down
+/// from, and ends on one that can be gone up from again.
+fn down(
+    cluster_version: Minor,
+    members: &[EtcdVersion],
+    target: EtcdVersion,
+    releases: &Releases,
+) -> Result<Vec<EtcdVersion>, HopError> {
+    let (mut minor, mut from) = (cluster_version, members.to_vec());
+    let mut stops = Vec::new();
+    // The newest patch of a minor, or what a member runs of it already: at least this one.
+    let patch = |minor: Minor, from: &[EtcdVersion], floor: Option<EtcdVersion>| {
+        let fits = |version: &EtcdVersion| {
+            version.minor == minor && Some(*version) >= floor && releases.refused(*version).is_none()
+        };
+        let runs = from.iter().copied().filter(fits).max();
+        runs.or_else(|| releases.newest(minor).filter(fits)).ok_or(HopError::NoRelease { minor, target })
+    };
+    while minor > target.minor {
+        let below = minor.previous().unwrap_or(target.minor);
+        let back = way_back_from(below);
+        let landing = if below == target.minor && Some(target) >= back { target } else { patch(below, &[], back)? };
+        match check_hop(minor, &from, landing) {
+            Ok(_) => {
+                stops.push(landing);
+                (minor, from) = (below, vec![landing]);
+            }
+            Err(HopError::Ahead { .. }) => {
+                from = vec![patch(minor, &from, None)?];
+                stops.extend(&from);
+            }
+            Err(HopError::BelowFloor { floor, .. }) => {
+                from = vec![patch(minor, &from, Some(floor))?];
+                stops.extend(&from);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    // A job that has lowered the cluster version already ends on such a patch too.
+    if stops.is_empty() {
+        stops.push(patch(minor, members, way_back_from(minor))?);
+    }
+    if stops.last() != Some(&target) {
+        stops.push(target);
+    }
+    Ok(stops)
+}
+
+fn up(
+    cluster_version: Minor,
+    members: &[EtcdVersion],
+    target: EtcdVersion,
+    releases: &Releases,
+) -> Result<Vec<EtcdVersion>, HopError> {
     let is_refused = |version: EtcdVersion| releases.refused(version).is_some();
     let (mut minor, mut from) = (cluster_version, members.to_vec());
     let mut stops = Vec::new();
@@ -81,6 +147,15 @@ mod tests {
     #[case::not_flipped_yet("3.5", &["3.6.16"], "3.7.3", &["3.6.16", "3.7.3"])]
     #[case::back("3.5", &["3.5.35", "3.6.16"], "3.5.35", &["3.5.35"])]
     #[case::left_behind("3.6", &["3.5.35", "3.6.16"], "3.7.3", &["3.6.16", "3.7.3"])]
+    #[case::down("3.6", &["3.6.16"], "3.5.35", &["3.5.35"])]
+    #[case::down_two("3.7", &["3.7.3"], "3.5.30", &["3.6.16", "3.5.30"])]
+    #[case::down_from_a_patch_that_cannot("3.7", &["3.7.1"], "3.6.14", &["3.7.3", "3.6.14"])]
+    #[case::down_to_a_patch_without_a_way_up("3.6", &["3.6.16"], "3.5.9", &["3.5.35", "3.5.9"])]
+    #[case::down_while_the_version_is_lowered("3.5", &["3.6.16"], "3.5.9", &["3.5.35", "3.5.9"])]
+    #[case::half_way_down("3.5", &["3.5.33", "3.6.16"], "3.5.9", &["3.5.33", "3.5.9"])]
+    #[case::half_way_down_and_up_again("3.5", &["3.5.35", "3.6.16"], "3.6.16", &["3.6.16"])]
+    #[case::half_way_up_and_down_two("3.6", &["3.6.14", "3.7.3"], "3.5.35", &["3.6.14", "3.5.35"])]
+    #[case::left_behind_and_down("3.6", &["3.5.35", "3.6.16"], "3.5.35", &["3.6.16", "3.5.35"])]
     #[case::newer_than_the_table("3.5", &["3.5.99"], "3.7.99", &["3.6.16", "3.7.99"])]
     #[case::ahead_of_the_table("3.5", &["3.5.9", "3.5.36"], "3.6.16", &["3.5.36", "3.6.16"])]
     #[case::away_from_a_release_to_avoid("3.6", &["3.6.2"], "3.6.16", &["3.6.16"])]
@@ -120,8 +195,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::down("3.6", &["3.6.16"], "3.5.35", "below it")]
-    #[case::below_a_cluster_version_that_has_moved("3.6", &["3.5.35"], "3.5.35", "below it")]
+    #[case::down_to_3_4("3.6", &["3.6.16"], "3.4.45", "3.4 is not maintained")]
     #[case::unknown("3.5", &["3.5.35"], "3.9.0", "not in the table")]
     #[case::below_the_floor_in_the_middle("3.5", &["3.5.9", "3.6.16"], "3.6.16", "below 3.5.26")]
     fn refuses(#[case] cluster: &str, #[case] members: &[&str], #[case] target: &str, #[case] says: &str) {
@@ -135,16 +209,14 @@ mod tests {
             from in 5u64..=7, patch in 0u64..40, to in 5u64..=7, target in 0u64..40,
         ) {
             let (runs, target) = (EtcdVersion::new(3, from, patch), EtcdVersion::new(3, to, target));
-            if let Ok(way) = stops(runs.minor, &[runs], target, &Releases::default()) {
-                prop_assert_eq!(way.last(), Some(&target));
-                let mut at = runs;
-                for stop in way {
-                    prop_assert!(check_hop(at.minor, &[at], stop).is_ok());
-                    prop_assert!(stop.minor <= at.minor.next());
-                    at = stop;
-                }
-            } else {
-                prop_assert!(target.minor < runs.minor);
+            let way = stops(runs.minor, &[runs], target, &Releases::default());
+            let way = way.map_err(|error| TestCaseError::fail(error.to_string()))?;
+            prop_assert_eq!(way.last(), Some(&target));
+            let mut at = runs;
+            for stop in way {
+                prop_assert!(check_hop(at.minor, &[at], stop).is_ok());
+                prop_assert!(stop.minor <= at.minor.next() && at.minor <= stop.minor.next());
+                at = stop;
             }
         }
     }

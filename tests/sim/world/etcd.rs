@@ -4,7 +4,7 @@
 use super::kube::State;
 use super::{TICK, World};
 use quorate::cluster::names::MemberName;
-use quorate::etcd::{EtcdVersion, Minor};
+use quorate::etcd::{DowngradeCall, EtcdVersion, Minor};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a member has on its volume.
@@ -21,6 +21,8 @@ pub struct Data {
     pub storage_version: Option<Minor>,
     /// The last entry that its last raft snapshot holds.
     pub snapshot: u64,
+    /// The downgrade job that it knows of.
+    pub job: Option<Minor>,
 }
 
 /// One etcd cluster, as its members know it together.
@@ -34,6 +36,9 @@ pub struct Raft {
     pub acked: u64,
     pub cluster_version: Option<Minor>,
     flip_at: Option<u64>,
+    /// The minor that the downgrade job leads to which is enabled.
+    pub job: Option<Minor>,
+    job_moves_at: Option<u64>,
     /// Members that have published their name and URLs.
     pub published: BTreeSet<MemberName>,
     /// How often leadership moved.
@@ -69,6 +74,7 @@ pub fn formed(member: &MemberName, members: &[MemberName], token: &str, version:
         cluster_version: None,
         storage_version: None,
         snapshot: 0,
+        job: None,
     }
 }
 
@@ -82,6 +88,8 @@ impl Raft {
             acked: 0,
             cluster_version: None,
             flip_at: None,
+            job: None,
+            job_moves_at: None,
             published: BTreeSet::new(),
             moves: 0,
             excused: false,
@@ -244,6 +252,7 @@ impl World {
         raft.acked = index;
         let version = raft.cluster_version.or(Some(UNDECIDED));
         raft.cluster_version = version;
+        let storage_moves = self.rng.permille(700);
         for member in connected {
             raft.published.insert(member.clone());
             let Some(data) = self.claims.get_mut(member).and_then(|claim| claim.data.as_mut()) else {
@@ -251,7 +260,11 @@ impl World {
             };
             data.log = (raft.term, index);
             data.cluster_version = version;
-            data.storage_version = version.filter(|_| data.opened.minor >= Minor::new(3, 6));
+            data.job = raft.job;
+            // The data follow the cluster version in a moment.
+            if storage_moves || data.opened.minor < Minor::new(3, 6) {
+                data.storage_version = version.filter(|_| data.opened.minor >= Minor::new(3, 6));
+            }
             let every = if data.opened.minor >= Minor::new(3, 6) { 10_000 } else { 100_000 };
             if index - data.snapshot.min(index) > every {
                 data.snapshot = index;
@@ -275,15 +288,61 @@ impl World {
         })
     }
 
-    /// The lowest binary of all members, decided by the leader once it reaches them all; only upward.
+    /// What the Downgrade API does with a call; whether it took effect.
+    pub fn call_downgrade(&mut self, through: &MemberName, call: DowngradeCall) -> bool {
+        let Some(cluster) = self.data(through).map(|data| data.cluster_id) else { return false };
+        let commits = self.serving(through) && self.propose(cluster);
+        let Some(raft) = self.rafts.get_mut(&cluster).filter(|_| commits) else { return false };
+        match call {
+            DowngradeCall::Enable(minor) => {
+                let below = raft.cluster_version.and_then(Minor::previous);
+                if raft.job.is_some() || below != Some(minor) {
+                    return false;
+                }
+                raft.job = Some(minor);
+            }
+            DowngradeCall::Cancel => raft.job = None,
+        }
+        raft.job_moves_at = None;
+        self.changed();
+        true
+    }
+
+    /// The leader lowers the cluster version, and ends the job once all members run the minor that it leads to.
+    fn carry_the_job_on(&mut self, raft: &mut Raft, job: Minor, binaries: &[Minor]) {
+        let all = |minor| binaries.iter().all(|binary| *binary == minor);
+        let lowers = raft.cluster_version == Some(job.next()) && all(job.next()) && job >= Minor::new(3, 5);
+        let ends = raft.cluster_version == Some(job) && all(job);
+        if !lowers && !ends {
+            raft.job_moves_at = None;
+            return;
+        }
+        let wait = self.rng.range(200, 5_000);
+        let at = *raft.job_moves_at.get_or_insert(self.now + wait);
+        if self.now >= at {
+            raft.job_moves_at = None;
+            if ends {
+                raft.job = None;
+            } else {
+                raft.cluster_version = Some(job);
+            }
+        }
+    }
+
+    /// The lowest binary of all members, decided by the leader once it reaches them all; only upward, and not
+    /// under a downgrade job.
     fn decide_cluster_version(&mut self, raft: &mut Raft, connected: &[MemberName]) {
         if connected.len() < raft.voters.len() || raft.published.len() < raft.voters.len() {
             raft.flip_at = None;
             return;
         }
-        let lowest =
-            connected.iter().filter_map(|member| self.data(member)).map(|data| data.opened.minor).min();
-        let Some(lowest) = lowest.filter(|lowest| Some(*lowest) > raft.cluster_version) else {
+        let binaries: Vec<Minor> =
+            connected.iter().filter_map(|member| self.data(member)).map(|data| data.opened.minor).collect();
+        if let Some(job) = raft.job {
+            raft.flip_at = None;
+            return self.carry_the_job_on(raft, job, &binaries);
+        }
+        let Some(lowest) = binaries.into_iter().min().filter(|lowest| Some(*lowest) > raft.cluster_version) else {
             raft.flip_at = None;
             return;
         };

@@ -11,6 +11,10 @@ use quorate::etcd::{EtcdVersion, Minor};
 /// What etcd says on an empty directory under the guard.
 const EMPTY: &str = r#"{"msg":"discovery failed","error":"cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"}"#;
 
+/// What 3.5 says where its data knows of a downgrade job that leads elsewhere, even one that is over.
+const KEPT_OUT: &str =
+    r#"{"msg":"invalid downgrade; server version is not allowed to join when downgrade is enabled"}"#;
+
 impl World {
     pub fn node_is_up(&self, node: usize) -> bool {
         self.nodes.get(node).is_some_and(Option::is_none)
@@ -137,6 +141,10 @@ impl World {
                 if Some(version.minor) < known.max(data.cluster_version).max(data.storage_version) {
                     self.say(|| format!("{member} is started with {version} below the cluster version"));
                     return self.exit(member, 1, "server version is lower than determined cluster version");
+                }
+                let told = data.job.filter(|job| version.minor < Minor::new(3, 6) && *job != version.minor);
+                if told.is_some() {
+                    return self.exit(member, 2, KEPT_OUT);
                 }
                 if version.minor >= Minor::new(3, 7) && self.holds_v2_entries(data) {
                     self.violate(format!("{member} is started with {version} on entries that 3.5 wrote"));

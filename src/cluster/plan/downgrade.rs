@@ -1,0 +1,102 @@
+//! etcd's Downgrade API. A minor down begins with a job: the leader lowers the cluster version, every member
+//! migrates its data, and from then on the lower binary may be put back, member by member, as in a revert. Once all
+//! run it, the leader ends the job by itself.
+//!
+//! A job that leads elsewhere is given up: while one is enabled the cluster version never rises, and a member of
+//! another minor does not start. The answers of the API are not trusted; only what is read afterwards counts.
+
+use super::gates;
+use super::request;
+use super::step::{Next, Step};
+use super::view::View;
+use crate::api::Code;
+use crate::cluster::notice::Notice;
+use crate::cluster::observation::DowngradeJob;
+use crate::cluster::revision::Revision;
+use crate::etcd::versions::Hop;
+use crate::etcd::{DowngradeCall, Minor};
+use std::time::Duration;
+
+/// The leader looks every 5 s whether a job has come to its end.
+/// Source: `--downgrade-check-time` of <https://etcd.io/docs/v3.6/op-guide/configuration/>
+const ENDS_WITHIN: Duration = Duration::from_secs(15);
+const SUBJECT: &str = "downgrade-job";
+
+/// A job that leads to another minor than the spec does is given up, whoever began it.
+pub(super) fn a_job_that_leads_elsewhere(view: &View<'_>) -> Option<Next> {
+    let target = view.target.as_ref().filter(|_| view.cluster_id().is_some() && view.refusals().is_empty())?;
+    let elsewhere = match view.world.downgrade_job {
+        DowngradeJob::To(minor) => minor != target.version.minor && !has_arrived(view, minor),
+        // Members of 3.5 do not say where it leads. A member that does not start under it says enough.
+        DowngradeJob::Somewhere => view.members().iter().any(|member| view.is_kept_out_by_a_downgrade(member)),
+        DowngradeJob::Absent | DowngradeJob::Unknown => false,
+    };
+    elsewhere.then(|| give_up(view)).flatten()
+}
+
+/// A job that has come to its end is ended by the leader. One that is not is given up.
+pub(super) fn a_job_that_has_arrived(view: &View<'_>) -> Option<Next> {
+    view.cluster_id()?;
+    match view.world.downgrade_job {
+        DowngradeJob::To(minor) if !has_arrived(view, minor) => return None,
+        DowngradeJob::To(_) | DowngradeJob::Somewhere => {}
+        DowngradeJob::Absent | DowngradeJob::Unknown => return None,
+    }
+    let patience = &view.world.patience;
+    if patience.subject == SUBJECT && patience.without_progress >= ENDS_WITHIN && view.refusals().is_empty() {
+        return give_up(view);
+    }
+    let message = "a downgrade job is enabled; etcd ends it once all members run the version it leads to";
+    Some(wait(view, message.to_owned()))
+}
+
+/// Whether all members run the minor that a job leads to.
+fn has_arrived(view: &View<'_>, minor: Minor) -> bool {
+    view.cluster_version() == Some(minor)
+        && view.members().iter().all(|member| view.up(member).is_some_and(|up| up.status.version.minor == minor))
+}
+
+fn give_up(view: &View<'_>) -> Option<Next> {
+    let through = view.leader().cloned().or_else(|| view.up_members().first().map(|(member, _)| member.clone()))?;
+    Some(Next::Do(Step::Downgrade { through, call: DowngradeCall::Cancel }))
+}
+
+/// Whether the cluster version has to come down before the next version on the way can be started.
+pub(super) fn begins_with_a_job(view: &View<'_>) -> bool {
+    matches!(request::hop(view), Some(Ok(Hop::Downgrade)))
+}
+
+/// Lowers the cluster version to that of the target. All members are up, and its image has been tried out.
+pub(super) fn lower_the_cluster_version(view: &View<'_>, target: &Revision) -> Option<Next> {
+    let minor = target.version.minor;
+    match view.world.downgrade_job {
+        DowngradeJob::To(to) if to == minor => {
+            return Some(wait(view, format!("etcd lowers the cluster version to {minor}")));
+        }
+        DowngradeJob::Unknown => {
+            let message = "no member says whether a downgrade job is enabled";
+            return Some(view.wait_for(Notice::of(Code::QuorumUnproven, message), None));
+        }
+        _ => {}
+    }
+    if let Err(notice) = gates::of_all_members(view) {
+        return Some(view.wait_for(notice, None));
+    }
+    let through = view.leader()?.clone();
+    Some(Next::Do(Step::Downgrade { through, call: DowngradeCall::Enable(minor) }))
+}
+
+/// A member that has not been brought down to the minor of the target yet: cluster version and data.
+pub(super) fn not_lowered_yet(view: &View<'_>, minor: Minor) -> Option<Next> {
+    let above = view.world.answers.iter().find_map(|(member, answer)| {
+        let versions = [("cluster", answer.cluster_version), ("storage", answer.storage_version)];
+        let (what, version) = versions.into_iter().find(|(_, version)| *version > Some(minor))?;
+        Some((member, what, version?))
+    });
+    let (member, what, version) = above?;
+    Some(wait(view, format!("{member} still has the {what} version {version}; {minor} starts once it is {minor}")))
+}
+
+fn wait(view: &View<'_>, message: String) -> Next {
+    Next::Wait(view.wait(Notice::of(Code::DowngradePending, message), None, SUBJECT.to_owned(), 0))
+}
