@@ -252,7 +252,7 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName) {
         opened: None,
         snapshot_base: None,
         free_of_v2_entries: false,
-        size: spec::parse(spec).ok().and_then(|desired| desired.storage_size.bytes()),
+        size: spec::storage_size(spec).bytes(),
         class: Some(storage_class(spec).unwrap_or("standard").to_owned()),
     };
     world.claims.insert(member.clone(), Volume { facts, data: None });

@@ -177,13 +177,21 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
         return Some("lost data");
     }
     let wanted = desired.storage_size.bytes();
-    if world.claims.values().any(|volume| volume.facts.size != wanted) {
+    let formed = cluster.status.cluster_id.is_some();
+    if formed && world.claims.values().any(|volume| volume.facts.size != wanted) {
         return Some("storage");
+    }
+    let remembers = |member: &&MemberName| {
+        let data = world.data(member);
+        !world.serving(member) && data.is_some_and(|data| data.job.is_some_and(|job| job != data.opened.minor))
+    };
+    if voters.keys().filter(remembers).count() > voters.len().saturating_sub(voters.len() / 2 + 1) {
+        return Some("kept out by a downgrade job");
     }
     if world.raft().is_some_and(|raft| raft.alarm) {
         return Some("alarm");
     }
-    if cluster.status.cluster_id.is_some() && desired.replicas as usize != voters.len() {
+    if formed && desired.replicas as usize != voters.len() {
         return Some("replicas");
     }
     if cluster.spec.etcd.as_ref().is_some_and(|etcd| etcd.extra_args.contains_key(BAD_FLAG)) {
@@ -206,7 +214,7 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if current.is_some() && to_3_7 && rare_snapshots {
         return Some("hop");
     }
-    let changes_the_minor = way.iter().any(|stop| Some(stop.minor) > current);
+    let changes_the_minor = way.iter().any(|stop| Some(stop.minor) != current);
     if current.is_some() && changes_the_minor && voters.len() == 1 && !desired.allow_downtime {
         return Some("downtime");
     }
@@ -225,11 +233,15 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
 
 /// Invariant 7, once faults have stopped and nothing moves: the spec, or a reason that is true.
 pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
-    let Some(cluster) = &world.cluster else { return Ok("gone") };
+    if world.cluster.is_none() {
+        return Ok("gone");
+    }
     if let Next::Do(step) = &plan.next {
         return Err(format!("it never rests; the last step is {step:?}"));
     }
-    if let Some(excuse) = excuse(world, plan) {
+    let reached = as_the_spec_says(world, plan);
+    // A spec that has been reached needs no excuse.
+    if let Some(excuse) = excuse(world, plan).filter(|_| reached.is_err()) {
         // What a person must do about the spec is said.
         let silent = plan.refusals.is_empty() && !matches!(plan.next, Next::Paused);
         if silent
@@ -242,10 +254,19 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
         }
         return Ok(excuse);
     }
+    reached.map(|()| "settled")
+}
+
+/// Whether the cluster is what its spec says and the operator says so.
+fn as_the_spec_says(world: &World, plan: &Plan) -> Result<(), String> {
+    let cluster = world.cluster.as_ref().ok_or("no EtcdCluster")?;
     let target = spec::parse(&cluster.spec)
         .map(|desired| revision::name("db", &cluster.spec, desired.version))
         .unwrap_or_default();
     let raft = world.raft().ok_or("no cluster")?;
+    if let Some(job) = raft.job {
+        return Err(format!("a downgrade job to {job} is left: {:?}", plan.next));
+    }
     for member in raft.voters.keys() {
         let pod = world.pods.get(member).ok_or_else(|| format!("{member} has no Pod: {:?}", plan.next))?;
         if pod.revision != target || !counts(world, member) {
@@ -259,7 +280,7 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
         }
     }
     match (&plan.next, &cluster.status.progress, plan.refusals.is_empty()) {
-        (Next::Settled, None, true) => Ok("settled"),
+        (Next::Settled, None, true) => Ok(()),
         (next, progress, _) => Err(format!("not settled: {next:?}, {progress:?}, {:?}", plan.refusals)),
     }
 }

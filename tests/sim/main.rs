@@ -7,6 +7,7 @@
 
 mod act;
 mod check;
+mod downgrades;
 mod exhaustive;
 mod faults;
 mod mutants;

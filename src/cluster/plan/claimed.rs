@@ -196,8 +196,13 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if pod.ended {
         return Next::Do(Step::remove_ended(member, pod));
     }
-    if let Some(next) = corrected(view, member, pod).filter(|_| progress.action != Action::ClearDowngrade) {
+    let forgets = progress.action == Action::ClearDowngrade || view.is_kept_out_by_a_downgrade(member);
+    let another = if forgets { forgetting(view, member, pod) } else { corrected(view, member, pod) };
+    if let Some(next) = another {
         return next;
+    }
+    if notice.code == Code::ImageVersionMismatch && is_free_to_go_elsewhere(view, member) {
+        return Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }));
     }
     if notice.code == Code::MemberBehind && quorum_needs_another_mended(view, member) {
         return Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }));
@@ -205,12 +210,20 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     let subject = format!("back/{member}/{}", pod.revision);
     let wait = view.wait(notice, Some(member), subject, view.start_progress(member));
     if wait.overdue
-        && progress.action != Action::PutBack
+        && progress.action.follows_the_spec()
         && let Some(next) = put_back(view, member, pod, &wait.notice)
     {
         return next;
     }
     Next::Wait(wait)
+}
+
+/// Whether a member that is up, though not with the version of its revision, is to become something else by
+/// now: it is rolled as any other then.
+fn is_free_to_go_elsewhere(view: &View<'_>, member: &MemberName) -> bool {
+    view.is_outdated(member)
+        && view.refusals().is_empty()
+        && gates::after(view, member, Action::PutBack).is_ok()
 }
 
 /// Whether this member answers, and what it still lacks is a quorum that only the same change to
@@ -295,19 +308,26 @@ pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
     })
 }
 
-/// A member of 3.5 whose data remembers a downgrade job that is over does not start. One start on the next
-/// minor makes it forget; then it gets its own version back, as in any revert.
+/// A member that is kept out by a downgrade job which is over.
 pub(super) fn a_member_that_remembers_a_downgrade(view: &View<'_>) -> Option<Next> {
-    if view.cluster_id().is_none() || view.world.downgrade_job != DowngradeJob::Absent {
+    view.cluster_id()?;
+    let mut kept_out = view.members().iter().filter(|member| view.is_kept_out_by_a_downgrade(member));
+    kept_out.find_map(|member| forgetting(view, member, view.pod(member)?))
+}
+
+/// A member of 3.5 whose data remembers a downgrade job that is over does not start. One start on the next
+/// minor makes it forget; then it gets its own version back, as in any revert. There is nothing to put back
+/// meanwhile: where it does not come up, the spec's settings are what can be mended.
+fn forgetting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Next> {
+    // Whether the job is over only the others can say.
+    let over = view.world.downgrade_job == DowngradeJob::Absent || view.members().len() == 1;
+    if pod.deleting || !over || !gates::is_down(view, member) {
         return None;
     }
-    let member = view.members().iter().find(|member| view.is_kept_out_by_a_downgrade(member))?;
-    let pod = view.pod(member).filter(|pod| !pod.deleting && gates::is_down(view, member))?;
-    let runs = view.revision(&pod.revision)?.version;
-    let version = view.world.releases.newest(runs.minor.next())?;
+    let version = view.claim_of(member)?.opened?;
+    let version = view.world.releases.newest(version.minor.next())?;
     let revision = revision::at(view.world, view.desired.as_ref().ok()?, version).ok()?;
-    let failed = view.world.cluster.status.last_failure.as_ref().map(|failure| &failure.revision);
-    if failed == Some(&revision.name) || view.world.foreign_revisions.contains_key(&revision.name) {
+    if pod.revision == revision.name || view.world.foreign_revisions.contains_key(&revision.name) {
         return None;
     }
     if !view.world.revisions.contains_key(&revision.name) {

@@ -173,6 +173,13 @@ impl<'a> View<'a> {
         let status = match &answer.status {
             Ok(status) => status,
             Err(_) if self.has_just_started(pod) => return starting(format!("{member} does not answer yet")),
+            Err(_) if self.is_kept_out(pod) => {
+                let message = format!(
+                    "{member} does not start: its data remembers a downgrade job that leads to another minor than its \
+                     own; one start on the next minor makes it forget"
+                );
+                return Err(Notice::of(Code::MemberDown, message));
+            }
             Err(_) => {
                 return Err(Notice::of(Code::MemberDown, format!("{member} {}", container_words(pod))));
             }
@@ -256,8 +263,11 @@ impl<'a> View<'a> {
     /// Whether a member does not start because of a downgrade job, enabled or remembered, that leads to another
     /// minor than its own.
     pub fn is_kept_out_by_a_downgrade(&self, member: &MemberName) -> bool {
-        let words = self.pod(member).and_then(|pod| pod.container.last_words.as_deref());
-        self.up(member).is_none() && words.is_some_and(says_a_downgrade_keeps_it_out)
+        self.up(member).is_none() && self.pod(member).is_some_and(|pod| self.is_kept_out(pod))
+    }
+
+    fn is_kept_out(&self, pod: &PodFacts) -> bool {
+        pod.container.last_words.as_deref().is_some_and(says_a_downgrade_keeps_it_out)
     }
 
     /// A cluster version that moved unseen before its last witness stopped shows in the log of the old

@@ -8,7 +8,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::observation::{Answer, Observation, Patience};
 use crate::cluster::plan::{Next, Plan, Record, Step};
 use crate::cluster::spec;
-use crate::etcd::Alarm;
+use crate::etcd::{Alarm, DowngradeCall};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use std::time::Duration;
 
@@ -165,6 +165,12 @@ fn doing(step: &Step) -> Notice {
         }
         Step::NoteSnapshots(_) | Step::Propose { .. } => {
             (Code::SnapshotPending, "raft snapshots are taken, so that 3.7 can read the data".to_owned())
+        }
+        Step::Downgrade { call: DowngradeCall::Enable(minor), .. } => {
+            (Code::DowngradePending, format!("etcd is asked to lower the cluster version to {minor}"))
+        }
+        Step::Downgrade { call: DowngradeCall::Cancel, .. } => {
+            (Code::DowngradePending, "a downgrade job that leads elsewhere is cancelled".to_owned())
         }
         Step::ApplySupport { .. } => {
             (Code::SupportApplied, "Services and the disruption budget are brought in line".to_owned())
