@@ -160,6 +160,20 @@ impl Cluster {
         self.members[n].process = Some(Process(child));
     }
 
+    pub fn ip(&self, n: usize) -> IpAddr {
+        IpAddr::V4(self.members[n].ip)
+    }
+
+    /// The exit code of a member that has ended by itself; nothing while it runs.
+    pub fn exit_code(&mut self, n: usize) -> Option<i32> {
+        self.members[n].process.as_mut()?.0.try_wait().unwrap().map(|status| status.code().unwrap_or(137))
+    }
+
+    /// The process of a member, while there is one.
+    pub fn pid(&self, n: usize) -> Option<u32> {
+        self.members[n].process.as_ref().map(|process| process.0.id())
+    }
+
     pub fn process(&mut self, n: usize) -> &mut Process {
         self.members[n].process.as_mut().expect("a started member")
     }

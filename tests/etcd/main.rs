@@ -8,10 +8,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+mod downgrade;
+mod driver;
 mod flags;
 mod guard;
 mod harness;
 #[path = "../support/processes.rs"]
 mod processes;
+mod planned;
 mod reach;
 mod roll;

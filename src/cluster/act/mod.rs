@@ -308,7 +308,7 @@ impl Hands<'_> {
     /// Where a member's Pod answers.
     fn client(&self, member: &MemberName) -> Result<MemberClient, ActError> {
         let pod = self.world.pods.get(member);
-        pod.and_then(|pod| client_of(self.ctx, self.world, member, pod))
+        pod.and_then(|pod| client_of(&self.ctx.channels, self.world, member, pod))
             .ok_or_else(|| ActError::Gone(format!("the Pod of {member}")))
     }
 

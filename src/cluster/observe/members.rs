@@ -1,23 +1,22 @@
 //! Asks every member, in parallel. Each call has a limit of its own, so one that is cut off delays the
 //! observation by that limit and no more.
 
-use crate::cluster::context::Context;
 use crate::cluster::names::MemberName;
 use crate::cluster::observation::{Answer, DowngradeJob, Observation, Ownership, PodFacts};
 use crate::etcd::versions::tells_of_downgrades;
-use crate::etcd::{Endpoint, ListedMember, MemberClient, Minor};
+use crate::etcd::{Channels, Endpoint, ListedMember, MemberClient, Minor};
 use futures::future::join_all;
 
 /// Fills in what the members say.
-pub(super) async fn ask(ctx: &Context, world: &mut Observation) {
+pub async fn ask_members(channels: &Channels, world: &mut Observation) {
     let scope = world.cluster.uid.clone();
     let live: Vec<&str> = world.pods.values().map(|pod| pod.uid.as_str()).collect();
-    ctx.channels.keep_only(&scope, &live);
+    channels.keep_only(&scope, &live);
     let clients: Vec<(MemberName, MemberClient)> = world
         .pods
         .iter()
         .filter(|(_, pod)| pod.ownership == Ownership::Ours && !pod.ended)
-        .filter_map(|(member, pod)| Some((member.clone(), client(ctx, world, member, pod)?)))
+        .filter_map(|(member, pod)| Some((member.clone(), client_of(channels, world, member, pod)?)))
         .collect();
     world.answers = join_all(clients.iter().map(|(member, client)| async {
         let (status, versions, read) = tokio::join!(client.status(), client.versions(), client.read());
@@ -79,8 +78,8 @@ async fn downgrade_job(world: &Observation, readers: &[&(MemberName, MemberClien
 }
 
 /// Where a member's Pod answers.
-pub(in crate::cluster) fn client(
-    ctx: &Context,
+pub fn client_of(
+    channels: &Channels,
     world: &Observation,
     member: &MemberName,
     pod: &PodFacts,
@@ -90,7 +89,7 @@ pub(in crate::cluster) fn client(
         ip: pod.ip?,
         server_name: member.host(&world.cluster.namespace),
     };
-    Some(ctx.channels.member(&world.cluster.uid, &endpoint))
+    Some(channels.member(&world.cluster.uid, &endpoint))
 }
 
 async fn member_list(readers: &[&(MemberName, MemberClient)]) -> Option<Vec<ListedMember>> {

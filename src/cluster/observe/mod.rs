@@ -5,7 +5,7 @@ mod facts;
 mod members;
 mod zones;
 
-pub(super) use members::client as client_of;
+pub use members::{ask_members, client_of};
 pub(super) use zones::Zones;
 
 use super::context::Context;
@@ -111,7 +111,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     };
     strangers_under_our_names(ctx, &mut world).await?;
     let nodes: BTreeSet<String> = world.pods.values().filter_map(|pod| pod.node.clone()).collect();
-    let ((), zones) = tokio::join!(members::ask(ctx, &mut world), ctx.zones.of(&ctx.client, &nodes));
+    let ((), zones) = tokio::join!(ask_members(&ctx.channels, &mut world), ctx.zones.of(&ctx.client, &nodes));
     world.zones = zones;
     Ok(Some(world))
 }

@@ -1,0 +1,139 @@
+//! Whole ways between versions on real etcd, as the planner goes them: every ordered pair, and what can happen in
+//! the middle.
+
+use crate::driver::{Driven, Rest};
+use crate::harness::reported;
+use quorate::api::Code;
+use quorate::etcd::DowngradeCall;
+use rstest::rstest;
+use std::time::Duration;
+
+/// Three hops, with some 10,000 entries before the last of them, on a busy machine.
+const LONG: Duration = Duration::from_secs(240);
+
+async fn settled(yaml: &str) -> Driven {
+    let mut driven = Driven::new(yaml);
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    driven
+}
+
+async fn write_keys(driven: &Driven) {
+    let client = etcd_client::Client::connect([driven.etcd.client_url(0)], None).await.unwrap();
+    for i in 0..20 {
+        client.kv_client().put(format!("k/{i}"), format!("v{i}"), None).await.unwrap();
+    }
+    client.kv_client().delete("k/7", None).await.unwrap();
+}
+
+/// The hash of all keys and revisions, the same on every member; with the revision that it is of.
+async fn hash(driven: &Driven) -> (i64, u32) {
+    let mut hashes = Vec::new();
+    for n in 0..driven.etcd.size() {
+        let client = etcd_client::Client::connect([driven.etcd.client_url(n)], None).await.unwrap();
+        let revision = client.kv_client().get("k/0", None).await.unwrap().header().unwrap().revision();
+        let answer = client.maintenance_client().hash_kv(revision).await.unwrap();
+        hashes.push((revision, answer.hash()));
+    }
+    hashes.dedup();
+    assert_eq!(hashes.len(), 1, "members differ: {hashes:?}");
+    hashes[0]
+}
+
+#[rstest]
+#[tokio::test]
+async fn every_pair_of_versions(
+    #[values("3.5.9", "3.5.35", "3.6.16", "3.7.3")] from: &str,
+    #[values("3.4.23", "3.5.9", "3.5.35", "3.6.16", "3.7.3")] to: &str,
+) {
+    let mut driven = settled(&format!("{{version: {from}, rollout: {{memberDeadline: 60s}}}}")).await;
+    write_keys(&driven).await;
+    let (before, pids) = (hash(&driven).await, driven.pids());
+    driven.spec.version = to.to_owned();
+    let rest = driven.rest(LONG).await;
+    if reported(to) < reported("3.5.0") {
+        assert_eq!(rest, Rest::Refused(vec![Code::DowngradeUnsupported]));
+        assert_eq!(driven.pids(), pids, "nothing was touched");
+        driven.assert_runs(from).await;
+    } else {
+        assert_eq!(rest, Rest::Settled);
+        driven.assert_runs(to).await;
+    }
+    assert_eq!(hash(&driven).await, before);
+}
+
+/// No member of 3.4 is run, so no cluster begins with it.
+#[tokio::test]
+async fn no_cluster_begins_on_a_minor_that_is_not_run() {
+    let mut driven = Driven::new("{version: 3.4.23}");
+    assert_eq!(driven.rest(LONG).await, Rest::Refused(vec![Code::VersionUnsupported]));
+    assert!(driven.starts.is_empty());
+}
+
+#[rstest]
+#[case::up_and_back("3.5.35", "3.6.16")]
+#[case::down_and_up_again("3.6.16", "3.5.35")]
+#[case::down_from_3_7_and_up_again("3.7.3", "3.6.16")]
+#[tokio::test]
+async fn a_change_of_mind_with_one_member_on_the_new_version(#[case] from: &str, #[case] to: &str) {
+    let mut driven = settled(&format!("{{version: {from}, rollout: {{memberDeadline: 60s}}}}")).await;
+    write_keys(&driven).await;
+    let before = hash(&driven).await;
+    driven.spec.version = to.to_owned();
+    let wanted = reported(to);
+    driven
+        .until("one member on the new version", LONG, |world, _| {
+            let statuses = world.answers.values().filter_map(|answer| answer.status());
+            (statuses.filter(|status| status.version == wanted).count() == 1).then_some(())
+        })
+        .await;
+    driven.spec.version = from.to_owned();
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    driven.assert_runs(from).await;
+    assert_eq!(hash(&driven).await, before);
+}
+
+/// Flags of 3.5 go up to 3.7 and down again with their members, each in the words of its version.
+#[tokio::test]
+async fn flags_are_carried_up_and_down() {
+    let mut driven = settled(
+        "{version: 3.5.35, rollout: {memberDeadline: 60s}, etcd: {extraArgs: \
+         {experimental-corrupt-check-time: 5h, experimental-initial-corrupt-check: 'true'}}}",
+    )
+    .await;
+    for to in ["3.7.3", "3.5.35"] {
+        driven.spec.version = to.to_owned();
+        assert_eq!(driven.rest(LONG).await, Rest::Settled);
+        driven.assert_runs(to).await;
+    }
+    for (n, version, flags) in &driven.starts {
+        // 3.6 takes the old words still.
+        let old = version.minor < reported("3.7.0").minor;
+        let time = if old { "--experimental-corrupt-check-time=5h" } else { "--corrupt-check-time=5h" };
+        let check =
+            if old { "--experimental-initial-corrupt-check=true" } else { "--feature-gates=InitialCorruptCheck=true" };
+        assert!(flags.iter().any(|flag| flag == time), "etcd-{n} {version}: {flags:?}");
+        assert!(flags.iter().any(|flag| flag == check), "etcd-{n} {version}: {flags:?}");
+    }
+}
+
+/// Somebody enables a job on 3.5 by hand, and a member crashes: it is cancelled, and the member, whose data
+/// remembers it, is healed by one start on 3.6.
+#[tokio::test]
+async fn a_stray_job_on_3_5_is_cancelled_and_its_victim_healed() {
+    let mut driven = settled("{version: 3.5.35, rollout: {memberDeadline: 60s}}").await;
+    write_keys(&driven).await;
+    let before = hash(&driven).await;
+    let identity = driven.etcd.status(1).await.identity();
+    let below = reported("3.4.0").minor;
+    driven.etcd.client(1).downgrade(identity, DowngradeCall::Enable(below)).await.unwrap_err();
+    driven.crash(0).await;
+    driven
+        .until("it was started on 3.6", LONG, |world, _| {
+            let mut statuses = world.answers.values().filter_map(|answer| answer.status());
+            statuses.any(|status| status.version == reported("3.6.16")).then_some(())
+        })
+        .await;
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    driven.assert_runs("3.5.35").await;
+    assert_eq!(hash(&driven).await, before);
+}
