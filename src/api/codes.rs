@@ -1,6 +1,6 @@
 //! The closed list of words with which the operator says what it does, waits for and refuses.
 //! The same word is the reason of a condition, the reason of an Event, the field of a log line, the
-//! label of a metric and a heading of `docs/codes.md`, which is generated from this table.
+//! label of a metric and a heading of `docs/refusals.md`, which is generated from this table.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -100,6 +100,58 @@ fn a_version_is_set_back_in_the_middle_of_a_roll_and_the_old_binaries_come_back(
 }
 
 #[test]
+fn a_minor_down_and_up_again_under_a_writer_loses_nothing() {
+    run("down", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.7.3", 3)).await;
+        let sampler = Sampler::start(&cluster).await;
+        let writers = sampler.writers();
+        cluster.rolled(json!({ "version": "3.6.16" })).await;
+        cluster.assert_version("3.6.16").await;
+        cluster.decided("3.6.16").await;
+        let events: Vec<String> = cluster.events().await.into_iter().map(|(reason, _)| reason).collect();
+        let at = |reason: &str| events.iter().position(|other| other == reason);
+        assert!(at("DowngradeBegun").is_some() && at("DowngradeBegun") < at("MemberStopped"), "{events:?}");
+        assert_eq!(at("DowngradeCancelled"), None, "etcd ends the job by itself: {events:?}");
+        cluster.rolled(json!({ "version": "3.7.3" })).await;
+
+        assert_nothing_lost(writers).await;
+        let seen = sampler.stop();
+        seen.assert_one_away_at_a_time();
+        assert_eq!(seen.made.len(), 6, "each member is replaced once each way: {:?}", seen.made);
+        cluster.assert_version("3.7.3").await;
+        cluster.decided("3.7.3").await;
+        assert_eq!(cluster.identity().await, before);
+    });
+}
+
+/// Down, another mind with two members down, and up again: the job is cancelled first.
+#[test]
+fn a_downgrade_is_given_up_in_the_middle_and_nothing_is_lost() {
+    run("down-revert", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.6.16", 3)).await;
+        let sampler = Sampler::start(&cluster).await;
+        let writers = sampler.writers();
+        cluster.edit(json!({ "version": "3.5.35" })).await;
+        until("the second member is being replaced", ROLLED_WITHIN, async || {
+            (sampler.so_far().made.len() == 2).then_some(())
+        })
+        .await;
+        cluster.rolled(json!({ "version": "3.6.16" })).await;
+
+        assert_nothing_lost(writers).await;
+        sampler.stop().assert_one_away_at_a_time();
+        cluster.assert_version("3.6.16").await;
+        cluster.decided("3.6.16").await;
+        assert!(cluster.events().await.iter().any(|(reason, _)| reason == "DowngradeCancelled"));
+        assert_eq!(cluster.identity().await, before);
+    });
+}
+
+#[test]
 fn two_clusters_roll_at_once_with_one_operator() {
     run("two-clusters", async |space| {
         let _operator = space.operator();

@@ -71,9 +71,7 @@ async fn on_3_5_a_job_keeps_members_from_starting_until_one_start_on_3_6() {
 
     for version in [new, old] {
         cluster.start_guarded(n, version);
-        cluster
-            .eventually("it starts", SECONDS, async || cluster.client(n).read().await.is_ok())
-            .await;
+        cluster.eventually("it starts", SECONDS, async || cluster.client(n).read().await.is_ok()).await;
         assert_eq!(cluster.status(n).await.version, reported(version));
         cluster.stop(n).await;
     }

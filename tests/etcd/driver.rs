@@ -11,8 +11,8 @@ use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::container::peer_url;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{
-    ClaimFacts, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience, PodFacts, ProbeFacts,
-    ProbeState,
+    ClaimFacts, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience, PodFacts,
+    ProbeFacts, ProbeState,
 };
 use quorate::cluster::observe::{ask_members, client_of};
 use quorate::cluster::plan::{NewPod, Next, Plan, SnapshotNote, Step, plan};
@@ -112,7 +112,12 @@ impl Driven {
             if let Some(said) = done(&world, &plan) {
                 return said;
             }
-            assert!(began.elapsed() < limit, "not within {limit:?}: {what}; {:?} {:?}", plan.next, plan.refusals);
+            assert!(
+                began.elapsed() < limit,
+                "not within {limit:?}: {what}; {:?} {:?}",
+                plan.next,
+                plan.refusals
+            );
             let waits = match &plan.next {
                 Next::Do(step) => {
                     self.act(&world, step).await;
@@ -121,7 +126,9 @@ impl Driven {
                 _ => true,
             };
             self.patience = match &plan.next {
-                Next::Wait(wait) => self.patience.after(&wait.subject, wait.progress, self.looked_at.elapsed()),
+                Next::Wait(wait) => {
+                    self.patience.after(&wait.subject, wait.progress, self.looked_at.elapsed())
+                }
                 _ => Patience::default(),
             };
             self.looked_at = Instant::now();
@@ -268,7 +275,8 @@ impl Driven {
             Step::CreateProbes { nodes, revision } => {
                 let version = self.revisions[revision].version;
                 for node in nodes {
-                    let output = Command::new(processes::etcd(&version.to_string())).arg("--version").output();
+                    let output =
+                        Command::new(processes::etcd(&version.to_string())).arg("--version").output();
                     let said = String::from_utf8(output.unwrap().stdout).unwrap();
                     self.probes.push(ProbeFacts {
                         pod: format!("probe-{node}"),
@@ -365,7 +373,8 @@ impl Driven {
     pub async fn assert_runs(&self, version: &str) {
         let version = reported(version);
         for n in 0..self.etcd.size() {
-            let (status, versions) = (self.etcd.status(n).await, self.etcd.client(n).versions().await.unwrap());
+            let (status, versions) =
+                (self.etcd.status(n).await, self.etcd.client(n).versions().await.unwrap());
             assert_eq!(versions.server, version);
             assert_eq!(versions.cluster, Some(version.minor));
             assert_eq!(status.downgrade, None);

@@ -13,8 +13,8 @@ mod driver;
 mod flags;
 mod guard;
 mod harness;
+mod planned;
 #[path = "../support/processes.rs"]
 mod processes;
-mod planned;
 mod reach;
 mod roll;

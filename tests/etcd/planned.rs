@@ -109,8 +109,11 @@ async fn flags_are_carried_up_and_down() {
         // 3.6 takes the old words still.
         let old = version.minor < reported("3.7.0").minor;
         let time = if old { "--experimental-corrupt-check-time=5h" } else { "--corrupt-check-time=5h" };
-        let check =
-            if old { "--experimental-initial-corrupt-check=true" } else { "--feature-gates=InitialCorruptCheck=true" };
+        let check = if old {
+            "--experimental-initial-corrupt-check=true"
+        } else {
+            "--feature-gates=InitialCorruptCheck=true"
+        };
         assert!(flags.iter().any(|flag| flag == time), "etcd-{n} {version}: {flags:?}");
         assert!(flags.iter().any(|flag| flag == check), "etcd-{n} {version}: {flags:?}");
     }

@@ -1,4 +1,4 @@
-//! docs/codes.md, from the table of codes.
+//! docs/refusals.md, from the table of codes.
 
 use quorate::api::{Code, Severity};
 use std::fmt::Write as _;

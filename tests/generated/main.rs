@@ -38,7 +38,7 @@ fn the_chart_s_rules_are_what_the_code_lists() {
 
 #[test]
 fn the_page_of_codes_is_what_the_code_lists() {
-    check("docs/codes.md", &codes::page());
+    check("docs/refusals.md", &codes::page());
 }
 
 #[test]

@@ -47,12 +47,10 @@ fn hops(text: &mut String) {
         let (from, to, why, note) = (hop.from, hop.to, hop.why, hop.note);
         writeln!(text, "| {from} | {to} | {start} | {why} | {note} | {} |", link(hop.source)).unwrap();
     }
-    let not_begun: Vec<String> = HOPS
-        .iter()
-        .filter(|hop| !hop.is_begun() && hop.start != Start::Never)
-        .map(|hop| format!("{} → {}", hop.from, hop.to))
-        .collect();
-    writeln!(text, "\nThis release of the operator does not begin {} yet.", not_begun.join(", ")).unwrap();
+    text.push_str(
+        "\nA downgrade ends on no patch from which the way up again may not be begun; to an older one leads a further hop \\
+         within the minor.\n",
+    );
 }
 
 fn releases(text: &mut String) {

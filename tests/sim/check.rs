@@ -183,7 +183,8 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     }
     let remembers = |member: &&MemberName| {
         let data = world.data(member);
-        !world.serving(member) && data.is_some_and(|data| data.job.is_some_and(|job| job != data.opened.minor))
+        !world.serving(member)
+            && data.is_some_and(|data| data.job.is_some_and(|job| job != data.opened.minor))
     };
     if voters.keys().filter(remembers).count() > voters.len().saturating_sub(voters.len() / 2 + 1) {
         return Some("kept out by a downgrade job");

@@ -55,7 +55,13 @@ fn the_cluster_version_is_lowered_before_a_member_is_touched_and_the_leader_goes
     let steps: Vec<Action> = operator.last.as_ref().unwrap().steps.iter().map(|step| step.action).collect();
     assert_eq!(
         steps,
-        [Action::ProbeImage, Action::EnableDowngrade, Action::ReplaceMember, Action::ReplaceMember, Action::ReplaceLeader]
+        [
+            Action::ProbeImage,
+            Action::EnableDowngrade,
+            Action::ReplaceMember,
+            Action::ReplaceMember,
+            Action::ReplaceLeader
+        ]
     );
     until(&mut world, &mut operator, plan, "a member away", |world| world.running().len() < 3);
     assert_eq!(world.raft().unwrap().cluster_version, Some(V3_5));

@@ -8,7 +8,8 @@ use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::container::{client_url, peer_url};
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::{
-    Answer, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience, PodFacts, ProbeFacts, ProbeState,
+    Answer, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience, PodFacts,
+    ProbeFacts, ProbeState,
 };
 use quorate::etcd::versions::{Releases, tells_of_downgrades};
 use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus, Snapshots};

@@ -140,7 +140,8 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
     let at = cluster.resource_version;
     let generation = seen.facts.cluster.generation;
     let witnessed = seen.facts.witnessed_cluster_version();
-    let known = witnessed.or_else(|| seen.facts.answers.values().filter_map(|answer| answer.cluster_version).max());
+    let known =
+        witnessed.or_else(|| seen.facts.answers.values().filter_map(|answer| answer.cluster_version).max());
     let refusals = plan.refusals.iter().map(|Notice { code, message, remedy }| RefusalStatus {
         code: *code,
         message: message.clone(),

@@ -15,7 +15,9 @@ use crate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, S
 use crate::cluster::report::Outcome;
 use crate::cluster::revision::Revision;
 use crate::cluster::spec::storage_class;
-use crate::etcd::{ClusterId, DowngradeCall, ErrorKind, EtcdError, EtcdVersion, Identity, MemberClient, MemberId};
+use crate::etcd::{
+    ClusterId, DowngradeCall, ErrorKind, EtcdError, EtcdVersion, Identity, MemberClient, MemberId,
+};
 use crate::process::kubernetes::one_line;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -301,8 +303,10 @@ impl Hands<'_> {
     /// The answer where the spec or the status is not what was observed any more.
     async fn object_was_changed(&self) -> Result<Option<Outcome>, ActError> {
         let cluster = self.api::<EtcdCluster>().get_metadata(self.name()).await?;
-        let changed = cluster.metadata.resource_version.as_ref() != Some(&self.world.cluster.resource_version);
-        Ok(changed.then(|| Outcome::refused(Code::AnotherDisturbance, "the EtcdCluster was changed meanwhile")))
+        let changed =
+            cluster.metadata.resource_version.as_ref() != Some(&self.world.cluster.resource_version);
+        Ok(changed
+            .then(|| Outcome::refused(Code::AnotherDisturbance, "the EtcdCluster was changed meanwhile")))
     }
 
     /// Where a member's Pod answers.

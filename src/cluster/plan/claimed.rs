@@ -180,8 +180,7 @@ fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &Member
         .map(|target| target.name.clone());
     let own = Some(progress.revision.clone());
     let good = view.claim_of(member).and_then(|claim| claim.good.clone());
-    let order =
-        if progress.action.follows_the_spec() { [target, own, good] } else { [own, good, target] };
+    let order = if progress.action.follows_the_spec() { [target, own, good] } else { [own, good, target] };
     // A put-back that meets a cluster version that has moved is harmless, and then even what failed
     // before is better than nothing.
     let stored = view.world.revisions.keys().cloned();

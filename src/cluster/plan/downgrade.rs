@@ -24,11 +24,14 @@ const SUBJECT: &str = "downgrade-job";
 
 /// A job that leads to another minor than the spec does is given up, whoever began it.
 pub(super) fn a_job_that_leads_elsewhere(view: &View<'_>) -> Option<Next> {
-    let target = view.target.as_ref().filter(|_| view.cluster_id().is_some() && view.refusals().is_empty())?;
+    let target =
+        view.target.as_ref().filter(|_| view.cluster_id().is_some() && view.refusals().is_empty())?;
     let elsewhere = match view.world.downgrade_job {
         DowngradeJob::To(minor) => minor != target.version.minor && !has_arrived(view, minor),
         // Members of 3.5 do not say where it leads. A member that does not start under it says enough.
-        DowngradeJob::Somewhere => view.members().iter().any(|member| view.is_kept_out_by_a_downgrade(member)),
+        DowngradeJob::Somewhere => {
+            view.members().iter().any(|member| view.is_kept_out_by_a_downgrade(member))
+        }
         DowngradeJob::Absent | DowngradeJob::Unknown => false,
     };
     elsewhere.then(|| give_up(view)).flatten()
@@ -53,11 +56,15 @@ pub(super) fn a_job_that_has_arrived(view: &View<'_>) -> Option<Next> {
 /// Whether all members run the minor that a job leads to.
 fn has_arrived(view: &View<'_>, minor: Minor) -> bool {
     view.cluster_version() == Some(minor)
-        && view.members().iter().all(|member| view.up(member).is_some_and(|up| up.status.version.minor == minor))
+        && view
+            .members()
+            .iter()
+            .all(|member| view.up(member).is_some_and(|up| up.status.version.minor == minor))
 }
 
 fn give_up(view: &View<'_>) -> Option<Next> {
-    let through = view.leader().cloned().or_else(|| view.up_members().first().map(|(member, _)| member.clone()))?;
+    let through =
+        view.leader().cloned().or_else(|| view.up_members().first().map(|(member, _)| member.clone()))?;
     Some(Next::Do(Step::Downgrade { through, call: DowngradeCall::Cancel }))
 }
 
@@ -94,7 +101,10 @@ pub(super) fn not_lowered_yet(view: &View<'_>, minor: Minor) -> Option<Next> {
         Some((member, what, version?))
     });
     let (member, what, version) = above?;
-    Some(wait(view, format!("{member} still has the {what} version {version}; {minor} starts once it is {minor}")))
+    Some(wait(
+        view,
+        format!("{member} still has the {what} version {version}; {minor} starts once it is {minor}"),
+    ))
 }
 
 fn wait(view: &View<'_>, message: String) -> Next {

@@ -51,7 +51,8 @@ pub(super) fn before(view: &View<'_>, member: &MemberName) -> Result<(), Notice>
         return Err(Notice::of(Code::Corrupt, message));
     }
     if view.world.downgrade_job == DowngradeJob::Somewhere {
-        let message = format!("{member} must wait: a downgrade job is enabled, under which 3.5 does not start");
+        let message =
+            format!("{member} must wait: a downgrade job is enabled, under which 3.5 does not start");
         return Err(Notice::of(Code::DowngradePending, message));
     }
     let voters = view.voters();

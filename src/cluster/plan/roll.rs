@@ -158,7 +158,10 @@ pub(super) fn hops(view: &View<'_>) -> Vec<EtcdVersion> {
         return Vec::new();
     };
     let Some(next) = way.first() else { return Vec::new() };
-    let left = run.into_iter().filter(|runs| runs != next).max_by_key(|runs| (runs.minor > next.minor, std::cmp::Reverse(*runs)));
+    let left = run
+        .into_iter()
+        .filter(|runs| runs != next)
+        .max_by_key(|runs| (runs.minor > next.minor, std::cmp::Reverse(*runs)));
     match left {
         Some(left) => std::iter::once(left).chain(way.iter().copied()).collect(),
         None if way.len() > 1 => way.clone(),
@@ -256,9 +259,10 @@ fn lower_cluster_version(at: Option<Minor>, stop: EtcdVersion) -> Option<StepSta
         action: Action::EnableDowngrade,
         member: None,
         to: Some(stop.minor.to_string()),
-        reason: "etcd lowers the cluster version and migrates each member's data before a lower binary starts; \
+        reason:
+            "etcd lowers the cluster version and migrates each member's data before a lower binary starts; \
                  it needs no restart"
-            .to_owned(),
+                .to_owned(),
     })
 }
 

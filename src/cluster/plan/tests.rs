@@ -241,7 +241,11 @@ fn what_failed_is_not_tried_again() {
     "Refused(SnapshotCountTooHigh)"
 )]
 #[case::down_to_3_4("version: 3.6.16", "version: 3.4.45", "Refused(DowngradeUnsupported)")]
-#[case::down_two_at_once("version: 3.7.3", "{version: 3.5.35, rollout: {hops: Single}}", "Refused(MinorSkipped)")]
+#[case::down_two_at_once(
+    "version: 3.7.3",
+    "{version: 3.5.35, rollout: {hops: Single}}",
+    "Refused(MinorSkipped)"
+)]
 #[case::down_without_a_way_up(
     "version: 3.6.16",
     "{version: 3.5.9, rollout: {hops: Single}}",

@@ -242,7 +242,9 @@ impl<'a> View<'a> {
     pub fn known_cluster_version(&self) -> Option<Minor> {
         self.world.witnessed_cluster_version().or_else(|| {
             let remembered = self.remembered_cluster_version();
-            remembered.or_else(|| self.highest_possible_cluster_version()).max(self.cluster_version_by_last_words())
+            remembered
+                .or_else(|| self.highest_possible_cluster_version())
+                .max(self.cluster_version_by_last_words())
         })
     }
 

@@ -35,7 +35,7 @@ pub(super) fn of(
     };
     let with_link = |notice: &Notice| match docs_url {
         Some(base) if notice.is_refusal() => {
-            format!("{notice} (see {base}/codes.md#{})", notice.code.as_str().to_lowercase())
+            format!("{notice} (see {base}/refusals.md#{})", notice.code.as_str().to_lowercase())
         }
         _ => notice.to_string(),
     };

@@ -115,7 +115,7 @@ fn a_refused_edit_is_stalled_with_evidence_remedy_and_link() {
         "3.5",
         "3.7.3",
         "set spec.rollout.hops to Many, or spec.version to a 3.6 release first",
-        "https://docs.example/codes.md#minorskipped",
+        "https://docs.example/refusals.md#minorskipped",
     ] {
         assert!(message.contains(part), "{message}");
     }

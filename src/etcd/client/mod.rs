@@ -9,7 +9,9 @@ pub use channels::{Channels, Endpoint};
 pub use error::EtcdError;
 
 use super::answers::{ErrorKind, Identity, Snapshots, Versions};
-use super::types::{Alarm, ClusterId, DowngradeCall, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor};
+use super::types::{
+    Alarm, ClusterId, DowngradeCall, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor,
+};
 use channels::Link;
 use etcd_client::{AlarmAction, AlarmType, Client, DowngradeOptions, GetOptions};
 use futures::{StreamExt as _, TryStreamExt as _, stream};

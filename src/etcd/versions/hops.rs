@@ -164,7 +164,9 @@ pub enum HopError {
         target: EtcdVersion,
     },
     /// A member runs a minor above the cluster version: the hop up that has begun comes to an end first.
-    #[error("{ahead} runs in a cluster of version {cluster}; a downgrade to {target} begins with one minor on all")]
+    #[error(
+        "{ahead} runs in a cluster of version {cluster}; a downgrade to {target} begins with one minor on all"
+    )]
     Ahead {
         /// What the member runs.
         ahead: EtcdVersion,
@@ -204,7 +206,8 @@ pub fn check_hop(
     members: &[EtcdVersion],
     target: EtcdVersion,
 ) -> Result<Hop, HopError> {
-    let never = HOPS.iter().find(|rule| rule.to == target.minor && rule.from > rule.to && rule.floor().is_none());
+    let never =
+        HOPS.iter().find(|rule| rule.to == target.minor && rule.from > rule.to && rule.floor().is_none());
     if let Some(never) = never.filter(|_| target.minor < cluster_version) {
         return Err(HopError::Downgrade { cluster: cluster_version, target, why: never.why });
     }

@@ -30,7 +30,9 @@ pub fn stops(
     if !further {
         return direct.map(|_| vec![target]);
     }
-    if target.minor > cluster_version { up(cluster_version, members, target, releases) } else {
+    if target.minor > cluster_version {
+        up(cluster_version, members, target, releases)
+    } else {
         down(cluster_version, members, target, releases)
     }
 }
@@ -56,7 +58,8 @@ fn down(
     while minor > target.minor {
         let below = minor.previous().unwrap_or(target.minor);
         let back = way_back_from(below);
-        let landing = if below == target.minor && Some(target) >= back { target } else { patch(below, &[], back)? };
+        let landing =
+            if below == target.minor && Some(target) >= back { target } else { patch(below, &[], back)? };
         match check_hop(minor, &from, landing) {
             Ok(_) => {
                 stops.push(landing);

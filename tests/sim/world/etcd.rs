@@ -342,7 +342,8 @@ impl World {
             raft.flip_at = None;
             return self.carry_the_job_on(raft, job, &binaries);
         }
-        let Some(lowest) = binaries.into_iter().min().filter(|lowest| Some(*lowest) > raft.cluster_version) else {
+        let Some(lowest) = binaries.into_iter().min().filter(|lowest| Some(*lowest) > raft.cluster_version)
+        else {
             raft.flip_at = None;
             return;
         };
