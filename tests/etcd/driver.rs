@@ -270,7 +270,7 @@ impl Driven {
             Step::Downgrade { through, call } => {
                 let _ = self.client(world, through).downgrade(identity(through), *call).await;
             }
-            Step::Stop(stop) => self.stop(stop.member()).await,
+            Step::Stop(proven) => self.stop(proven.member()).await,
             Step::RemovePod { member, .. } => self.stop(member).await,
             Step::CreateProbes { nodes, revision } => {
                 let version = self.revisions[revision].version;
@@ -357,7 +357,7 @@ impl Driven {
     }
 
     /// Ends a member and starts it again as it was, as the kubelet does after a crash.
-    pub async fn crash(&mut self, n: usize) {
+    pub fn crash(&mut self, n: usize) {
         let member = MemberName::new(NAME, u32::try_from(n).unwrap());
         self.etcd.kill(n);
         let version = self.revisions[&self.pods[&member].revision].version.to_string();

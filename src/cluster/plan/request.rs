@@ -200,21 +200,12 @@ fn refused_hop(view: &View<'_>, error: &HopError) -> Notice {
             error.to_string(),
             format!("set spec.rollout.hops to Many, or spec.version to a {cluster} release first"),
         ),
-        HopError::NoWayBack { floor, .. } => Notice::new(
-            Code::FloorNotMet,
-            error.to_string(),
-            format!(
-                "set spec.rollout.hops to Many, or spec.version to {floor} or a later patch of {} first; {stay} to \
-                 change nothing",
-                floor.minor
-            ),
-        ),
         HopError::Downgrade { cluster, .. } => Notice::new(
             Code::DowngradeUnsupported,
             error.to_string(),
             format!("set spec.version to a {cluster} release"),
         ),
-        HopError::BelowFloor { floor, .. } => Notice::new(
+        HopError::BelowFloor { floor, .. } | HopError::NoWayBack { floor, .. } => Notice::new(
             Code::FloorNotMet,
             error.to_string(),
             format!(

@@ -173,7 +173,7 @@ impl<'a> View<'a> {
         let status = match &answer.status {
             Ok(status) => status,
             Err(_) if self.has_just_started(pod) => return starting(format!("{member} does not answer yet")),
-            Err(_) if self.is_kept_out(pod) => {
+            Err(_) if is_kept_out(pod) => {
                 let message = format!(
                     "{member} does not start: its data remembers a downgrade job that leads to another minor than its \
                      own; one start on the next minor makes it forget"
@@ -265,11 +265,7 @@ impl<'a> View<'a> {
     /// Whether a member does not start because of a downgrade job, enabled or remembered, that leads to another
     /// minor than its own.
     pub fn is_kept_out_by_a_downgrade(&self, member: &MemberName) -> bool {
-        self.up(member).is_none() && self.pod(member).is_some_and(|pod| self.is_kept_out(pod))
-    }
-
-    fn is_kept_out(&self, pod: &PodFacts) -> bool {
-        pod.container.last_words.as_deref().is_some_and(says_a_downgrade_keeps_it_out)
+        self.up(member).is_none() && self.pod(member).is_some_and(is_kept_out)
     }
 
     /// A cluster version that moved unseen before its last witness stopped shows in the log of the old
@@ -380,6 +376,10 @@ impl<'a> View<'a> {
             Some(status) => 4 * STAGE + status.raft_applied_index.min(STAGE - 1),
         }
     }
+}
+
+fn is_kept_out(pod: &PodFacts) -> bool {
+    pod.container.last_words.as_deref().is_some_and(says_a_downgrade_keeps_it_out)
 }
 
 /// What the kubelet says of a member that does not answer. A crash loop waits and runs in turn, and is
