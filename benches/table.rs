@@ -63,7 +63,7 @@ impl Table<'_> {
         let of = |round: &Round| round.receipt.tally.longest_gap;
         let mut row = self.time("longest time without an acknowledged write, upgrade", None, of);
         row[1] = format!("≤ {} ms", LONGEST_PAUSE.as_millis());
-        row[5] = yes(median(&sorted(self.quorate, of)) <= LONGEST_PAUSE).to_owned();
+        row[5] = yes(median(&sorted(self.quorate, of)) <= LONGEST_PAUSE).into();
         row
     }
 
