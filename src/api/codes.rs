@@ -100,6 +100,8 @@ codes! {
     Wait DowngradePending: "A downgrade job is enabled: etcd lowers the cluster version, or has not ended the job yet.", "Wait a few seconds.";
     Wait PreviousClusterTerminating: "Pods of an earlier EtcdCluster of this name are still going away.", "Wait.";
     Wait VolumesDeleting: "The cluster's volumes are being deleted.", "Wait.";
+    Wait ApprovalPending: "spec.rollout.approval is Manual, and nobody has approved the plan in status.plan yet. No member is touched.", "Look at status.plan, then set the annotation quorate.dev/approve to its hash.";
+    Wait OutsideWindow: "No window of spec.rollout.windows is open; no change begins before one is.", "Wait, or change spec.rollout.windows.";
     Wait AlarmActive: "An etcd alarm is set; no version change begins under it.", "See the alarm with `etcdctl alarm list`, cure it, then `etcdctl alarm disarm`.";
     Wait NoSpace: "The database has reached its quota (NOSPACE): reads answer, writes are refused.", "Compact and defragment, or raise spec.etcd.quotaBackendBytes; then `etcdctl alarm disarm`.";
     Wait Corrupt: "A member's data differs from the others' (CORRUPT): reads answer, writes are refused.", "Find the member with `etcdctl endpoint hashkv --cluster`; touch nothing else before.";

@@ -1,6 +1,6 @@
 //! `status.effective`: what is in force where the spec leaves it to defaults.
 
-use super::{Hops, Resources, Retention};
+use super::{Approval, Hops, Resources, Retention};
 use k8s_openapi::api::core::v1::{Affinity, PodSecurityContext, TopologySpreadConstraint};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,9 @@ pub struct EffectiveStatus {
     /// How far one edit of the version may go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hops: Option<Hops>,
+    /// Whether a change waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
 }
 
 /// The spec's schema says what the fields are; here a copy of it would only make the definition longer.

@@ -343,6 +343,39 @@ pub struct RolloutSpec {
     /// 3.5.9 → 3.5.35 → 3.6.16 → 3.7.3. `Single` refuses a version that is more than one hop away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hops: Option<Hops>,
+    /// `Automatic` (the default) carries a change out as soon as it is safe. `Manual` shows its plan in
+    /// status.plan and touches no member before the annotation `quorate.dev/approve` names the plan's hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+    /// Outside of these no change begins; a hop that has begun is completed. None given: at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub windows: Vec<MaintenanceWindow>,
+}
+
+/// Whether a change waits for a person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Approval {
+    /// It does not.
+    #[default]
+    Automatic,
+    /// It waits for the annotation `quorate.dev/approve`.
+    Manual,
+}
+
+/// When changes may begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MaintenanceWindow {
+    /// When it opens: five fields as of a CronJob, e.g. `0 2 * * 6`.
+    #[schemars(length(max = 100))]
+    pub schedule: String,
+    /// How long it stays open, e.g. `4h`.
+    pub duration: Duration,
+    /// The time zone of the schedule, e.g. `Europe/Berlin`. Default UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub time_zone: Option<String>,
 }
 
 /// How far one edit of `spec.version` may go.

@@ -60,6 +60,8 @@ pub const APPLIED: &str = "quorate.dev/applied";
 
 /// On a probe Pod: the image that it tries out, and the version that the image must say.
 pub const PROBE_VERSION: &str = "quorate.dev/probe-version";
+/// On an `EtcdCluster`: the hash of the plan that a person approves.
+pub const APPROVE: &str = "quorate.dev/approve";
 
 /// On an `EtcdCluster`: removes the volumes before the object goes (`whenDeleted: Delete`).
 pub const FINALIZER: &str = "quorate.dev/delete-volumes";

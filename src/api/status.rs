@@ -149,6 +149,16 @@ pub struct BootstrapStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanStatus {
+    /// The hash of what is intended: what members become, from which versions, over which hops. With
+    /// `rollout.approval: Manual` the annotation `quorate.dev/approve` must name it. It stays until the plan ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// Whether it was approved; absent where nobody is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<bool>,
+    /// What members become in the end: the name of a revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub becomes: Option<String>,
     /// The versions on the way, e.g. `["3.5.9", "3.5.10"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<String>,

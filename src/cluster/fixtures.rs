@@ -49,6 +49,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
             resource_version: "7".to_owned(),
             deleting: false,
             finalizer: false,
+            approve: None,
             spec: spec.clone(),
             status: EtcdClusterStatus {
                 cluster_id: Some(CLUSTER.to_string()),

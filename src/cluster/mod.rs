@@ -21,6 +21,7 @@ pub mod rbac;
 pub mod report;
 pub mod revision;
 pub mod spec;
+pub mod windows;
 
 use crate::process::kubernetes::one_line;
 use context::Context;

@@ -79,6 +79,8 @@ pub struct ClusterFacts {
     pub deleting: bool,
     /// Whether it carries our finalizer.
     pub finalizer: bool,
+    /// The plan that a person approves, by its hash.
+    pub approve: Option<String>,
     /// Its spec.
     pub spec: EtcdClusterSpec,
     /// Its status, as last written.

@@ -4,10 +4,11 @@
 //! CRD, a lost validation), and the planner must not depend on it.
 
 use super::notice::Notice;
+use super::windows::Window;
 use crate::api::reserved::{
     CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS, POD_ANNOTATIONS, POD_ENV, POD_LABELS,
 };
-use crate::api::{AutoCompactionMode, Code, EtcdClusterSpec, Hops, Quantity, Retention};
+use crate::api::{Approval, AutoCompactionMode, Code, EtcdClusterSpec, Hops, Quantity, Retention};
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{FEATURE_GATES, FlagError, is_owned_flag, translate};
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ const DEFAULT_REPOSITORY: &str = "gcr.io/etcd-development/etcd";
 const DEFAULT_STORAGE: &str = "8Gi";
 
 /// What the spec asks for, with defaults.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Desired {
     /// The version to run.
     pub version: EtcdVersion,
@@ -38,6 +39,10 @@ pub struct Desired {
     pub allow_downtime: bool,
     /// How far one edit of the version may go.
     pub hops: Hops,
+    /// Whether a change waits for a person.
+    pub approval: Approval,
+    /// When a change may begin; at any time where there is none.
+    pub windows: Vec<Window>,
 }
 
 /// Parses the spec.
@@ -131,6 +136,17 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
         }
     }
 
+    let mut windows = Vec::new();
+    for (number, window) in rollout.windows.iter().enumerate() {
+        match Window::parse(window) {
+            Ok(window) => windows.push(window),
+            Err((field, why)) => wrong.push(Notice::new(
+                Code::InvalidSpec,
+                format!("spec.rollout.windows[{number}].{field}: {why}"),
+                format!("correct spec.rollout.windows[{number}].{field}"),
+            )),
+        }
+    }
     wrong.extend(reserved_names(spec));
 
     match (version, wrong.is_empty()) {
@@ -144,6 +160,8 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             member_deadline,
             allow_downtime: rollout.allow_downtime.unwrap_or(false),
             hops: rollout.hops.unwrap_or_default(),
+            approval: rollout.approval.unwrap_or_default(),
+            windows,
         }),
         _ => Err(wrong),
     }

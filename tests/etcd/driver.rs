@@ -167,6 +167,7 @@ impl Driven {
                 resource_version: self.writes.to_string(),
                 deleting: false,
                 finalizer: false,
+                approve: None,
                 spec: self.spec.clone(),
                 status: self.status.clone(),
             },

@@ -4,7 +4,7 @@ use crate::observe::Seen;
 use crate::world::World;
 use crate::world::catalogue::{self, BAD_FLAG, Image};
 use crate::world::etcd::UNDECIDED;
-use quorate::api::{Code, EtcdClusterStatus, Hops};
+use quorate::api::{Approval, Code, EtcdClusterStatus, Hops};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
@@ -23,6 +23,9 @@ pub fn counts(world: &World, member: &MemberName) -> bool {
 /// Why this member must not be stopped now, if there is a reason (invariant 1).
 pub fn objection_to_a_stop(world: &World, seen: &Seen, member: &MemberName) -> Option<String> {
     let raft = world.raft_of(member)?;
+    if let Some(why) = unapproved_stop(world, seen, member) {
+        return Some(why);
+    }
     if seen.violent != world.violent || !counts(world, member) {
         return None;
     }
@@ -38,6 +41,19 @@ pub fn objection_to_a_stop(world: &World, seen: &Seen, member: &MemberName) -> O
     let leads = raft.voters.len() > 1 && raft.leader.as_ref() == Some(member);
     let just_now = seen.facts.now == world.timestamp(world.now);
     (leads && just_now).then(|| format!("{member} is stopped while it leads"))
+}
+
+/// With `approval: Manual` no member is stopped for a change that nobody has approved.
+fn unapproved_stop(world: &World, seen: &Seen, member: &MemberName) -> Option<String> {
+    let cluster = &seen.facts.cluster;
+    let action = cluster.status.progress.as_ref()?.action;
+    let manual = cluster.spec.rollout.as_ref()?.approval == Some(Approval::Manual);
+    if !manual || !action.follows_the_spec() {
+        return None;
+    }
+    let version = spec::parse(&cluster.spec).ok()?.version;
+    let becomes = revision::name("db", &cluster.spec, version);
+    (!world.approved.contains(&becomes)).then(|| format!("{member} is stopped for a change that nobody approved"))
 }
 
 /// A Pod is removed only when it serves nobody (invariant 1).
@@ -218,6 +234,13 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     let changes_the_minor = way.iter().any(|stop| Some(stop.minor) != current);
     if current.is_some() && changes_the_minor && voters.len() == 1 && !desired.allow_downtime {
         return Some("downtime");
+    }
+    let waits = [Code::ApprovalPending, Code::OutsideWindow];
+    if let Next::Wait(wait) = &plan.next
+        && waits.contains(&wait.notice.code)
+        && (desired.approval == Approval::Manual || !desired.windows.is_empty())
+    {
+        return Some("held");
     }
     // What an earlier stop needs is needed too.
     let next = way.first().copied().unwrap_or(desired.version);

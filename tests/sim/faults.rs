@@ -5,7 +5,8 @@ use crate::world::kube::{Pod, State};
 use crate::world::{NAME, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quorate::api::{
-    Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, Quantity, RolloutSpec, StorageSpec,
+    Approval, Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, MaintenanceWindow, Quantity, RolloutSpec,
+    StorageSpec,
 };
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
@@ -37,6 +38,8 @@ pub enum Fault {
     Alarm,
     /// Somebody runs `etcdctl downgrade enable`.
     DowngradeJob,
+    /// Somebody approves the plan in the status.
+    Approve,
     Edit,
     Revert,
 }
@@ -57,6 +60,7 @@ const CHANCES: &[(Fault, u64)] = &[
     (Fault::ForeignPod, 1),
     (Fault::Alarm, 2),
     (Fault::DowngradeJob, 2),
+    (Fault::Approve, 6),
     (Fault::Edit, 30),
     (Fault::Revert, 12),
 ];
@@ -89,6 +93,7 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
             return;
         }
         Fault::Recreated => return recreate(world),
+        Fault::Approve => return approve(world),
         Fault::AllWiped => {
             if world.pods.values().all(|pod| pod.initial == Initial::Guard) {
                 for member in world.members() {
@@ -205,6 +210,17 @@ fn foreign(world: &mut World, member: &MemberName) {
     }
 }
 
+/// What the status shows is approved.
+fn approve(world: &mut World) {
+    let version = world.serial();
+    let Some(cluster) = &mut world.cluster else { return };
+    let Some(plan) = &cluster.status.plan else { return };
+    cluster.approve.clone_from(&plan.hash);
+    cluster.resource_version = version;
+    world.approved.extend(plan.becomes.clone());
+    world.changed();
+}
+
 /// Deleted, and made again under the same name; sometimes at once, while the old Pods still go.
 fn recreate(world: &mut World) {
     let Some(spec) = world.cluster.as_ref().map(|cluster| cluster.spec.clone()) else { return };
@@ -216,7 +232,7 @@ fn recreate(world: &mut World) {
 }
 
 fn edit(world: &mut World) {
-    let kind = world.rng.range(0, 20);
+    let kind = world.rng.range(0, 22);
     let number = world.rng.range(1, 4);
     let version = (*world.rng.pick(VERSIONS).unwrap()).to_owned();
     let at = world.timestamp(world.now);
@@ -246,6 +262,16 @@ fn edit(world: &mut World) {
         16 => spec.rollout.get_or_insert_default().allow_downtime = Some(true),
         17 => spec.etcd.get_or_insert_default().election_timeout = Some(Duration::new(format!("{number}s"))),
         18 => spec.storage.get_or_insert_default().size = Some(Quantity::new(format!("{}Gi", 7 + number))),
+        19 => {
+            let manual = number > 1;
+            spec.rollout.get_or_insert_default().approval = manual.then_some(Approval::Manual);
+        }
+        // Half of each minute, or never: the thirtieth of February.
+        20 => {
+            let schedule = if number > 1 { "* * * * *" } else { "0 0 30 2 *" }.to_owned();
+            let window = MaintenanceWindow { schedule, duration: Duration::new("1m".to_owned()), time_zone: None };
+            spec.rollout.get_or_insert_default().windows = vec![window];
+        }
         _ => spec.etcd.get_or_insert_default().extra_args.clear(),
     });
 }
@@ -277,7 +303,7 @@ pub fn reachable(world: &World, first: &EtcdClusterSpec) -> EtcdClusterSpec {
             member_deadline: Some(Duration::new("20s")),
             restarted_at: Some(Time(jiff::Timestamp::from_second(1_790_000_000 + 999_999).unwrap())),
             allow_downtime: Some(true),
-            hops: None,
+            ..RolloutSpec::default()
         }),
         ..first.clone()
     }

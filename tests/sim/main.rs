@@ -11,6 +11,7 @@ mod downgrades;
 mod exhaustive;
 mod faults;
 mod mutants;
+mod holds;
 mod named;
 mod observe;
 mod operator;

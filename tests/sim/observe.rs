@@ -55,6 +55,7 @@ pub fn observe(
             resource_version: cluster.resource_version.to_string(),
             deleting: cluster.deleting,
             finalizer: cluster.finalizer,
+            approve: cluster.approve.clone(),
             spec: cluster.spec.clone(),
             status: cluster.status.clone(),
         },

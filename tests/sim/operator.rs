@@ -5,7 +5,7 @@ use crate::act::{Outcome, act};
 use crate::observe::{Seen, observe};
 use crate::world::World;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use quorate::api::RefusalStatus;
+use quorate::api::{PlanStatus, RefusalStatus};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::notice::Notice;
 use quorate::cluster::observation::{Observation, Patience};
@@ -158,6 +158,13 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
         observed_generation: Some(generation),
         last_transition_time: Time(world.timestamp(0)),
     });
+    let shown = plan.intent.as_ref().map(|intent| PlanStatus {
+        hash: Some(intent.hash.clone()),
+        approved: intent.approved,
+        becomes: Some(intent.becomes.clone()),
+        hops: Vec::new(),
+        steps: Vec::new(),
+    });
     world.write_status(at, |status| {
         status.observed_generation = Some(generation);
         if let Some(known) = known {
@@ -167,6 +174,7 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
             }
         }
         status.refusals = refusals;
+        status.plan = shown;
         if let Some(condition) = condition {
             status.conditions = vec![condition];
         }

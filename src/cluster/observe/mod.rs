@@ -138,6 +138,7 @@ fn facts_of(cluster: EtcdCluster) -> ClusterFacts {
         resource_version: metadata.resource_version.unwrap_or_default(),
         deleting: metadata.deletion_timestamp.is_some(),
         finalizer: metadata.finalizers.iter().flatten().any(|name| name == labels::FINALIZER),
+        approve: metadata.annotations.unwrap_or_default().remove(labels::APPROVE),
         spec: cluster.spec,
         status: cluster.status.unwrap_or_default(),
     }

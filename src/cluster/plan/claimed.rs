@@ -22,6 +22,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::observation::{ContainerFacts, DowngradeJob, Ownership, Patience, PodFacts};
 use crate::cluster::revision;
+use crate::etcd::versions::STARTS_UNDER_ANY_DOWNGRADE;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +57,7 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     let down = gates::stop_of_a_down_member(view, member, &pod.uid);
     if progress.action.follows_the_spec() {
         let wanted = view.target.as_ref().is_some_and(|target| target.name == progress.revision)
-            && view.refusals().is_empty()
+            && view.may_change_members()
             && !downgrade::begins_with_a_job(view);
         if !wanted || (down.is_some() && !may_mend(view)) {
             return withdraw();
@@ -174,7 +175,7 @@ fn revision_to_start(view: &View<'_>, progress: &ProgressStatus, member: &Member
     let target = view
         .target
         .as_ref()
-        .filter(|target| view.refusals().is_empty() && Some(&target.name) != failed.as_ref())
+        .filter(|target| view.may_change_members() && Some(&target.name) != failed.as_ref())
         // A hop to a new minor begins with a try of the image and with all members up, not here.
         .filter(|target| target.name == progress.revision || may_mend(view))
         .map(|target| target.name.clone());
@@ -221,7 +222,7 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
 /// now: it is rolled as any other then.
 fn is_free_to_go_elsewhere(view: &View<'_>, member: &MemberName) -> bool {
     view.is_outdated(member)
-        && view.refusals().is_empty()
+        && view.may_change_members()
         && gates::after(view, member, Action::PutBack).is_ok()
 }
 
@@ -242,7 +243,7 @@ fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: 
     let subject = format!("soak/{}/{}", pod.uid, pod.container.restarts);
     let patience = &view.world.patience;
     let watched = patience.subject == subject && patience.without_progress >= SOAK;
-    if is_canary(view, member) && !watched {
+    if progress.action.follows_the_spec() && is_canary(view, member) && !watched {
         let message =
             format!("{member} is the first on its new minor; it is watched for {} s", SOAK.as_secs());
         return Next::Wait(view.wait(Notice::of(Code::Soaking, message), Some(member), subject, 0));
@@ -259,7 +260,7 @@ fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Nex
     let cannot_run = runs.zip(floor).is_some_and(|(runs, floor)| runs.minor < floor);
     let another = target.name != pod.revision && (cannot_run || failed != Some(target.name.as_str()));
     let allowed = floor.is_none_or(|floor| target.version.minor >= floor);
-    if !another || !allowed || !view.refusals().is_empty() || !gates::is_down(view, member) {
+    if !another || !allowed || !view.may_change_members() || !gates::is_down(view, member) {
         return None;
     }
     if !may_mend(view) {
@@ -323,8 +324,7 @@ fn forgetting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Ne
     if pod.deleting || !over || !gates::is_down(view, member) {
         return None;
     }
-    let version = view.claim_of(member)?.opened?;
-    let version = view.world.releases.newest(version.minor.next())?;
+    let version = view.world.releases.newest(STARTS_UNDER_ANY_DOWNGRADE)?;
     let revision = revision::at(view.world, view.desired.as_ref().ok()?, version).ok()?;
     if pod.revision == revision.name || view.world.foreign_revisions.contains_key(&revision.name) {
         return None;

@@ -11,6 +11,7 @@ mod delete;
 mod downgrade;
 mod gates;
 mod guard;
+mod hold;
 mod loss;
 mod ownership;
 mod presence;
@@ -27,6 +28,7 @@ mod tidy;
 mod view;
 
 pub use gates::Stop;
+pub use hold::Intent;
 pub use step::{Claim, Guarded, NewPod, Next, Plan, Record, SnapshotNote, Step, Wait};
 
 use super::notice::Notice;
@@ -61,15 +63,17 @@ const CONCERNS: &[Concern] = &[
     presence::every_member_is_up,
     roll::the_cluster_version_has_moved,
     support::services_and_budget_again,
+    hold::what_may_not_begin_yet,
 ];
 
 /// What to do about a cluster, and the whole way.
 pub fn plan(world: &Observation) -> Plan {
     let view = View::new(world);
     let next = CONCERNS.iter().find_map(|concern| concern(&view)).unwrap_or(Next::Settled);
-    let mut plan = Plan { next, hops: Vec::new(), steps: Vec::new(), converged: false, refusals: Vec::new() };
+    let mut plan = Plan { next, intent: None, hops: Vec::new(), steps: Vec::new(), converged: false, refusals: Vec::new() };
     // Of a cluster that goes nothing is wanted any more.
     if !world.cluster.deleting {
+        plan.intent = hold::intent(&view).filter(|_| view.refusals().is_empty());
         plan.hops = roll::hops(&view);
         plan.steps = roll::outline(&view);
         plan.converged = converged(&view);
@@ -108,6 +112,7 @@ const CONVERGENCE: &[Concern] = &[
     roll::the_next_outdated_member,
     presence::every_member_is_up,
     roll::the_cluster_version_has_moved,
+    hold::what_may_not_begin_yet,
 ];
 
 fn converged(view: &View<'_>) -> bool {

@@ -22,7 +22,7 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     let target = view.target.as_ref()?;
     let outdated = order(view, view.outdated());
     let leader = view.leader();
-    let first = outdated.first()?;
+    let first = outdated.first().filter(|_| view.held().is_none())?;
     if !view.world.revisions.contains_key(&target.name) {
         return Some(Next::Do(Step::StoreRevision(Arc::clone(target))));
     }
@@ -82,6 +82,9 @@ fn before_a_minor_hop(view: &View<'_>, target: &Revision) -> Option<Next> {
 /// After the last member of a minor hop etcd raises the cluster version by itself, on every member.
 pub(super) fn the_cluster_version_has_moved(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
+    if view.held().is_some() {
+        return None;
+    }
     behind(view, view.target.as_ref()?.version.minor)
 }
 
@@ -125,7 +128,7 @@ fn order(view: &View<'_>, mut members: Vec<MemberName>) -> Vec<MemberName> {
 
 /// The next member that is down and that the change may bring up.
 pub(super) fn next_to_mend<'a>(view: &View<'a>) -> Option<(MemberName, &'a PodFacts)> {
-    if !may_mend(view) || !view.refusals().is_empty() {
+    if !may_mend(view) || !view.may_change_members() {
         return None;
     }
     let mut down = view.outdated().into_iter().filter_map(|member| Some((view.pod(&member)?, member)));

@@ -1,6 +1,7 @@
 //! What the planner says: the plan, its one next step, and why it waits. Plain data.
 
 use super::gates::Stop;
+use super::hold::Intent;
 use crate::api::{Action, FailureStatus, StepStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
@@ -18,6 +19,8 @@ use std::time::Duration;
 pub struct Plan {
     /// What to do now.
     pub next: Next,
+    /// What a person approves; nothing where members are as the spec says, or it is refused.
+    pub intent: Option<Intent>,
     /// The versions on the way, from the one that runs.
     pub hops: Vec<EtcdVersion>,
     /// What is left of the roll, in order.

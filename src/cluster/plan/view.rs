@@ -1,5 +1,6 @@
 //! What the concerns of the planner ask of an observation. Pure answers; what many ask is kept.
 
+use super::hold;
 use super::request;
 use super::step::{Next, Wait};
 use super::support;
@@ -36,6 +37,8 @@ pub(super) struct View<'a> {
     leader: OnceCell<Option<MemberName>>,
     /// What the spec asks for and cannot have.
     refusals: OnceCell<Vec<Notice>>,
+    /// What a change waits for before it may begin.
+    held: OnceCell<Option<Notice>>,
     /// For how many voters Services and budget must be written. Asked first and last, and costly.
     drifted_support: OnceCell<Option<usize>>,
 }
@@ -60,6 +63,7 @@ impl<'a> View<'a> {
             members: OnceCell::new(),
             leader: OnceCell::new(),
             refusals: OnceCell::new(),
+            held: OnceCell::new(),
             drifted_support: OnceCell::new(),
         };
         view.way = request::way(&view);
@@ -73,6 +77,16 @@ impl<'a> View<'a> {
     /// What the spec asks for and cannot have.
     pub fn refusals(&self) -> &[Notice] {
         self.refusals.get_or_init(|| request::refusals(self))
+    }
+
+    /// What the change that the spec asks for waits for before it may begin.
+    pub fn held(&self) -> Option<&Notice> {
+        self.held.get_or_init(|| hold::held(self)).as_ref()
+    }
+
+    /// Whether members may be given what the spec asks for: nothing of it is refused, and nothing holds it up.
+    pub fn may_change_members(&self) -> bool {
+        self.refusals().is_empty() && self.held().is_none()
     }
 
     /// For how many voters Services and budget must be written, where they say something else.

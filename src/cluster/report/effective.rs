@@ -48,6 +48,7 @@ pub(super) fn of(world: &Observation, desired: &Desired) -> Option<EffectiveStat
         member_deadline: written(desired.member_deadline),
         allow_downtime: Some(desired.allow_downtime),
         hops: Some(desired.hops),
+        approval: Some(desired.approval),
     })
 }
 
@@ -111,6 +112,7 @@ mod tests {
             "memberDeadline": "300s",
             "allowDowntime": false,
             "hops": "Many",
+            "approval": "Automatic",
         });
         assert_eq!(serde_json::to_value(effective("version: 3.6.16")).unwrap(), shown);
     }

@@ -48,7 +48,16 @@ pub(super) fn news(
         _ => Vec::new(),
     };
     let old = &world.cluster.status;
-    if let Some(begun) = status.plan.as_ref().filter(|_| old.plan.is_none()) {
+    let reason = |status: &EtcdClusterStatus| {
+        find_condition(&status.conditions, ConditionType::Reconciling).map(|condition| condition.reason.clone())
+    };
+    let holds = [Code::ApprovalPending, Code::OutsideWindow];
+    let held = |status: &EtcdClusterStatus| holds.into_iter().find(|code| reason(status).as_deref() == Some(code.as_str()));
+    if let (Some(code), Next::Wait(wait)) = (held(status).filter(|code| held(old) != Some(*code)), &plan.next) {
+        news.push(News::new(code, "Hold", format!("{} — {}", wait.notice.message, wait.notice.remedy)));
+    }
+    let begins = held(status).is_none() && (old.plan.is_none() || held(old).is_some());
+    if let Some(begun) = status.plan.as_ref().filter(|_| begins) {
         let members = begun.steps.iter().filter_map(|step| step.member.as_deref()).collect::<Vec<_>>();
         let target = status.target_version.as_deref().unwrap_or_default();
         let note = format!("members are replaced one at a time: {}; target {target}", members.join(", "));

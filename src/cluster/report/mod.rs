@@ -65,6 +65,9 @@ pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Opt
         labels::COMPONENT_MEMBER
     ));
     status.plan = (!plan.steps.is_empty() || !plan.hops.is_empty()).then(|| PlanStatus {
+        hash: plan.intent.as_ref().map(|intent| intent.hash.clone()),
+        approved: plan.intent.as_ref().and_then(|intent| intent.approved),
+        becomes: plan.intent.as_ref().map(|intent| intent.becomes.clone()),
         hops: plan.hops.iter().map(EtcdVersion::to_string).collect(),
         steps: plan.steps.clone(),
     });

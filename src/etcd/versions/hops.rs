@@ -101,6 +101,9 @@ fn hop(from: Minor, to: Minor) -> Option<&'static MinorHop> {
     HOPS.iter().find(|rule| rule.from == from && rule.to == to)
 }
 
+/// The first minor whose members start under any downgrade job, and forget one that is over.
+pub const STARTS_UNDER_ANY_DOWNGRADE: Minor = Minor::new(3, 6);
+
 /// Whether the status of members of this minor says that a downgrade job is enabled. Before, it shows by
 /// VALIDATE only. Source: <https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-3.6.md>
 pub fn tells_of_downgrades(minor: Minor) -> bool {

@@ -17,7 +17,9 @@ mod v2;
 pub use bugs::{BUGS, Bug};
 pub use flags::{OWNED_FLAGS, is_owned_flag};
 pub use gates::{FEATURE_GATES, GATES, GRADUATED, Gate};
-pub use hops::{HOPS, Hop, HopError, MinorHop, Start, check_hop, tells_of_downgrades};
+pub use hops::{
+    HOPS, Hop, HopError, MinorHop, STARTS_UNDER_ANY_DOWNGRADE, Start, check_hop, tells_of_downgrades,
+};
 pub use known_flags::{FlagGroup, KNOWN_FLAGS, is_known};
 pub use kubernetes::{
     ASKS_FOR_CONSISTENT_READS, CONSISTENT_READS, CONSISTENT_READS_SOURCE, KUBERNETES, KubernetesLine, advice,

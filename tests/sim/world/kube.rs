@@ -20,6 +20,8 @@ pub struct Cluster {
     pub resource_version: u64,
     pub deleting: bool,
     pub finalizer: bool,
+    /// The annotation by which a person approves a plan.
+    pub approve: Option<String>,
     pub spec: EtcdClusterSpec,
     pub status: EtcdClusterStatus,
 }
@@ -92,6 +94,7 @@ impl World {
             resource_version,
             deleting: false,
             finalizer: false,
+            approve: None,
             spec,
             status: EtcdClusterStatus::default(),
         });

@@ -56,6 +56,8 @@ pub struct World {
     pub writes: u64,
     /// Faults that no budget governs: a crash, a node, a hand.
     pub violent: u64,
+    /// What people approved: the revisions that members may become.
+    pub approved: BTreeSet<String>,
     /// The kinds of records that were written, in order.
     pub records: Vec<&'static str>,
     pub tracing: bool,
@@ -87,6 +89,7 @@ impl World {
             plans: 0,
             writes: 0,
             violent: 0,
+            approved: BTreeSet::new(),
             records: Vec::new(),
             tracing: false,
             violation: None,

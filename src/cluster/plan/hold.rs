@@ -1,0 +1,121 @@
+//! Whether a change may begin now: a person's approval, and the maintenance windows. What has begun goes on;
+//! bringing members back, putting them back and healing them needs neither.
+
+use super::step::{Next, Wait};
+use super::view::View;
+use crate::api::{Approval, Code};
+use crate::cluster::names::{MemberName, digest_of};
+use crate::cluster::notice::Notice;
+use crate::cluster::observation::DowngradeJob;
+use crate::cluster::revision;
+use crate::cluster::windows::Window;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a person approves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// The hash that the annotation names.
+    pub hash: String,
+    /// What members become in the end: the name of a revision.
+    pub becomes: String,
+    /// Whether it was approved; nothing where nobody is asked.
+    pub approved: Option<bool>,
+}
+
+/// What the hash is of. It says nothing of the way's present state, so it stays while nothing moves.
+#[derive(Serialize)]
+struct Inputs<'a> {
+    becomes: &'a str,
+    members: BTreeMap<String, String>,
+    hops: Vec<String>,
+}
+
+/// What the spec wants to be done to members; nothing where they are as it says.
+pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
+    let desired = view.desired.as_ref().ok().filter(|_| view.cluster_id().is_some())?;
+    // Between two hops all members are as the first of them made them.
+    let is_the_last = view.way.iter().flatten().flatten().count() <= 1;
+    if view.outdated().is_empty() && is_the_last {
+        return None;
+    }
+    let cluster = &view.world.cluster;
+    let becomes = revision::name(&cluster.name, &cluster.spec, desired.version);
+    let manual = desired.approval == Approval::Manual;
+    // An approval stands until that plan has ended, whatever the annotation says by then.
+    let stored = cluster.status.plan.as_ref().filter(|plan| plan.becomes.as_ref() == Some(&becomes));
+    if let Some(stored) = stored.filter(|plan| plan.approved == Some(true))
+        && let Some(hash) = stored.hash.clone()
+    {
+        return Some(Intent { hash, becomes, approved: manual.then_some(true) });
+    }
+    let version = |member: &MemberName| {
+        let runs = view.answer(member).and_then(|answer| answer.status()).map(|status| status.version);
+        runs.or_else(|| view.claim_of(member)?.opened).map(|version| version.to_string()).unwrap_or_default()
+    };
+    let hash = digest_of(&Inputs {
+        becomes: &becomes,
+        members: view.members().iter().map(|member| (member.to_string(), version(member))).collect(),
+        hops: view.way.iter().flatten().flatten().map(ToString::to_string).collect(),
+    });
+    let approved = manual.then(|| cluster.approve.as_ref() == Some(&hash));
+    Some(Intent { hash, becomes, approved })
+}
+
+/// What a change waits for before it may begin.
+pub(super) fn held(view: &View<'_>) -> Option<Notice> {
+    let intent = intent(view)?;
+    if intent.approved == Some(false) {
+        return Some(unapproved(view, &intent));
+    }
+    let windows = &view.desired.as_ref().ok()?.windows;
+    let now = view.world.now;
+    if windows.is_empty() || windows.iter().any(|window| window.is_open(now)) || has_begun(view) {
+        return None;
+    }
+    let next = windows.iter().filter_map(|window: &Window| window.next_after(now)).min();
+    let next = next.map_or("never".to_owned(), |next| next.to_zoned(TimeZone::UTC).strftime("%F %H:%M UTC").to_string());
+    Some(Notice::new(
+        Code::OutsideWindow,
+        format!("no maintenance window is open; the next one opens {next}"),
+        "wait, or change spec.rollout.windows to begin earlier",
+    ))
+}
+
+fn unapproved(view: &View<'_>, intent: &Intent) -> Notice {
+    let cluster = &view.world.cluster;
+    let hops: Vec<String> = super::roll::hops(view).iter().map(ToString::to_string).collect();
+    let what = if hops.is_empty() { "new settings".to_owned() } else { hops.join(" → ") };
+    let members = view.members().len();
+    Notice::new(
+        Code::ApprovalPending,
+        format!("the plan {} ({what}, {members} members one at a time) waits for approval", intent.hash),
+        format!(
+            "kubectl annotate etcd -n {} {} quorate.dev/approve={} --overwrite",
+            cluster.namespace, cluster.name, intent.hash
+        ),
+    )
+}
+
+/// Whether a member has been brought to the next version on the way already: then the hop is completed.
+fn has_begun(view: &View<'_>) -> bool {
+    let Some(target) = &view.target else { return false };
+    view.members().iter().any(|member| view.revision_of(member) == Some(&target.name))
+        || view.world.downgrade_job == DowngradeJob::To(target.version.minor)
+}
+
+pub(super) fn what_may_not_begin_yet(view: &View<'_>) -> Option<Next> {
+    let notice = view.held()?.clone();
+    // A person's silence is no failure: it is never overdue.
+    Some(Next::Wait(Wait {
+        subject: notice.code.to_string(),
+        notice,
+        member: None,
+        progress: 0,
+        deadline: Duration::ZERO,
+        overdue: false,
+        close: false,
+    }))
+}
