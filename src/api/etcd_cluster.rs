@@ -367,7 +367,7 @@ pub enum Approval {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MaintenanceWindow {
-    /// When it opens: five fields as of a CronJob, e.g. `0 2 * * 6`.
+    /// When it opens: five fields in the format of cron, e.g. `0 2 * * 6`.
     #[schemars(length(max = 100))]
     pub schedule: String,
     /// How long it stays open, e.g. `4h`.

@@ -8,7 +8,9 @@ use super::windows::Window;
 use crate::api::reserved::{
     CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS, POD_ANNOTATIONS, POD_ENV, POD_LABELS,
 };
-use crate::api::{Approval, AutoCompactionMode, Code, EtcdClusterSpec, Hops, Quantity, Retention};
+use crate::api::{
+    Approval, AutoCompactionMode, Code, EtcdClusterSpec, Hops, Quantity, Retention, RolloutSpec,
+};
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{FEATURE_GATES, FlagError, is_owned_flag, translate};
 use std::collections::BTreeMap;
@@ -136,17 +138,8 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
         }
     }
 
-    let mut windows = Vec::new();
-    for (number, window) in rollout.windows.iter().enumerate() {
-        match Window::parse(window) {
-            Ok(window) => windows.push(window),
-            Err((field, why)) => wrong.push(Notice::new(
-                Code::InvalidSpec,
-                format!("spec.rollout.windows[{number}].{field}: {why}"),
-                format!("correct spec.rollout.windows[{number}].{field}"),
-            )),
-        }
-    }
+    let (windows, unreadable) = windows(&rollout);
+    wrong.extend(unreadable);
     wrong.extend(reserved_names(spec));
 
     match (version, wrong.is_empty()) {
@@ -165,6 +158,22 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
         }),
         _ => Err(wrong),
     }
+}
+
+/// The maintenance windows, and what of them cannot be read.
+fn windows(rollout: &RolloutSpec) -> (Vec<Window>, Vec<Notice>) {
+    let (mut windows, mut wrong) = (Vec::new(), Vec::new());
+    for (number, window) in rollout.windows.iter().enumerate() {
+        match Window::parse(window) {
+            Ok(window) => windows.push(window),
+            Err((field, why)) => wrong.push(Notice::new(
+                Code::InvalidSpec,
+                format!("spec.rollout.windows[{number}].{field}: {why}"),
+                format!("correct spec.rollout.windows[{number}].{field}"),
+            )),
+        }
+    }
+    (windows, wrong)
 }
 
 /// Names that the operator keeps for itself, where the spec sets one.
@@ -276,6 +285,11 @@ mod tests {
     #[case("{version: 3.6.16, etcd: {extraArgs: {data-dir: /tmp}}}", "data-dir")]
     #[case("{version: 3.6.16, etcd: {autoCompaction: {mode: Revision, retention: 1h}}}", "autoCompaction")]
     #[case("{version: 3.6.16, rollout: {memberDeadline: 0s}}", "memberDeadline")]
+    #[case("{version: 3.6.16, rollout: {windows: [{schedule: daily, duration: 4h}]}}", "windows[0].schedule")]
+    #[case(
+        "{version: 3.6.16, rollout: {windows: [{schedule: '0 2 * * *', duration: 4h, timeZone: Mars}]}}",
+        "windows[0].timeZone"
+    )]
     #[case("{version: 3.6.16, pod: {labels: {quorate.dev/role: x}}}", "spec.pod.labels")]
     #[case("{version: 3.6.16, pod: {labels: {app.kubernetes.io/name: x}}}", "app.kubernetes.io/name")]
     #[case("{version: 3.6.16, pod: {annotations: {quorate.dev/revision: x}}}", "spec.pod.annotations")]

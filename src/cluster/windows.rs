@@ -20,18 +20,27 @@ impl Window {
     pub fn parse(window: &api::MaintenanceWindow) -> Result<Self, (&'static str, String)> {
         let zone = window.time_zone.as_deref().unwrap_or("UTC");
         if jiff::tz::TimeZone::get(zone).is_err() {
-            return Err(("timeZone", format!("{zone:?} is no time zone of the IANA database, e.g. Europe/Berlin")));
+            return Err((
+                "timeZone",
+                format!("{zone:?} is no time zone of the IANA database, e.g. Europe/Berlin"),
+            ));
         }
         let lasts = window.duration.get().filter(|span| *span >= Duration::from_mins(1));
         let lasts = lasts.ok_or_else(|| {
-            ("duration", format!("{:?} is no duration of a minute or more, e.g. 4h", window.duration.as_str()))
+            (
+                "duration",
+                format!("{:?} is no duration of a minute or more, e.g. 4h", window.duration.as_str()),
+            )
         })?;
         // A sixth field would be a time zone, which has a field of its own.
         let schedule = window.schedule.trim();
         let fields = schedule.split_whitespace().count();
         let begins = (fields == 5).then(|| parse_crontab(&format!("{schedule} {zone}"))).and_then(Result::ok);
         let begins = begins.ok_or_else(|| {
-            ("schedule", format!("{schedule:?} is no schedule of five fields as of a CronJob, e.g. \"0 2 * * 6\""))
+            (
+                "schedule",
+                format!("{schedule:?} is no schedule of five fields as of a CronJob, e.g. \"0 2 * * 6\""),
+            )
         })?;
         Ok(Self { begins, lasts })
     }
@@ -91,6 +100,13 @@ mod tests {
         let window = window("30 22 * * 1-5", "2h", None).unwrap();
         let friday: Timestamp = "2026-11-27T23:00:00Z".parse().unwrap();
         assert_eq!(window.next_after(friday), Some("2026-11-30T22:30:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn one_that_never_opens_is_never_open() {
+        let window = window("0 0 30 2 *", "4h", None).unwrap();
+        let now: Timestamp = "2026-11-27T23:00:00Z".parse().unwrap();
+        assert_eq!((window.is_open(now), window.next_after(now)), (false, None));
     }
 
     #[rstest]

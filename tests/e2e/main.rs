@@ -14,6 +14,7 @@ mod create;
 mod data;
 mod failure;
 mod faults;
+mod holds;
 mod input;
 mod process;
 mod refusals;

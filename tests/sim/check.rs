@@ -53,7 +53,8 @@ fn unapproved_stop(world: &World, seen: &Seen, member: &MemberName) -> Option<St
     }
     let version = spec::parse(&cluster.spec).ok()?.version;
     let becomes = revision::name("db", &cluster.spec, version);
-    (!world.approved.contains(&becomes)).then(|| format!("{member} is stopped for a change that nobody approved"))
+    (!world.approved.contains(&becomes))
+        .then(|| format!("{member} is stopped for a change that nobody approved"))
 }
 
 /// A Pod is removed only when it serves nobody (invariant 1).

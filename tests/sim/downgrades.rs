@@ -189,3 +189,26 @@ fn a_claim_on_a_member_whose_image_lies_ends_with_the_next_edit() {
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
     assert!(runs_only(&world, "3.6.14"));
 }
+
+/// Seed 3419: a member that was mended while down does not start on the way down, and what it ran before is not
+/// known any more. The others still run the higher minor, and it may follow them there.
+#[test]
+fn a_member_left_on_the_way_down_without_a_way_back_follows_the_others_up() {
+    let (mut world, mut operator) = settled(ON_3_6);
+    world.edit_spec(version("3.5.98"));
+    until(&mut world, &mut operator, plan, "the lowering", |world| {
+        world.raft().unwrap().cluster_version == Some(V3_5)
+    });
+    strike(&mut world, Fault::Recreated, None, &spec(ON_3_6));
+    until(&mut world, &mut operator, plan, "a member that does not start", |world| {
+        world.pods.values().any(|pod| pod.image.ends_with("98") && pod.restarts > 0)
+    });
+    for volume in world.claims.values_mut() {
+        volume.facts.good = None;
+    }
+    rest(&mut world, &mut operator, plan).unwrap();
+    world.edit_spec(version("3.6.16"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert!(runs_only(&world, "3.6.16"));
+    assert_eq!((world.raft().unwrap().cluster_version, job(&world)), (Some(V3_6), None));
+}

@@ -5,8 +5,8 @@ use crate::world::kube::{Pod, State};
 use crate::world::{NAME, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quorate::api::{
-    Approval, Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, MaintenanceWindow, Quantity, RolloutSpec,
-    StorageSpec,
+    Approval, Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, MaintenanceWindow, Quantity,
+    RolloutSpec, StorageSpec,
 };
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
@@ -269,7 +269,8 @@ fn edit(world: &mut World) {
         // Half of each minute, or never: the thirtieth of February.
         20 => {
             let schedule = if number > 1 { "* * * * *" } else { "0 0 30 2 *" }.to_owned();
-            let window = MaintenanceWindow { schedule, duration: Duration::new("1m".to_owned()), time_zone: None };
+            let window =
+                MaintenanceWindow { schedule, duration: Duration::new("1m".to_owned()), time_zone: None };
             spec.rollout.get_or_insert_default().windows = vec![window];
         }
         _ => spec.etcd.get_or_insert_default().extra_args.clear(),

@@ -7,11 +7,12 @@
 
 mod act;
 mod check;
+mod codes;
 mod downgrades;
 mod exhaustive;
 mod faults;
-mod mutants;
 mod holds;
+mod mutants;
 mod named;
 mod observe;
 mod operator;

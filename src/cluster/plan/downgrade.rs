@@ -24,8 +24,7 @@ const SUBJECT: &str = "downgrade-job";
 
 /// A job that leads to another minor than the spec does is given up, whoever began it.
 pub(super) fn a_job_that_leads_elsewhere(view: &View<'_>) -> Option<Next> {
-    let target =
-        view.target.as_ref().filter(|_| view.cluster_id().is_some() && view.may_change_members())?;
+    let target = view.target.as_ref().filter(|_| view.cluster_id().is_some() && view.may_change_members())?;
     let elsewhere = match view.world.downgrade_job {
         DowngradeJob::To(minor) => minor != target.version.minor && !has_arrived(view, minor),
         // Members of 3.5 do not say where it leads. A member that does not start under it says enough.

@@ -76,7 +76,8 @@ pub(super) fn held(view: &View<'_>) -> Option<Notice> {
         return None;
     }
     let next = windows.iter().filter_map(|window: &Window| window.next_after(now)).min();
-    let next = next.map_or("never".to_owned(), |next| next.to_zoned(TimeZone::UTC).strftime("%F %H:%M UTC").to_string());
+    let next = next
+        .map_or("never".to_owned(), |next| next.to_zoned(TimeZone::UTC).strftime("%F %H:%M UTC").to_string());
     Some(Notice::new(
         Code::OutsideWindow,
         format!("no maintenance window is open; the next one opens {next}"),

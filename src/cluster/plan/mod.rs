@@ -70,7 +70,14 @@ const CONCERNS: &[Concern] = &[
 pub fn plan(world: &Observation) -> Plan {
     let view = View::new(world);
     let next = CONCERNS.iter().find_map(|concern| concern(&view)).unwrap_or(Next::Settled);
-    let mut plan = Plan { next, intent: None, hops: Vec::new(), steps: Vec::new(), converged: false, refusals: Vec::new() };
+    let mut plan = Plan {
+        next,
+        intent: None,
+        hops: Vec::new(),
+        steps: Vec::new(),
+        converged: false,
+        refusals: Vec::new(),
+    };
     // Of a cluster that goes nothing is wanted any more.
     if !world.cluster.deleting {
         plan.intent = hold::intent(&view).filter(|_| view.refusals().is_empty());

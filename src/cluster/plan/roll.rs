@@ -136,10 +136,21 @@ pub(super) fn next_to_mend<'a>(view: &View<'a>) -> Option<(MemberName, &'a PodFa
         .map(|(pod, member)| (member, pod))
 }
 
-/// Whether the change may be what brings a down member up. A hop to a new minor may not: it begins with
-/// all members up.
+/// Whether the change may be what brings a down member up. A hop to a new minor begins with all members up;
+/// once another one runs it, a member that is down may follow.
 pub(super) fn may_mend(view: &View<'_>) -> bool {
-    matches!(request::hop(view), Some(Ok(Hop::Stay | Hop::Patch | Hop::Revert)))
+    match request::hop(view) {
+        Some(Ok(Hop::Stay | Hop::Patch | Hop::Revert)) => true,
+        Some(Ok(Hop::MinorUp)) => has_begun(view),
+        Some(Ok(Hop::Downgrade) | Err(_)) | None => false,
+    }
+}
+
+fn has_begun(view: &View<'_>) -> bool {
+    let (Some(target), Some(version)) = (&view.target, view.known_cluster_version()) else { return false };
+    let minor = target.version.minor;
+    view.up_members().iter().any(|(_, up)| up.status.version.minor == minor)
+        && snapshots::unproven(view, version, minor).is_empty()
 }
 
 /// Whether this member is the first one of a minor hop, on which the new version shows what it is worth.

@@ -49,11 +49,15 @@ pub(super) fn news(
     };
     let old = &world.cluster.status;
     let reason = |status: &EtcdClusterStatus| {
-        find_condition(&status.conditions, ConditionType::Reconciling).map(|condition| condition.reason.clone())
+        find_condition(&status.conditions, ConditionType::Reconciling)
+            .map(|condition| condition.reason.clone())
     };
     let holds = [Code::ApprovalPending, Code::OutsideWindow];
-    let held = |status: &EtcdClusterStatus| holds.into_iter().find(|code| reason(status).as_deref() == Some(code.as_str()));
-    if let (Some(code), Next::Wait(wait)) = (held(status).filter(|code| held(old) != Some(*code)), &plan.next) {
+    let held = |status: &EtcdClusterStatus| {
+        holds.into_iter().find(|code| reason(status).as_deref() == Some(code.as_str()))
+    };
+    if let (Some(code), Next::Wait(wait)) = (held(status).filter(|code| held(old) != Some(*code)), &plan.next)
+    {
         news.push(News::new(code, "Hold", format!("{} — {}", wait.notice.message, wait.notice.remedy)));
     }
     let begins = held(status).is_none() && (old.plan.is_none() || held(old).is_some());
