@@ -38,7 +38,7 @@ pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
     let desired = view.desired.as_ref().ok().filter(|_| view.cluster_id().is_some())?;
     // Between two hops all members are as the first of them made them.
     let is_the_last = view.way.iter().flatten().flatten().count() <= 1;
-    if view.outdated().is_empty() && is_the_last {
+    if view.outdated().is_empty() && is_the_last && view.claimed().is_none() {
         return None;
     }
     let cluster = &view.world.cluster;
