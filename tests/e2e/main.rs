@@ -15,6 +15,7 @@ mod data;
 mod failure;
 mod faults;
 mod holds;
+mod images;
 mod input;
 mod process;
 mod refusals;

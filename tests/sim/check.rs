@@ -246,7 +246,9 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     // What an earlier stop needs is needed too.
     let next = way.first().copied().unwrap_or(desired.version);
     let target = revision::name("db", &cluster.spec, next);
-    if catalogue::image(&image_of(&cluster.spec, next)) != Image::Holds(next) {
+    let is_bad =
+        |stop: &EtcdVersion| catalogue::image(&image_of(&cluster.spec, *stop)) != Image::Holds(*stop);
+    if way.iter().any(is_bad) {
         return Some("bad image");
     }
     let failed = cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());

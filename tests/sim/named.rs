@@ -109,6 +109,22 @@ fn a_bad_image_costs_nothing(#[case] patch: u64) {
     assert_eq!(uids(&world), before);
 }
 
+/// Of the last of three hops; what the way leads through is there.
+#[rstest]
+#[case::missing(MISSING)]
+#[case::lies(LIES)]
+#[case::broken(BROKEN)]
+fn a_bad_image_two_hops_away_costs_nothing_either(#[case] patch: u64) {
+    let (mut world, mut operator) = settled("{version: 3.5.9, rollout: {memberDeadline: 20s}}");
+    let before = uids(&world);
+    world.edit_spec(version(&format!("3.7.{patch}")));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
+    assert_eq!(uids(&world), before);
+    world.edit_spec(version("3.5.9"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(uids(&world), before);
+}
+
 #[rstest]
 #[case::skip("3.5.35", in_one_hop("3.7.3"), Code::MinorSkipped)]
 #[case::floor("3.5.25", in_one_hop("3.6.16"), Code::FloorNotMet)]

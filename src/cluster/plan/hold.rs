@@ -101,7 +101,7 @@ fn unapproved(view: &View<'_>, intent: &Intent) -> Notice {
 }
 
 /// Whether a member has been brought to the next version on the way already: then the hop is completed.
-fn has_begun(view: &View<'_>) -> bool {
+pub(super) fn has_begun(view: &View<'_>) -> bool {
     let Some(target) = &view.target else { return false };
     view.members().iter().any(|member| view.revision_of(member) == Some(&target.name))
         || view.world.downgrade_job == DowngradeJob::To(target.version.minor)

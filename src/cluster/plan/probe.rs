@@ -1,24 +1,42 @@
-//! The target image runs once on every node that holds a member to be replaced, before the first of
-//! them is touched.
+//! The image of every version on the way runs once on every node that holds a member to be replaced, before the
+//! first of them is touched.
 
+use super::hold::has_begun;
 use super::step::{Next, Step};
 use super::view::View;
 use crate::api::Code;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::{ProbeFacts, ProbeState};
-use crate::cluster::revision::Revision;
+use crate::cluster::revision::{self, Revision};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What patience is counted on.
 const SUBJECT: &str = "image-probe";
 
-pub(super) fn target_image_on_every_node(
+/// The image of the next version, and before the first member is touched those of all that come after it: what is
+/// missing three hops away costs nothing either.
+pub(super) fn images_on_every_node(
     view: &View<'_>,
     outdated: &[MemberName],
     target: &Revision,
 ) -> Option<Next> {
+    let later = || {
+        let members: Vec<MemberName> = view.members().iter().cloned().collect();
+        let desired = view.desired.as_ref().ok().filter(|_| !has_begun(view))?;
+        view.way.iter().flatten().flatten().skip(1).find_map(|stop| {
+            let revision = revision::at(view.world, desired, *stop).ok()?;
+            if !view.world.revisions.contains_key(&revision.name) {
+                return Some(Next::Do(Step::StoreRevision(revision)));
+            }
+            image_on_every_node(view, &members, &revision)
+        })
+    };
+    image_on_every_node(view, outdated, target).or_else(later)
+}
+
+fn image_on_every_node(view: &View<'_>, outdated: &[MemberName], target: &Revision) -> Option<Next> {
     if !needed(view, outdated, target) {
         return None;
     }

@@ -3,7 +3,7 @@
 use super::downgrade;
 use super::gates;
 use super::loss::is_lost;
-use super::probe::target_image_on_every_node;
+use super::probe::images_on_every_node;
 use super::request;
 use super::snapshots;
 use super::step::{Claim, Next, Record, Step};
@@ -48,7 +48,7 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     }
     // The way back must not depend on a registry.
     let reverts = matches!(request::hop(view), Some(Ok(Hop::Revert)));
-    if let Some(probe) = target_image_on_every_node(view, &outdated, target).filter(|_| !reverts) {
+    if let Some(probe) = images_on_every_node(view, &outdated, target).filter(|_| !reverts) {
         return Some(probe);
     }
     if downgrade::begins_with_a_job(view) {
