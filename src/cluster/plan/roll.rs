@@ -11,10 +11,11 @@ use super::view::View;
 use crate::api::{Action, Code, StepStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::PodFacts;
+use crate::cluster::observation::{DowngradeJob, PodFacts};
 use crate::cluster::revision::Revision;
 use crate::etcd::versions::Hop;
 use crate::etcd::{EtcdVersion, Minor};
+use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
 pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
@@ -175,7 +176,7 @@ pub(super) fn hops(view: &View<'_>) -> Vec<EtcdVersion> {
     let left = run
         .into_iter()
         .filter(|runs| runs != next)
-        .max_by_key(|runs| (runs.minor > next.minor, std::cmp::Reverse(*runs)));
+        .max_by_key(|runs| (runs.minor > next.minor, Reverse(*runs)));
     match left {
         Some(left) => std::iter::once(left).chain(way.iter().copied()).collect(),
         None if way.len() > 1 => way.clone(),
@@ -235,7 +236,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             },
         });
     }
-    steps.extend(await_cluster_version(at, target.version));
+    steps.extend(await_etcd(at, target.version).or_else(|| await_the_rest(view, target.version.minor)));
     at = Some(target.version.minor);
     let order: Vec<MemberName> = order(view, view.members().iter().cloned().collect());
     for stop in view.way.iter().flatten().flatten().skip(1) {
@@ -247,7 +248,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             to: Some(stop.to_string()),
             reason: "the next hop begins when the one before it is complete".to_owned(),
         }));
-        steps.extend(await_cluster_version(at, *stop));
+        steps.extend(await_etcd(at, *stop));
         at = Some(stop.minor);
     }
     steps
@@ -280,14 +281,30 @@ fn lower_cluster_version(at: Option<Minor>, stop: EtcdVersion) -> Option<StepSta
     })
 }
 
-/// The end of a minor hop up.
-fn await_cluster_version(at: Option<Minor>, stop: EtcdVersion) -> Option<StepStatus> {
-    at.is_some_and(|version| version < stop.minor).then(|| StepStatus {
-        action: Action::AwaitClusterVersion,
-        member: None,
-        to: Some(stop.minor.to_string()),
-        reason:
-            "etcd raises it by itself once all members run the new minor; from then on there is no way back"
-                .to_owned(),
-    })
+/// The end of a minor hop: etcd has the last word.
+fn await_etcd(at: Option<Minor>, stop: EtcdVersion) -> Option<StepStatus> {
+    let (action, reason) = match at?.cmp(&stop.minor) {
+        Ordering::Less => (
+            Action::AwaitClusterVersion,
+            "etcd raises it by itself once all members run the new minor; from then on only a downgrade leads back",
+        ),
+        Ordering::Greater => {
+            (Action::AwaitDowngrade, "etcd ends the downgrade by itself once all members run it")
+        }
+        Ordering::Equal => return None,
+    };
+    Some(StepStatus { action, member: None, to: Some(stop.minor.to_string()), reason: reason.to_owned() })
+}
+
+/// The same where all members have come to the end, and one of them or the job is a moment behind: until then the plan
+/// has not ended.
+fn await_the_rest(view: &View<'_>, minor: Minor) -> Option<StepStatus> {
+    view.world.cluster.status.plan.as_ref()?;
+    let action = match view.world.downgrade_job {
+        DowngradeJob::To(to) if to == minor => Action::AwaitDowngrade,
+        DowngradeJob::Somewhere => Action::AwaitDowngrade,
+        _ => behind(view, minor).map(|_| Action::AwaitClusterVersion)?,
+    };
+    let reason = "etcd does that by itself, in a few seconds".to_owned();
+    Some(StepStatus { action, member: None, to: Some(minor.to_string()), reason })
 }

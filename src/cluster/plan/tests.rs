@@ -1,7 +1,7 @@
 //! Tables of the planner: one obstacle at a time, and what is done about it.
 
 use super::{Next, Record, Step, plan};
-use crate::api::{Action, FailureStatus, ProgressStatus};
+use crate::api::{Action, FailureStatus, PlanStatus, ProgressStatus};
 use crate::cluster::fixtures::{edited, healthy, member, silence};
 use crate::cluster::observation::{Observation, Ownership, ProbeFacts, ProbeState, SnapshotBase};
 use crate::cluster::revision::Revision;
@@ -90,6 +90,18 @@ fn out_of_patience(world: &mut Observation) {
 #[test]
 fn a_healthy_cluster_is_settled() {
     assert_eq!(next(&healthy("version: 3.6.16")), "Settled");
+}
+
+/// Else its end would never be told: the roll is done before the cluster is as its spec says.
+#[test]
+fn the_plan_has_not_ended_while_a_member_migrates_its_data() {
+    let mut world = healthy("version: 3.6.16");
+    world.cluster.status.plan =
+        Some(PlanStatus { hash: None, approved: None, becomes: None, hops: Vec::new(), steps: Vec::new() });
+    world.answers.get_mut(&member(2)).unwrap().storage_version = Some(Minor::new(3, 5));
+    let plan = plan(&world);
+    let actions: Vec<Action> = plan.steps.iter().map(|step| step.action).collect();
+    assert_eq!((actions, plan.converged), (vec![Action::AwaitClusterVersion], false));
 }
 
 #[test]
