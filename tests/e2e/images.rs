@@ -18,7 +18,7 @@ fn a_mirror_with_a_port_and_a_digest_is_rolled_as_any_other() {
         let _operator = space.operator();
         let cluster = space.cluster("etcd");
         let digest = digest_of("3.5.10");
-        let (tagged, pinned) = (format!("{MIRROR}:v3.5.9"), format!("{MIRROR}@{digest}"));
+        let (tagged, pinned) = (format!("{MIRROR}:v3.5.9"), format!("{MIRROR}:v3.5.10@{digest}"));
         name_on_every_node(&space.client, &format!("{UPSTREAM}:v3.5.9"), &tagged).await;
         name_on_every_node(&space.client, &format!("{UPSTREAM}:v3.5.10"), &pinned).await;
         let mut spec = spec("3.5.9", 3);
