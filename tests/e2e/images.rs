@@ -20,7 +20,9 @@ fn a_mirror_with_a_port_and_a_digest_is_rolled_as_any_other() {
         let digest = digest_of("3.5.10");
         let (tagged, pinned) = (format!("{MIRROR}:v3.5.9"), format!("{MIRROR}:v3.5.10@{digest}"));
         name_on_every_node(&space.client, &format!("{UPSTREAM}:v3.5.9"), &tagged).await;
-        name_on_every_node(&space.client, &format!("{UPSTREAM}:v3.5.10"), &pinned).await;
+        // containerd finds an image with tag and digest by its digest alone.
+        let found_by = format!("{MIRROR}@{digest}");
+        name_on_every_node(&space.client, &format!("{UPSTREAM}:v3.5.10"), &found_by).await;
         let mut spec = spec("3.5.9", 3);
         spec["image"] =
             json!({ "repository": MIRROR, "overrides": [{ "version": "3.5.10", "digest": digest }] });
