@@ -7,6 +7,7 @@
 mod adopt;
 mod bootstrap;
 mod claimed;
+mod cluster_version;
 mod delete;
 mod downgrade;
 mod gates;

@@ -10,9 +10,9 @@ use crate::cluster::notice::Notice;
 use crate::cluster::observation::{Answer, ClaimFacts, Observation, PodFacts};
 use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
-use crate::etcd::logs::{says_a_downgrade_keeps_it_out, says_binary_is_below_the_cluster_version};
+use crate::etcd::logs::says_a_downgrade_keeps_it_out;
 use crate::etcd::versions::HopError;
-use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
+use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -245,62 +245,10 @@ impl<'a> View<'a> {
         self.leader.get_or_init(agreed).as_ref()
     }
 
-    /// etcd's cluster version as its members say it now: as those know it that have a quorum, or else the highest.
-    pub fn cluster_version(&self) -> Option<Minor> {
-        let said = || self.world.answers.values().filter_map(|answer| answer.cluster_version).max();
-        self.world.witnessed_cluster_version().or_else(said)
-    }
-
-    /// The cluster version as read now, or as it was last known (it falls by a downgrade only), or else the
-    /// highest that it can be.
-    pub fn known_cluster_version(&self) -> Option<Minor> {
-        self.world.witnessed_cluster_version().or_else(|| {
-            let remembered = self.remembered_cluster_version();
-            remembered
-                .or_else(|| self.highest_possible_cluster_version())
-                .max(self.cluster_version_by_last_words())
-        })
-    }
-
-    /// What the cluster version is at least: no binary below it is started. To start one below what it may
-    /// be is harmless, since etcd itself refuses then.
-    pub fn proven_cluster_version(&self) -> Option<Minor> {
-        let remembered = || self.remembered_cluster_version().max(self.cluster_version_by_last_words());
-        self.world.witnessed_cluster_version().or_else(remembered)
-    }
-
-    /// The highest that anybody said, now or before.
-    fn remembered_cluster_version(&self) -> Option<Minor> {
-        let noted = self.world.cluster.status.cluster_version.as_deref();
-        let noted = noted.and_then(EtcdVersion::reported).map(|version| version.minor);
-        self.cluster_version().max(noted)
-    }
-
     /// Whether a member does not start because of a downgrade job, enabled or remembered, that leads to another
     /// minor than its own.
     pub fn is_kept_out_by_a_downgrade(&self, member: &MemberName) -> bool {
         self.up(member).is_none() && self.pod(member).is_some_and(is_kept_out)
-    }
-
-    /// A cluster version that moved unseen before its last witness stopped shows in the log of the old
-    /// binary that does not start on it.
-    fn cluster_version_by_last_words(&self) -> Option<Minor> {
-        let pods = self.world.pods.values();
-        let too_old = pods.filter(|pod| {
-            pod.container.last_words.as_deref().is_some_and(says_binary_is_below_the_cluster_version)
-        });
-        too_old.filter_map(|pod| Some(self.revision(&pod.revision)?.version.minor.next())).max()
-    }
-
-    /// Where nobody answers and the status is lost: etcd raises the cluster version to the lowest
-    /// binary and no further, so it is at most the lowest of what members last ran or were to run.
-    fn highest_possible_cluster_version(&self) -> Option<Minor> {
-        let minors = self.voters().keys().map(|member| {
-            let claim = self.claim_of(member)?;
-            let assigned = claim.assigned.as_ref().and_then(|name| self.world.revisions.get(name));
-            claim.opened.max(assigned.map(|revision| revision.version)).map(|version| version.minor)
-        });
-        minors.flatten().min()
     }
 
     /// Alarms that are set, as any member reports them.
