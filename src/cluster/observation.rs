@@ -5,7 +5,7 @@ use super::names::MemberName;
 use super::revision::Revision;
 use crate::api::{BootstrapStatus, EtcdClusterSpec, EtcdClusterStatus};
 use crate::api::{GROUP, labels};
-use crate::etcd::versions::{Releases, may_write_v2_entries, needs_a_snapshot_before};
+use crate::etcd::versions::{Releases, may_write_v2_entries, needs_a_snapshot_before, tells_of_downgrades};
 use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor, Snapshots};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
@@ -235,9 +235,7 @@ impl Observation {
         runs.is_some_and(|runs| !may_write_v2_entries(runs) && needs_a_snapshot_before(runs, wanted.minor))
             && self.claims.values().any(|claim| !claim.free_of_v2_entries)
     }
-}
 
-impl Observation {
     /// Whether what a member says of the cluster counts: it serves a linearizable read as itself, and is not
     /// on its way out. An address may belong to somebody else by now.
     pub fn is_witness(&self, member: &MemberName) -> bool {
@@ -254,8 +252,29 @@ impl Observation {
     /// etcd's cluster version as its witnesses know it just now. A downgrade lowers it, so what was said
     /// before, or is said by a member that is cut off, counts only where there is no witness.
     pub fn witnessed_cluster_version(&self) -> Option<Minor> {
-        let witnesses = self.answers.iter().filter(|(member, _)| self.is_witness(member));
-        witnesses.filter_map(|(_, answer)| answer.cluster_version).max()
+        self.witnesses().filter_map(|answer| answer.cluster_version).max()
+    }
+
+    /// The same, or without a witness the highest that anybody said, now or before.
+    pub fn last_known_cluster_version(&self) -> Option<Minor> {
+        self.witnessed_cluster_version().or_else(|| {
+            let said = self.answers.values().filter_map(|answer| answer.cluster_version).max();
+            let noted = self.cluster.status.cluster_version.as_deref().and_then(EtcdVersion::reported);
+            said.max(noted.map(|version| version.minor))
+        })
+    }
+
+    /// Whether a downgrade job is enabled, where a witness tells: from 3.6 on members do. Before, it shows by
+    /// VALIDATE only.
+    pub fn downgrade_job_by_status(&self) -> Option<DowngradeJob> {
+        let statuses = || self.witnesses().filter_map(Answer::status);
+        let enabled = statuses().find_map(|status| status.downgrade).map(DowngradeJob::To);
+        let tells = || statuses().any(|status| tells_of_downgrades(status.version.minor));
+        enabled.or_else(|| tells().then_some(DowngradeJob::Absent))
+    }
+
+    fn witnesses(&self) -> impl Iterator<Item = &Answer> {
+        self.answers.iter().filter(|(member, _)| self.is_witness(member)).map(|(_, answer)| answer)
     }
 }
 

@@ -31,7 +31,7 @@ const NAME: &str = "etcd";
 const NAMESPACE: &str = "default";
 const UID: &str = "uid";
 /// Flags that say who a member is and where: those of the harness.
-const PLACE: [&str; 11] = [
+const PLACE: [&str; 12] = [
     "name",
     "data-dir",
     "listen-peer-urls",
@@ -43,6 +43,7 @@ const PLACE: [&str; 11] = [
     "initial-cluster-state",
     "initial-cluster-token",
     "heartbeat-interval",
+    "election-timeout",
 ];
 
 /// An `EtcdCluster` whose members are processes.
@@ -390,7 +391,7 @@ fn number(member: &MemberName) -> usize {
 
 fn is_of_the_place(arg: &str) -> bool {
     let flag = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
-    PLACE.contains(&flag) || flag == "election-timeout"
+    PLACE.contains(&flag)
 }
 
 fn owner() -> OwnerReference {

@@ -91,10 +91,7 @@ pub fn before_a_pod_is_made(world: &mut World, seen: &Seen, new: &NewPod, revisi
     let minor = revision.version.minor;
     // What moved after the last member that could tell was stopped nobody can know: then the old
     // binary exits at its start, harms nothing, and the new one must come back (invariant 7).
-    let noted = seen.facts.cluster.status.cluster_version.as_deref();
-    let noted = noted.and_then(EtcdVersion::reported).map(|version| version.minor);
-    let said = || seen.facts.answers.values().filter_map(|answer| answer.cluster_version).max().max(noted);
-    let known = seen.facts.witnessed_cluster_version().or_else(said);
+    let known = seen.facts.last_known_cluster_version();
     if known.is_some_and(|version| minor < version) {
         let version = raft.cluster_version;
         world.violate(format!(

@@ -39,13 +39,12 @@ pub fn observe(
         .collect();
     let reader = answers.iter().find(|(_, answer)| answer.read.is_ok()).map(|(member, _)| member.clone());
     let member_list = reader.as_ref().and_then(|member| list(world, member));
-    let downgrade_job = downgrade_job(world, &answers);
     let claimed = cluster.status.progress.as_ref().is_some_and(|progress| {
         let pod = MemberName::parse(NAME, &progress.member).and_then(|member| world.pods.get(&member));
         pod.is_some_and(|pod| progress.pod_uid.as_ref() == Some(&pod.uid))
     });
     let proposal = (claimed && reader.is_some()).then(|| propose(world, reader.as_ref()));
-    Observation {
+    let mut seen = Observation {
         now: world.timestamp(world.now),
         cluster: ClusterFacts {
             namespace: NAMESPACE.to_owned(),
@@ -81,28 +80,22 @@ pub fn observe(
         zones: BTreeMap::new(),
         member_list,
         proposal,
-        downgrade_job,
+        downgrade_job: downgrade_job(world, reader.as_ref()),
         default_storage_class: Some(world.default_class),
         patience,
         releases: Releases::default(),
-    }
+    };
+    seen.downgrade_job = seen.downgrade_job_by_status().unwrap_or(seen.downgrade_job);
+    seen
 }
 
 fn has_address(pod: &Pod) -> bool {
     matches!(pod.state, State::Running { .. } | State::Backoff { .. })
 }
 
-/// By status where a member that serves tells, else by VALIDATE.
-fn downgrade_job(world: &World, answers: &BTreeMap<MemberName, Answer>) -> DowngradeJob {
-    let readers = || answers.iter().filter(|(_, answer)| answer.read.is_ok());
-    let statuses = || readers().filter_map(|(_, answer)| answer.status());
-    if let Some(minor) = statuses().find_map(|status| status.downgrade) {
-        return DowngradeJob::To(minor);
-    }
-    if statuses().any(|status| tells_of_downgrades(status.version.minor)) {
-        return DowngradeJob::Absent;
-    }
-    match readers().next().and_then(|(member, _)| world.raft_of(member)) {
+/// What VALIDATE tells.
+fn downgrade_job(world: &World, reader: Option<&MemberName>) -> DowngradeJob {
+    match reader.and_then(|member| world.raft_of(member)) {
         None => DowngradeJob::Unknown,
         Some(raft) if raft.job.is_some() => DowngradeJob::Somewhere,
         Some(_) => DowngradeJob::Absent,

@@ -139,9 +139,7 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
     };
     let at = cluster.resource_version;
     let generation = seen.facts.cluster.generation;
-    let witnessed = seen.facts.witnessed_cluster_version();
-    let known =
-        witnessed.or_else(|| seen.facts.answers.values().filter_map(|answer| answer.cluster_version).max());
+    let known = seen.facts.last_known_cluster_version();
     let refusals = plan.refusals.iter().map(|Notice { code, message, remedy }| RefusalStatus {
         code: *code,
         message: message.clone(),
@@ -167,12 +165,7 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
     });
     world.write_status(at, |status| {
         status.observed_generation = Some(generation);
-        if let Some(known) = known {
-            let text = format!("{known}.0");
-            if witnessed.is_some() || status.cluster_version.as_ref().is_none_or(|old| *old < text) {
-                status.cluster_version = Some(text);
-            }
-        }
+        status.cluster_version = known.map(|known| known.patch(0).to_string());
         status.refusals = refusals;
         status.plan = shown;
         if let Some(condition) = condition {

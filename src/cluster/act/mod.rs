@@ -274,9 +274,7 @@ impl Hands<'_> {
     }
 
     async fn propose(&self, through: &MemberName, entries: u32) -> Result<(), ActError> {
-        let status = self.world.answers.get(through).and_then(Answer::status);
-        let expected = status.ok_or_else(|| ActError::Gone(format!("the answer of {through}")))?.identity();
-        let proposed = self.client(through)?.propose(expected, entries).await;
+        let proposed = self.client(through)?.propose(self.identity(through)?, entries).await;
         proposed.map_err(|source| ActError::Etcd { member: through.clone(), source })
     }
 
@@ -290,9 +288,7 @@ impl Hands<'_> {
         if let Some(refused) = self.object_was_changed().await? {
             return Ok(refused);
         }
-        let status = self.world.answers.get(through).and_then(Answer::status);
-        let expected = status.ok_or_else(|| ActError::Gone(format!("the answer of {through}")))?.identity();
-        match self.client(through)?.downgrade(expected, call).await {
+        match self.client(through)?.downgrade(self.identity(through)?, call).await {
             Err(error) if error.kind() == ErrorKind::TimedOut => Ok(Outcome::default()),
             result => result
                 .map(|()| Outcome::default())
@@ -307,6 +303,12 @@ impl Hands<'_> {
             cluster.metadata.resource_version.as_ref() != Some(&self.world.cluster.resource_version);
         Ok(changed
             .then(|| Outcome::refused(Code::AnotherDisturbance, "the EtcdCluster was changed meanwhile")))
+    }
+
+    /// As whom a member answered when the step was planned.
+    fn identity(&self, member: &MemberName) -> Result<Identity, ActError> {
+        let status = self.world.answers.get(member).and_then(Answer::status);
+        Ok(status.ok_or_else(|| ActError::Gone(format!("the answer of {member}")))?.identity())
     }
 
     /// Where a member's Pod answers.

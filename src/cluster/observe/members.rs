@@ -3,7 +3,6 @@
 
 use crate::cluster::names::MemberName;
 use crate::cluster::observation::{Answer, DowngradeJob, Observation, Ownership, PodFacts};
-use crate::etcd::versions::tells_of_downgrades;
 use crate::etcd::{Channels, Endpoint, ListedMember, MemberClient, Minor};
 use futures::future::join_all;
 
@@ -57,14 +56,9 @@ pub async fn ask_members(channels: &Channels, world: &mut Observation) {
     }
 }
 
-/// From 3.6 on members say themselves whether a downgrade job is enabled; before, it shows by VALIDATE only.
 async fn downgrade_job(world: &Observation, readers: &[&(MemberName, MemberClient)]) -> DowngradeJob {
-    let statuses = || readers.iter().filter_map(|(member, _)| world.answers.get(member)?.status());
-    if let Some(minor) = statuses().find_map(|status| status.downgrade) {
-        return DowngradeJob::To(minor);
-    }
-    if statuses().any(|status| tells_of_downgrades(status.version.minor)) {
-        return DowngradeJob::Absent;
+    if let Some(told) = world.downgrade_job_by_status() {
+        return told;
     }
     let Some(version) = world.witnessed_cluster_version() else { return DowngradeJob::Unknown };
     for (_, client) in readers {

@@ -201,10 +201,12 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if let Some(next) = another {
         return next;
     }
-    if notice.code == Code::ImageVersionMismatch && is_free_to_go_elsewhere(view, member) {
-        return Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }));
-    }
-    if notice.code == Code::MemberBehind && quorum_needs_another_mended(view, member) {
+    let passes_the_claim_on = match notice.code {
+        Code::ImageVersionMismatch => is_free_to_go_elsewhere(view, member),
+        Code::MemberBehind => quorum_needs_another_mended(view, member),
+        _ => false,
+    };
+    if passes_the_claim_on {
         return Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }));
     }
     let subject = format!("back/{member}/{}", pod.revision);

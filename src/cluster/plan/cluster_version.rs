@@ -2,8 +2,8 @@
 //! by a downgrade only. Pure.
 
 use super::view::View;
+use crate::etcd::Minor;
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
-use crate::etcd::{EtcdVersion, Minor};
 
 impl View<'_> {
     /// etcd's cluster version as its members say it now: as those know it that have a quorum, or else the highest.
@@ -16,7 +16,7 @@ impl View<'_> {
     /// highest that it can be.
     pub fn known_cluster_version(&self) -> Option<Minor> {
         self.world.witnessed_cluster_version().or_else(|| {
-            let remembered = self.remembered_cluster_version();
+            let remembered = self.world.last_known_cluster_version();
             remembered
                 .or_else(|| self.highest_possible_cluster_version())
                 .max(self.cluster_version_by_last_words())
@@ -26,15 +26,8 @@ impl View<'_> {
     /// What the cluster version is at least: no binary below it is started. To start one below what it may
     /// be is harmless, since etcd itself refuses then.
     pub fn proven_cluster_version(&self) -> Option<Minor> {
-        let remembered = || self.remembered_cluster_version().max(self.cluster_version_by_last_words());
+        let remembered = || self.world.last_known_cluster_version().max(self.cluster_version_by_last_words());
         self.world.witnessed_cluster_version().or_else(remembered)
-    }
-
-    /// The highest that anybody said, now or before.
-    fn remembered_cluster_version(&self) -> Option<Minor> {
-        let noted = self.world.cluster.status.cluster_version.as_deref();
-        let noted = noted.and_then(EtcdVersion::reported).map(|version| version.minor);
-        self.cluster_version().max(noted)
     }
 
     /// A cluster version that moved unseen before its last witness stopped shows in the log of the old

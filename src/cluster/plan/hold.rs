@@ -66,9 +66,9 @@ pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
 
 /// What a change waits for before it may begin.
 pub(super) fn held(view: &View<'_>) -> Option<Notice> {
-    let intent = intent(view)?;
+    let intent = view.intent()?;
     if intent.approved == Some(false) {
-        return Some(unapproved(view, &intent));
+        return Some(unapproved(view, intent));
     }
     let windows = &view.desired.as_ref().ok()?.windows;
     let now = view.world.now;

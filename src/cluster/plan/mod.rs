@@ -81,7 +81,7 @@ pub fn plan(world: &Observation) -> Plan {
     };
     // Of a cluster that goes nothing is wanted any more.
     if !world.cluster.deleting {
-        plan.intent = hold::intent(&view).filter(|_| view.refusals().is_empty());
+        plan.intent = view.intent().filter(|_| view.refusals().is_empty()).cloned();
         plan.hops = roll::hops(&view);
         plan.steps = roll::outline(&view);
         plan.converged = converged(&view);

@@ -49,7 +49,7 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     }
     // The way back must not depend on a registry.
     let reverts = matches!(request::hop(view), Some(Ok(Hop::Revert)));
-    if let Some(probe) = images_on_every_node(view, &outdated, target).filter(|_| !reverts) {
+    if !reverts && let Some(probe) = images_on_every_node(view, &outdated, target) {
         return Some(probe);
     }
     if downgrade::begins_with_a_job(view) {

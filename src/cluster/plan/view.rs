@@ -1,6 +1,6 @@
 //! What the concerns of the planner ask of an observation. Pure answers; what many ask is kept.
 
-use super::hold;
+use super::hold::{self, Intent};
 use super::request;
 use super::step::{Next, Wait};
 use super::support;
@@ -37,6 +37,8 @@ pub(super) struct View<'a> {
     leader: OnceCell<Option<MemberName>>,
     /// What the spec asks for and cannot have.
     refusals: OnceCell<Vec<Notice>>,
+    /// What the spec wants to be done to members.
+    intent: OnceCell<Option<Intent>>,
     /// What a change waits for before it may begin.
     held: OnceCell<Option<Notice>>,
     /// For how many voters Services and budget must be written. Asked first and last, and costly.
@@ -63,6 +65,7 @@ impl<'a> View<'a> {
             members: OnceCell::new(),
             leader: OnceCell::new(),
             refusals: OnceCell::new(),
+            intent: OnceCell::new(),
             held: OnceCell::new(),
             drifted_support: OnceCell::new(),
         };
@@ -77,6 +80,11 @@ impl<'a> View<'a> {
     /// What the spec asks for and cannot have.
     pub fn refusals(&self) -> &[Notice] {
         self.refusals.get_or_init(|| request::refusals(self))
+    }
+
+    /// What the spec wants to be done to members; nothing where they are as it says.
+    pub fn intent(&self) -> Option<&Intent> {
+        self.intent.get_or_init(|| hold::intent(self)).as_ref()
     }
 
     /// What the change that the spec asks for waits for before it may begin.

@@ -8,6 +8,9 @@ use crate::cluster::observation::Observation;
 use crate::cluster::plan::{Next, Plan, Record, Step};
 use crate::etcd::DowngradeCall;
 
+/// What a change waits for before it begins.
+const HOLDS: [Code; 2] = [Code::ApprovalPending, Code::OutsideWindow];
+
 /// One Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
@@ -48,19 +51,16 @@ pub(super) fn news(
         _ => Vec::new(),
     };
     let old = &world.cluster.status;
-    let reason = |status: &EtcdClusterStatus| {
-        find_condition(&status.conditions, ConditionType::Reconciling)
-            .map(|condition| condition.reason.clone())
+    let hold = match &plan.next {
+        Next::Wait(wait) if HOLDS.contains(&wait.notice.code) => Some(&wait.notice),
+        _ => None,
     };
-    let holds = [Code::ApprovalPending, Code::OutsideWindow];
-    let held = |status: &EtcdClusterStatus| {
-        holds.into_iter().find(|code| reason(status).as_deref() == Some(code.as_str()))
-    };
-    if let (Some(code), Next::Wait(wait)) = (held(status).filter(|code| held(old) != Some(*code)), &plan.next)
-    {
-        news.push(News::new(code, "Hold", format!("{} — {}", wait.notice.message, wait.notice.remedy)));
+    let before = find_condition(&old.conditions, ConditionType::Reconciling)
+        .and_then(|condition| HOLDS.into_iter().find(|code| code.as_str() == condition.reason));
+    if let Some(notice) = hold.filter(|notice| before != Some(notice.code)) {
+        news.push(News::new(notice.code, "Hold", format!("{} — {}", notice.message, notice.remedy)));
     }
-    let begins = held(status).is_none() && (old.plan.is_none() || held(old).is_some());
+    let begins = hold.is_none() && (old.plan.is_none() || before.is_some());
     if let Some(begun) = status.plan.as_ref().filter(|_| begins) {
         let members = begun.steps.iter().filter_map(|step| step.member.as_deref()).collect::<Vec<_>>();
         let target = status.target_version.as_deref().unwrap_or_default();

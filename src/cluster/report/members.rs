@@ -4,7 +4,7 @@ use crate::api::{EtcdClusterStatus, MemberRole, MemberStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::objects::container::client_url;
 use crate::cluster::observation::{Answer, Observation};
-use crate::etcd::{EtcdVersion, ListedMember, Minor};
+use crate::etcd::{ListedMember, Minor};
 use std::collections::BTreeSet;
 
 /// A lag below this is none.
@@ -33,13 +33,8 @@ pub(super) fn fill(status: &mut EtcdClusterStatus, world: &Observation) {
         status.version = Some(lowest.to_string());
     }
     let written = |minor: Minor| minor.patch(0).to_string();
-    let said = world.answers.values().filter_map(|answer| answer.cluster_version).max();
-    if let Some(version) = world.witnessed_cluster_version() {
+    if let Some(version) = world.last_known_cluster_version() {
         status.cluster_version = Some(written(version));
-    } else if let Some(version) = said {
-        // It falls by a downgrade only, and who says so here may be cut off.
-        let noted = status.cluster_version.as_deref().and_then(EtcdVersion::reported);
-        status.cluster_version = Some(written(noted.map_or(version, |noted| noted.minor.max(version))));
     }
     if let Some(version) = world.answers.values().filter_map(|answer| answer.storage_version).max() {
         status.storage_version = Some(written(version));
