@@ -93,6 +93,7 @@ codes! {
     Wait QuorumLost: "Fewer than a quorum of the voters answer.", "Bring the missing members' nodes or volumes back.";
     Wait MembershipUnexpected: "The member list is not what it should be: a name is missing, or there is a learner.", "Compare with `etcdctl member list`; finish or undo the change that left it.";
     Wait AnotherDisturbance: "Another member is away or going away, by whomever's hand.", "Wait until it is back.";
+    Wait DatabaseNearQuota: "A member's database is close to its quota, and a version change waits for room.", "Compact and defragment it, or raise spec.etcd.quotaBackendBytes.";
     Wait DisruptionBudget: "The PodDisruptionBudget allows no eviction just now.", "Wait; look at `kubectl get pdb`.";
     Wait Soaking: "The first member of a minor hop is watched for a moment.", "Wait.";
     Wait SnapshotPending: "Every member must take a raft snapshot before a hop to 3.7; entries that touch no key are proposed until it does.", "Wait; some 10,000 entries take seconds.";
@@ -113,7 +114,6 @@ codes! {
     Refusal MinorSkipped: "The change would skip a minor version, which etcd does not support.", "Go through each minor in turn.";
     Refusal DowngradeUnsupported: "etcd cannot be brought from the minor that runs to the older one that the spec asks for.", "Set spec.version back to the minor that runs.";
     Refusal FloorNotMet: "A member runs a patch that is too old to begin this hop.", "Go to the patch that the message names first.";
-    Refusal SnapshotCountTooHigh: "A raft snapshot is due before a hop to 3.7, and spec.etcd.snapshotCount puts it off for too long.", "Lower spec.etcd.snapshotCount first.";
     Refusal DowntimeNotAllowed: "A single member cannot change its minor without downtime and without a canary.", "Set spec.rollout.allowDowntime to true.";
     Refusal ReplicasChangeUnsupported: "This release does not change the number of members of a running cluster.", "Set spec.replicas back.";
     Refusal StorageChangeUnsupported: "This release does not change the storage of a running cluster.", "Set spec.storage back.";
@@ -122,6 +122,8 @@ codes! {
     Refusal NoStorageClass: "No default StorageClass exists, and the spec names none.", "Set spec.storage.storageClassName, or mark a StorageClass as default.";
     Refusal MemberFailed: "A member did not come up with the new revision in time; its last good one was put back.", "Read status.lastFailure and change the spec.";
     Refusal ImageVersionMismatch: "The image runs another etcd version than the spec says.", "Correct spec.version or spec.image.";
+    Refusal V2DataFound: "A volume holds data that was written through etcd's v2 API; 3.6 does not start on it.", "Set spec.version back, delete that data through the v2 API or migrate it, let each member take a raft snapshot, and set spec.version again.";
+    Wait V2DataUnknown: "Whether a volume holds data of etcd's v2 API, on which 3.6 does not start, is not known yet.", "Look at the probe's Pod, named in the message; it needs an image with etcdutl 3.5.32 or later.";
     Refusal MemberDataLost: "A member's volume is missing or empty. Starting it would break raft, so it is not started.", "Bring the volume back.";
     Refusal AllMembersLost: "Every member's data is gone. No empty cluster is made in its place.", "Restore a backup into a new EtcdCluster.";
     Refusal VolumesIncomplete: "Fewer than a quorum of the earlier cluster's volumes are there.", "Bring the missing volumes back, or choose another name.";

@@ -22,7 +22,7 @@ pub const ROLE: &str = "quorate.dev/role";
 /// Value of [`COMPONENT`] on members' Pods and volumes.
 pub const COMPONENT_MEMBER: &str = "member";
 /// Value of [`COMPONENT`] on Pods that try an image out before a member is touched.
-pub const COMPONENT_PROBE: &str = "image-probe";
+pub const COMPONENT_PROBE: &str = "probe";
 /// Value of [`ROLE`] on members that count for quorum.
 pub const ROLE_VOTER: &str = "voter";
 
@@ -60,6 +60,8 @@ pub const APPLIED: &str = "quorate.dev/applied";
 
 /// On a probe Pod: the image that it tries out, and the version that the image must say.
 pub const PROBE_VERSION: &str = "quorate.dev/probe-version";
+/// On a probe Pod that looks into a volume: the member whose volume it is.
+pub const PROBE_MEMBER: &str = "quorate.dev/probe-member";
 /// On an `EtcdCluster`: the hash of the plan that a person approves.
 pub const APPROVE: &str = "quorate.dev/approve";
 

@@ -194,6 +194,8 @@ pub enum Action {
     StartMember,
     /// Try the image out on every node that holds a member.
     ProbeImage,
+    /// Look on every member's volume for data of etcd's v2 API.
+    ProbeVolumes,
     /// Stop the member and start it with its new revision.
     ReplaceMember,
     /// Hand leadership over, then replace the member.

@@ -69,6 +69,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         budget: Some(budget),
         probes: Vec::new(),
         answers: members.iter().map(|member| (member.clone(), answer(member, desired.version))).collect(),
+        nodes_in_trouble: BTreeMap::new(),
         zones: members.iter().map(|member| (node_of(member), Some(zone_of(member)))).collect(),
         member_list: Some(members.iter().map(listed).collect()),
         proposal: None,

@@ -46,6 +46,9 @@ pub struct Observation {
     /// The zone of each node that holds a member, nothing where it has none. A node that could not be read
     /// is not in it.
     pub zones: BTreeMap<String, Option<String>>,
+    /// Nodes of members that are cordoned or not ready, as far as they may be read. Asked only before a member
+    /// may be claimed.
+    pub nodes_in_trouble: BTreeMap<String, NodeTrouble>,
     /// etcd's member list, read right after a linearizable read on the same channel; nothing where no
     /// member could give one.
     pub member_list: Option<Vec<ListedMember>>,
@@ -85,6 +88,15 @@ pub struct ClusterFacts {
     pub spec: EtcdClusterSpec,
     /// Its status, as last written.
     pub status: EtcdClusterStatus,
+}
+
+/// What is wrong with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeTrouble {
+    /// Nothing new is scheduled there, and what runs there may be about to be drained.
+    Cordoned,
+    /// Its kubelet is silent or says no: what is stopped there may not stop, nor come back.
+    NotReady,
 }
 
 /// To whom an object belongs.
@@ -314,7 +326,7 @@ impl Answer {
     }
 }
 
-/// A Pod that tries an image out.
+/// A Pod that tries something out before a member is touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeFacts {
     /// Its name.
@@ -323,10 +335,21 @@ pub struct ProbeFacts {
     pub uid: String,
     /// Its node.
     pub node: String,
-    /// The revision whose image it tries.
+    /// The revision whose image it runs.
     pub revision: String,
+    /// What it tries.
+    pub tries: Tries,
     /// How far it is.
     pub state: ProbeState,
+}
+
+/// What a probe tries.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tries {
+    /// Whether the image runs on the node, and which etcd it holds.
+    Image,
+    /// Whether the volume of this member, which runs, holds data of the v2 API.
+    Volume(MemberName),
 }
 
 /// How far a probe is.
@@ -336,6 +359,10 @@ pub enum ProbeState {
     Running(Option<(String, String)>),
     /// It ran to its end and said this version, or nothing readable.
     Said(Option<EtcdVersion>),
+    /// It looked through the whole volume and found nothing.
+    FoundNothing,
+    /// What it found, in its own words.
+    Found(String),
     /// It ended with an error; exit code and last words.
     Failed(String),
     /// It never ran: the kubelet turned it away, or it was evicted; why.

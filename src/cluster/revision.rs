@@ -79,11 +79,23 @@ pub fn render(
 /// # Errors
 /// A flag that this version would not start with.
 pub fn at(world: &Observation, desired: &Desired, version: EtcdVersion) -> Result<Arc<Revision>, FlagError> {
+    of_spec(world, &world.cluster.spec, desired, version)
+}
+
+/// The same of another spec than the cluster's own.
+///
+/// # Errors
+/// A flag that this version would not start with.
+pub fn of_spec(
+    world: &Observation,
+    spec: &EtcdClusterSpec,
+    desired: &Desired,
+    version: EtcdVersion,
+) -> Result<Arc<Revision>, FlagError> {
     let cluster = &world.cluster;
-    let name = name(&cluster.name, &cluster.spec, version);
-    match world.revisions.get(&name) {
+    match world.revisions.get(&name(&cluster.name, spec, version)) {
         Some(stored) => Ok(Arc::clone(stored)),
-        None => render(&cluster.namespace, &cluster.name, &cluster.spec, desired, version).map(Arc::new),
+        None => render(&cluster.namespace, &cluster.name, spec, desired, version).map(Arc::new),
     }
 }
 

@@ -38,6 +38,13 @@ pub fn says_a_downgrade_keeps_it_out(log: &str) -> bool {
     log.contains("server version is not allowed to join when downgrade is enabled")
 }
 
+/// Whether `etcdutl check v2store` found data of the v2 API: in the snapshot, in the WAL, or in both.
+///
+/// Source: `checkV2StoreCommandFunc` in <https://github.com/etcd-io/etcd/blob/release-3.5/etcdutl/etcdutl/check_command.go>
+pub fn says_v2_data_was_found(log: &str) -> bool {
+    log.contains("detected custom")
+}
+
 /// The version in what `etcd --version` prints, whose first line is `etcd Version: 3.6.16`.
 pub fn version_in_version_output(output: &str) -> Option<EtcdVersion> {
     output

@@ -1,9 +1,10 @@
 //! Where images come from: a mirror with a port and a digest, and an admission policy that rewrites them.
 
 use crate::support::cluster::{Cluster, spec};
+use crate::support::policy::Policy;
 use crate::support::{ROLLED_WITHIN, lab, run};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams};
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -46,7 +47,11 @@ fn an_admission_policy_that_rewrites_images_starts_no_fight() {
             let (from, to) = (format!("{UPSTREAM}:v{version}"), format!("{MIRROR}:v{version}"));
             name_on_every_node(&space.client, &from, &to).await;
         }
-        let policy = Policy::create(&space.client, &space.namespace).await;
+        let rewrite = format!(
+            "[JSONPatch{{op: 'replace', path: '/spec/containers/0/image', value: \
+             object.spec.containers[0].image.replace('{UPSTREAM}', '{MIRROR}')}}]"
+        );
+        let policy = Policy::create(&space.client, &space.namespace, &rewrite).await;
         let before = cluster.formed(spec("3.5.9", 3)).await;
         assert_eq!(images(&cluster).await, [format!("{MIRROR}:v3.5.9")].into());
         let runs = cluster.runs().await;
@@ -82,66 +87,5 @@ fn digest_of(version: &str) -> String {
 async fn name_on_every_node(client: &Client, from: &str, to: &str) {
     for node in Api::<Node>::all(client.clone()).list(&ListParams::default()).await.unwrap() {
         lab::exec(&node.name_any(), &["ctr", "-n", "k8s.io", "images", "tag", "--force", from, to]);
-    }
-}
-
-/// A mutating admission policy for one namespace.
-struct Policy {
-    client: Client,
-    name: String,
-}
-
-impl Policy {
-    async fn create(client: &Client, namespace: &str) -> Self {
-        let policy = Self { client: client.clone(), name: namespace.to_owned() };
-        let rewrite = format!(
-            "[JSONPatch{{op: 'replace', path: '/spec/containers/0/image', value: \
-             object.spec.containers[0].image.replace('{UPSTREAM}', '{MIRROR}')}}]"
-        );
-        policy
-            .object(
-                "MutatingAdmissionPolicy",
-                json!({
-                    "matchConstraints": { "resourceRules": [{
-                        "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
-                    }] },
-                    "failurePolicy": "Fail",
-                    "reinvocationPolicy": "Never",
-                    "mutations": [{ "patchType": "JSONPatch", "jsonPatch": { "expression": rewrite } }],
-                }),
-            )
-            .await;
-        policy
-            .object(
-                "MutatingAdmissionPolicyBinding",
-                json!({
-                    "policyName": policy.name,
-                    "matchResources": { "namespaceSelector": { "matchLabels": {
-                        "kubernetes.io/metadata.name": namespace,
-                    } } },
-                }),
-            )
-            .await;
-        // The API server takes a policy up a moment after it was written.
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        policy
-    }
-
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1beta1", kind);
-        Api::all_with(self.client.clone(), &ApiResource::from_gvk(&kind))
-    }
-
-    async fn object(&self, kind: &str, spec: serde_json::Value) {
-        let resource =
-            ApiResource::from_gvk(&GroupVersionKind::gvk("admissionregistration.k8s.io", "v1beta1", kind));
-        let object = DynamicObject::new(&self.name, &resource).data(json!({ "spec": spec }));
-        self.api(kind).create(&PostParams::default(), &object).await.unwrap();
-    }
-
-    async fn delete(self) {
-        for kind in ["MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy"] {
-            self.api(kind).delete(&self.name, &DeleteParams::default()).await.unwrap();
-        }
     }
 }

@@ -23,3 +23,4 @@ mod ship;
 mod strangers;
 mod support;
 mod upgrade;
+mod v2_data;

@@ -19,11 +19,6 @@ fn moves_that_the_table_of_versions_forbids_are_refused_and_touch_nothing() {
         refused(&old, json!({ "version": "3.4.30" }), "DowngradeUnsupported", &["3.4.30", "not maintained"])
             .await;
         refused(&new, json!({ "version": "4.0.0" }), "VersionUnsupported", &["4.0.0"]).await;
-        // Not before every member has taken a raft snapshot, which this puts off for too long.
-        let rare = json!({
-            "version": "3.7.3", "etcd": { "snapshotCount": 200_000 }, "rollout": { "allowDowntime": true },
-        });
-        refused(&new, rare, "SnapshotCountTooHigh", &["3.7", "200000"]).await;
         // Releases that lose data, and flags that the version does not know.
         refused(&new, json!({ "version": "3.6.4" }), "ReleaseRefused", &["3.6.4", "3.6.16"]).await;
         let unknown = json!({ "etcd": { "extraArgs": { "log-format": "json" } } });

@@ -9,17 +9,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use quorate::api::{Code, EtcdClusterSpec, EtcdClusterStatus};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::container::peer_url;
+use quorate::cluster::objects::probe::NewProbe;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{
     ClaimFacts, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience, PodFacts,
-    ProbeFacts, ProbeState,
+    ProbeFacts, ProbeState, Tries,
 };
 use quorate::cluster::observe::{ask_members, client_of};
 use quorate::cluster::plan::{NewPod, Next, Plan, SnapshotNote, Step, plan};
 use quorate::cluster::report::{Outcome, report};
 use quorate::cluster::revision::Revision;
 use quorate::cluster::spec::storage_size;
-use quorate::etcd::logs::version_in_version_output;
+use quorate::etcd::logs::{says_v2_data_was_found, version_in_version_output};
 use quorate::etcd::versions::Releases;
 use quorate::etcd::{EtcdVersion, MemberClient};
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ pub struct Driven {
     pub status: EtcdClusterStatus,
     /// The arguments that each member was started with, one entry a start.
     pub starts: Vec<(usize, EtcdVersion, Vec<String>)>,
+    /// What members are started with beside their revision's flags: they were not always the operator's.
+    pub inherited: Vec<String>,
     writes: u64,
     pods: BTreeMap<MemberName, PodFacts>,
     claims: BTreeMap<MemberName, ClaimFacts>,
@@ -78,6 +81,7 @@ impl Driven {
             spec,
             status: EtcdClusterStatus::default(),
             starts: Vec::new(),
+            inherited: Vec::new(),
             writes: 1,
             pods: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -182,6 +186,7 @@ impl Driven {
             probes: self.probes.clone(),
             answers: BTreeMap::new(),
             zones: BTreeMap::new(),
+            nodes_in_trouble: BTreeMap::new(),
             member_list: None,
             proposal: None,
             downgrade_job: DowngradeJob::Unknown,
@@ -209,6 +214,31 @@ impl Driven {
 
     fn client(&self, world: &Observation, member: &MemberName) -> MemberClient {
         client_of(&self.etcd.channels, world, member, &self.pods[member]).unwrap()
+    }
+
+    /// Runs what a probe runs.
+    fn probe(&self, new: &NewProbe) -> ProbeState {
+        let etcd = processes::etcd(&self.revisions[&new.revision].version.to_string());
+        match &new.tries {
+            Tries::Image => {
+                let output = Command::new(etcd).arg("--version").output().unwrap();
+                ProbeState::Said(version_in_version_output(&String::from_utf8(output.stdout).unwrap()))
+            }
+            Tries::Volume(member) => {
+                let dir = self.etcd.data_dir(usize::try_from(member.number()).unwrap());
+                let output = Command::new(etcd.with_file_name("etcdutl"))
+                    .args(["check", "v2store", "--data-dir"])
+                    .arg(dir)
+                    .output()
+                    .unwrap();
+                let words = String::from_utf8(output.stderr).unwrap();
+                match output.status.success() {
+                    true => ProbeState::FoundNothing,
+                    false if says_v2_data_was_found(&words) => ProbeState::Found(words),
+                    false => ProbeState::Failed(words),
+                }
+            }
+        }
     }
 
     async fn act(&mut self, world: &Observation, step: &Step) {
@@ -274,19 +304,12 @@ impl Driven {
             }
             Step::Stop(proven) => self.stop(proven.member()).await,
             Step::RemovePod { member, .. } => self.stop(member).await,
-            Step::CreateProbes { nodes, revision } => {
-                let version = self.revisions[revision].version;
-                for node in nodes {
-                    let output =
-                        Command::new(processes::etcd(&version.to_string())).arg("--version").output();
-                    let said = String::from_utf8(output.unwrap().stdout).unwrap();
-                    self.probes.push(ProbeFacts {
-                        pod: format!("probe-{node}"),
-                        uid: format!("probe-{node}"),
-                        node: node.clone(),
-                        revision: revision.clone(),
-                        state: ProbeState::Said(version_in_version_output(&said)),
-                    });
+            Step::CreateProbes(probes) => {
+                for new in probes {
+                    let state = self.probe(new);
+                    let name = format!("probe-{}", self.probes.len());
+                    let NewProbe { node, revision, tries } = new.clone();
+                    self.probes.push(ProbeFacts { pod: name.clone(), uid: name, node, revision, tries, state });
                 }
             }
             Step::DeleteProbes(gone) => {
@@ -327,7 +350,7 @@ impl Driven {
             .filter(|arg| !is_of_the_place(arg))
             .cloned()
             .collect();
-        self.etcd.extra_args.clone_from(&flags);
+        self.etcd.extra_args = [flags.clone(), self.inherited.clone()].concat();
         let version = revision.version.to_string();
         match &new.initial {
             Initial::New { .. } => self.etcd.start(n, &version),

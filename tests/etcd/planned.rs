@@ -4,6 +4,7 @@
 use crate::driver::{Driven, Rest};
 use crate::harness::reported;
 use quorate::api::Code;
+use quorate::cluster::plan::Next;
 use quorate::etcd::DowngradeCall;
 use rstest::rstest;
 use std::time::Duration;
@@ -117,6 +118,59 @@ async fn flags_are_carried_up_and_down() {
         assert!(flags.iter().any(|flag| flag == time), "etcd-{n} {version}: {flags:?}");
         assert!(flags.iter().any(|flag| flag == check), "etcd-{n} {version}: {flags:?}");
     }
+}
+
+/// Where raft snapshots come far too seldom for 3.7, a lower `snapshotCount` goes in with 3.6, and the spec's again
+/// with 3.7.
+#[tokio::test]
+async fn a_snapshot_count_far_too_high_is_lowered_on_the_way_to_3_7() {
+    let mut driven =
+        settled("{version: 3.5.35, rollout: {memberDeadline: 60s}, etcd: {snapshotCount: 200000}}").await;
+    write_keys(&driven).await;
+    let before = hash(&driven).await;
+    driven.spec.version = "3.7.3".to_owned();
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    driven.assert_runs("3.7.3").await;
+    assert_eq!(hash(&driven).await, before);
+    for (n, version, flags) in &driven.starts {
+        let on_the_way = version.minor == reported("3.6.0").minor;
+        let count = if on_the_way { "--snapshot-count=10000" } else { "--snapshot-count=200000" };
+        assert!(flags.iter().any(|flag| flag == count), "etcd-{n} {version}: {flags:?}");
+    }
+    assert_eq!(driven.starts.len(), 9, "no roll but the hops themselves");
+}
+
+/// Data of the v2 API is found on the volumes of running members before any of them is touched. Once it is deleted
+/// and each member has taken a raft snapshot, the way is free.
+#[tokio::test]
+async fn data_of_the_v2_api_is_found_before_3_6_and_may_be_mended() {
+    let mut driven = Driven::new("{version: 3.5.35, rollout: {memberDeadline: 60s}, etcd: {snapshotCount: 50}}");
+    driven.inherited = vec!["--enable-v2=true".to_owned()];
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    let key = format!("{}/v2/keys/custom", driven.etcd.client_url(0));
+    let http = reqwest::Client::new();
+    http.put(format!("{key}?value=1")).send().await.unwrap().error_for_status().unwrap();
+    let pids = driven.pids();
+    driven.spec.version = "3.6.16".to_owned();
+    let said = driven.until("it is found", LONG, |_, plan| match &plan.next {
+        Next::Wait(wait) if wait.overdue => Some(wait.notice.code),
+        _ => None,
+    });
+    assert_eq!(said.await, Code::V2DataFound);
+    assert_eq!(driven.pids(), pids, "nothing was touched");
+
+    driven.spec.version = "3.5.35".to_owned();
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    http.delete(&key).send().await.unwrap().error_for_status().unwrap();
+    for _ in 0..5 {
+        write_keys(&driven).await;
+    }
+    let before = hash(&driven).await;
+    driven.inherited.clear();
+    driven.spec.version = "3.6.16".to_owned();
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    driven.assert_runs("3.6.16").await;
+    assert_eq!(hash(&driven).await, before);
 }
 
 /// Somebody enables a job on 3.5 by hand, and a member crashes: it is cancelled, and the member, whose data

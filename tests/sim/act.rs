@@ -9,6 +9,7 @@ use crate::world::{NAME, NAMESPACE, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quorate::api::{EtcdClusterStatus, ProgressStatus};
 use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::probe::NewProbe;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{ClaimFacts, Ownership};
 use quorate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
@@ -57,9 +58,7 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
                 wrote(world);
             }
         }),
-        Step::CreateProbes { nodes, revision } => {
-            each!(nodes, |world: &mut World, item: &String| create_probe(world, item, revision))
-        }
+        Step::CreateProbes(probes) => each!(probes, create_probe),
         Step::DeleteProbes(probes) => each!(probes, |world: &mut World, (name, uid): &(String, String)| {
             if world.probes.get(name).is_some_and(|probe| probe.uid == *uid) {
                 world.probes.remove(name);
@@ -130,7 +129,7 @@ fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
             let at = seen.facts.cluster.resource_version.parse().unwrap_or_default();
             let ok = world.write_status(at, |status| apply_record(status, record));
             if ok {
-                check::record(world, &seen.facts.cluster.status, record);
+                check::record(world, seen, &seen.facts.cluster.status, record);
             }
             ok
         }
@@ -290,6 +289,7 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
         state: State::Unscheduled,
     };
     world.pods.insert(new.member.clone(), pod);
+    world.made += 1;
     wrote(world);
 }
 
@@ -302,8 +302,9 @@ fn guard(world: &mut World, guarded: &Guarded) {
     wrote(world);
 }
 
-fn create_probe(world: &mut World, node: &str, revision: &str) {
-    let name = format!("{NAME}-probe-{node}-{revision}");
+fn create_probe(world: &mut World, new: &NewProbe) {
+    let NewProbe { node, revision, tries } = new;
+    let name = format!("{NAME}-probe-{node}-{revision}-{tries:?}");
     let number = node.rsplit_once('-').and_then(|(_, number)| number.parse().ok());
     let image = world.revisions.get(revision).map(|stored| stored.revision.image.clone());
     let (Some(node), Some(image)) = (number, image) else { return };
@@ -313,8 +314,8 @@ fn create_probe(world: &mut World, node: &str, revision: &str) {
     let owner = world.owner().uid;
     let done_at = world.now + 500 + world.rng.range(0, 4_000);
     let uid = world.uid("probe");
-    let revision = revision.to_owned();
-    world.probes.insert(name, Probe { uid, owner, node, revision, image, done_at });
+    let (revision, tries) = (revision.clone(), tries.clone());
+    world.probes.insert(name, Probe { uid, owner, node, revision, image, tries, done_at });
     wrote(world);
 }
 

@@ -3,7 +3,7 @@
 use crate::observe::Seen;
 use crate::world::World;
 use crate::world::catalogue::{self, BAD_FLAG, Image};
-use crate::world::etcd::UNDECIDED;
+use crate::world::etcd::{Data, UNDECIDED};
 use quorate::api::{Approval, Code, EtcdClusterStatus, Hops};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
@@ -119,7 +119,7 @@ pub fn before_a_claim_is_deleted(world: &mut World, member: &MemberName) {
 }
 
 /// One claim at a time, and what is on record is true.
-pub fn record(world: &mut World, before: &EtcdClusterStatus, record: &Record) {
+pub fn record(world: &mut World, seen: &Seen, before: &EtcdClusterStatus, record: &Record) {
     world.records.push(match record {
         Record::Bootstrap(_) => "Bootstrap",
         Record::Formed(_) => "Formed",
@@ -149,16 +149,14 @@ pub fn record(world: &mut World, before: &EtcdClusterStatus, record: &Record) {
             world.formed.insert(cluster_id.0);
         }
         Record::Release { member, .. } => {
-            if seen_as_back(world, member).is_none() {
-                world.say(|| format!("{member} is released and is not up any more"));
+            // What happened since it was seen is not laid at the operator's door.
+            let just_now = seen.facts.now == world.timestamp(world.now) && seen.violent == world.violent;
+            if just_now && !world.serving(member) {
+                world.violate(format!("{member} is released and does not serve"));
             }
         }
         Record::Bootstrap(_) | Record::Withdraw { .. } => {}
     }
-}
-
-fn seen_as_back(world: &World, member: &MemberName) -> Option<()> {
-    counts(world, member).then_some(())
 }
 
 /// What keeps the cluster from ever reaching its spec, by the true world.
@@ -195,12 +193,12 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if formed && world.claims.values().any(|volume| volume.facts.size != wanted) {
         return Some("storage");
     }
-    let remembers = |member: &&MemberName| {
-        let data = world.data(member);
-        !world.serving(member)
-            && data.is_some_and(|data| data.job.is_some_and(|job| job != data.opened.minor))
-    };
-    if voters.keys().filter(remembers).count() > voters.len().saturating_sub(voters.len() / 2 + 1) {
+    let kept_out = |member: &&MemberName| is_kept_out(world, member);
+    if voters.keys().filter(kept_out).any(|member| world.data(member).is_some_and(|data| data.of_the_v2_api)) {
+        // What would make it forget the job does not start on that.
+        return Some("data of the v2 API");
+    }
+    if voters.keys().filter(kept_out).count() > voters.len().saturating_sub(voters.len() / 2 + 1) {
         return Some("kept out by a downgrade job");
     }
     if world.raft().is_some_and(|raft| raft.alarm) {
@@ -224,21 +222,17 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
         Some(Ok(way)) => way,
         None => vec![desired.version],
     };
-    let rare_snapshots = cluster.spec.etcd.as_ref().and_then(|etcd| etcd.snapshot_count) > Some(100_000);
-    let to_3_7 = desired.version.minor >= Minor::new(3, 7) && current < Some(Minor::new(3, 7));
-    if current.is_some() && to_3_7 && rare_snapshots {
-        return Some("hop");
-    }
     let changes_the_minor = way.iter().any(|stop| Some(stop.minor) != current);
     if current.is_some() && changes_the_minor && voters.len() == 1 && !desired.allow_downtime {
         return Some("downtime");
     }
-    let waits = [Code::ApprovalPending, Code::OutsideWindow];
-    if let Next::Wait(wait) = &plan.next
-        && waits.contains(&wait.notice.code)
-        && (desired.approval == Approval::Manual || !desired.windows.is_empty())
-    {
+    let may_be_held = desired.approval == Approval::Manual || !desired.windows.is_empty();
+    if plan.held.is_some() && may_be_held {
         return Some("held");
+    }
+    let has_v2_data = |voter| world.data(voter).is_some_and(|data| data.of_the_v2_api);
+    if way.iter().any(|stop| stop.minor >= Minor::new(3, 6)) && voters.keys().any(has_v2_data) {
+        return Some("data of the v2 API");
     }
     // What an earlier stop needs is needed too.
     let next = way.first().copied().unwrap_or(desired.version);
@@ -255,6 +249,12 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     plan.refusals.iter().find(|refusal| refusal.code == Code::VolumesIncomplete).map(|_| "volumes incomplete")
 }
 
+/// Whether a member does not start for a downgrade job that it remembers.
+fn is_kept_out(world: &World, member: &MemberName) -> bool {
+    let remembers = |data: &Data| data.job.is_some_and(|job| job != data.opened.minor);
+    !world.serving(member) && world.data(member).is_some_and(remembers)
+}
+
 /// Invariant 7, once faults have stopped and nothing moves: the spec, or a reason that is true.
 pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
     if world.cluster.is_none() {
@@ -262,6 +262,9 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
     }
     if let Next::Do(step) = &plan.next {
         return Err(format!("it never rests; the last step is {step:?}"));
+    }
+    if let Some(member) = left_down(world, plan) {
+        return Err(format!("{member} is down, and what it ran before is not put back: {:?}", plan.next));
     }
     let reached = as_the_spec_says(world, plan);
     // A spec that has been reached needs no excuse.
@@ -279,6 +282,27 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
         return Ok(excuse);
     }
     reached.map(|()| "settled")
+}
+
+/// A member that is down on a revision which it never served with, though what it had before would start.
+fn left_down<'a>(world: &'a World, plan: &Plan) -> Option<&'a MemberName> {
+    let raft = world.raft()?;
+    // A wait that has not lasted long enough yet is no rest.
+    let still_waits = matches!(&plan.next, Next::Wait(wait) if !wait.overdue);
+    if still_waits || matches!(plan.next, Next::Paused) {
+        return None;
+    }
+    raft.voters.keys().filter(|member| !is_kept_out(world, member)).find(|member| {
+        let (Some(pod), Some(volume)) = (world.pods.get(member), world.claims.get(member)) else { return false };
+        let good = volume.facts.good.as_ref().filter(|good| **good != pod.revision);
+        let good = good.and_then(|good| world.revisions.get(good)).map(|stored| &stored.revision);
+        let starts = good.is_some_and(|good| {
+            catalogue::image(&good.image) == Image::Holds(good.version)
+                && !args_of(good).any(|arg| arg.contains(BAD_FLAG))
+                && Some(good.version.minor) >= raft.cluster_version
+        });
+        starts && pod.owner.is_some() && volume.data.is_some() && !volume.facts.deleting && !world.serving(member)
+    })
 }
 
 /// Whether the cluster is what its spec says and the operator says so.

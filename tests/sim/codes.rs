@@ -1,6 +1,6 @@
 //! Every word of the operator is said in at least one world: in one of chance, or in one made for it.
 
-use crate::faults::{Fault, member, strike};
+use crate::faults::{Fault, member, strike, write_by_the_v2_api};
 use crate::named::{settled, spec, version};
 use crate::observe::observe;
 use crate::operator::Operator;
@@ -9,7 +9,7 @@ use crate::seeds::run;
 use crate::world::World;
 use quorate::api::{Code, EtcdClusterSpec, EtcdClusterStatus};
 use quorate::cluster::observation::{Observation, Patience};
-use quorate::cluster::plan::{Plan, Step, plan};
+use quorate::cluster::plan::{Next, Plan, Step, plan};
 use quorate::cluster::report::{Outcome, report};
 use quorate::etcd::Alarm;
 use std::collections::BTreeSet;
@@ -90,7 +90,6 @@ fn every_code_is_said_in_a_world() {
     edited("{version: 3.5.9}", |spec| *spec = self::spec("{version: 3.6.16, rollout: {hops: Single}}"));
     edited("{version: 3.5.35}", |spec| *spec = self::spec("{version: 3.7.3, rollout: {hops: Single}}"));
     edited("{version: 3.5.35}", version("3.4.45"));
-    edited("{version: 3.6.16}", |spec| *spec = self::spec("{version: 3.7.3, etcd: {snapshotCount: 100001}}"));
     edited("{version: 3.5.9}", |spec| *spec = self::spec("{version: 3.5.9, kubernetes: {version: '1.34'}}"));
     edited("{version: 3.6.16}", |spec| {
         *spec = self::spec("{version: 3.6.16, etcd: {extraArgs: {no-such-flag: '1'}}}");
@@ -110,6 +109,24 @@ fn every_code_is_said_in_a_world() {
         for answer in seen.answers.values_mut() {
             answer.status.as_mut().unwrap().alarms = vec![Alarm::Corrupt];
         }
+    });
+    let (mut world, mut operator) = settled("{version: 3.5.35}");
+    write_by_the_v2_api(&mut world);
+    world.edit_spec(version("3.6.16"));
+    let _ = rest(&mut world, &mut operator, overheard);
+    seen_as(|seen| {
+        seen.cluster.spec.version = "3.6.14".to_owned();
+        for answer in seen.answers.values_mut() {
+            answer.status.as_mut().unwrap().db_size = 4 << 30;
+        }
+        let Next::Do(Step::StoreRevision(revision)) = plan(seen).next else { panic!("{:?}", plan(seen).next) };
+        seen.revisions.insert(revision.name.clone(), revision);
+    });
+    seen_as(|seen| {
+        seen.cluster.spec = self::spec("{version: 3.6.16, rollout: {restartedAt: '2026-01-01T00:00:00Z'}}");
+        let Next::Do(Step::StoreRevision(revision)) = plan(seen).next else { panic!("{:?}", plan(seen).next) };
+        seen.revisions.insert(revision.name.clone(), revision);
+        seen.answers.values_mut().next().unwrap().status.as_mut().unwrap().leader = None;
     });
     seen_as(|seen| seen.member_list = None);
     seen_as(|seen| seen.member_list.as_mut().unwrap()[0].is_learner = true);

@@ -1,6 +1,5 @@
 //! Every interleaving: one hop, a bounded number of faults, each at every step of time. States that
-//! were seen before with at least as many faults left are not gone into again. `SIM_FAULTS=2` allows two
-//! for three members too (80,000 states for a patch).
+//! were seen before with at least as many faults left are not gone into again.
 
 use crate::check;
 use crate::faults::{Fault, strike};
@@ -143,7 +142,18 @@ fn every_interleaving_of_a_hop(
     #[case] to: &str,
     #[case] faults: u8,
 ) {
-    let faults = std::env::var("SIM_FAULTS").ok().and_then(|more| more.parse().ok()).unwrap_or(faults);
+    every_interleaving(members, from, to, faults);
+}
+
+#[rstest]
+#[case::patch("3.6.14", "3.6.16")]
+#[case::minor("3.5.35", "3.6.16")]
+#[ignore = "minutes: part of `make soak`"]
+fn every_interleaving_of_a_hop_of_three_members_with_two_faults(#[case] from: &str, #[case] to: &str) {
+    every_interleaving(3, from, to, 2);
+}
+
+fn every_interleaving(members: u32, from: &str, to: &str, faults: u8) {
     let first = spec(&format!(
         "{{version: {from}, replicas: {members}, rollout: {{memberDeadline: 20s, allowDowntime: true}}}}"
     ));

@@ -32,6 +32,8 @@ pub enum Fault {
     SlowStarts,
     Isolated,
     Drain,
+    /// A node of a member is cordoned, or uncordoned.
+    Cordon,
     StatusEmptied,
     Recreated,
     ForeignPod,
@@ -55,6 +57,7 @@ const CHANCES: &[(Fault, u64)] = &[
     (Fault::SlowStarts, 4),
     (Fault::Isolated, 6),
     (Fault::Drain, 16),
+    (Fault::Cordon, 3),
     (Fault::StatusEmptied, 4),
     (Fault::Recreated, 2),
     (Fault::ForeignPod, 1),
@@ -109,6 +112,14 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
         Fault::Drain => {
             world.evict(member, None);
         }
+        Fault::Cordon => {
+            if let Some(node) = world.pods.get(member).and_then(|pod| pod.node) {
+                if !world.cordoned.remove(&node) {
+                    world.cordoned.insert(node);
+                }
+                world.changed();
+            }
+        }
         Fault::Crash => {
             world.violent += 1;
             if world.pods.get(member).is_some_and(|pod| matches!(pod.state, State::Running { .. })) {
@@ -153,6 +164,8 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
                 raft.alarm = !raft.alarm;
             }
         }
+        // Between the forming of a cluster and its record nobody heals a member of it: a second, left out here.
+        Fault::DowngradeJob if world.cluster.as_ref().is_none_or(|it| it.status.cluster_id.is_none()) => {}
         Fault::DowngradeJob => {
             let version = world.raft_of(member).and_then(|raft| raft.cluster_version);
             if let Some(below) = version.and_then(Minor::previous) {
@@ -232,7 +245,7 @@ fn recreate(world: &mut World) {
 }
 
 fn edit(world: &mut World) {
-    let kind = world.rng.range(0, 22);
+    let kind = world.rng.range(0, 23);
     let number = world.rng.range(1, 4);
     let version = (*world.rng.pick(VERSIONS).unwrap()).to_owned();
     let at = world.timestamp(world.now);
@@ -273,6 +286,8 @@ fn edit(world: &mut World) {
                 MaintenanceWindow { schedule, duration: Duration::new("1m".to_owned()), time_zone: None };
             spec.rollout.get_or_insert_default().windows = vec![window];
         }
+        // Far too many entries between two raft snapshots, where a hop to 3.7 asks for them.
+        21 => spec.etcd.get_or_insert_default().snapshot_count = (number > 1).then_some(200_000),
         _ => spec.etcd.get_or_insert_default().extra_args.clear(),
     });
 }
@@ -315,10 +330,20 @@ pub fn member(number: u32) -> MemberName {
     MemberName::new(NAME, number)
 }
 
+/// Clients write through the v2 API, which 3.5 still has.
+pub fn write_by_the_v2_api(world: &mut World) {
+    for volume in world.claims.values_mut() {
+        if let Some(data) = volume.data.as_mut().filter(|data| data.opened.minor < Minor::new(3, 6)) {
+            data.of_the_v2_api = true;
+        }
+    }
+}
+
 /// What is over when the faults are.
 pub fn heal(world: &mut World) {
     world.isolated.clear();
     world.slow.clear();
+    world.cordoned.clear();
     for (_, until) in world.nodes.iter_mut().flatten() {
         *until = 0;
     }

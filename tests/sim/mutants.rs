@@ -2,9 +2,11 @@
 
 use crate::operator::Brain;
 use crate::seeds::run;
+use quorate::api::Action;
+use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::Observation;
-use quorate::cluster::plan::{Next, Plan, Step, plan};
+use quorate::cluster::plan::{Next, Plan, Record, Step, plan};
 use quorate::etcd::Minor;
 use rstest::rstest;
 
@@ -91,10 +93,59 @@ fn is_impatient(seen: &Observation) -> Plan {
 
 /// Never gives a member back that it has claimed.
 fn never_releases(seen: &Observation) -> Plan {
-    use quorate::cluster::plan::Record;
     let mut plan = plan(seen);
     if matches!(plan.next, Next::Do(Step::Record(Record::Release { .. }))) {
         plan.next = Next::Settled;
+    }
+    plan
+}
+
+/// Takes a member for good as soon as its new Pod is there.
+fn skips_the_gate_after(seen: &Observation) -> Plan {
+    let mut plan = plan(seen);
+    let progress = seen.cluster.status.progress.as_ref();
+    let back = progress.and_then(|progress| {
+        let (member, pod) = seen.pods.iter().find(|(member, _)| member.to_string() == progress.member)?;
+        let is_new = progress.pod_uid.as_ref() != Some(&pod.uid) && !pod.deleting;
+        is_new.then(|| Record::Release { member: member.clone(), action: progress.action })
+    });
+    if let (Next::Wait(_), Some(release)) = (&plan.next, back) {
+        plan.next = Next::Do(Step::Record(release));
+    }
+    plan
+}
+
+/// Leaves a member with what it does not start on.
+fn never_puts_back(seen: &Observation) -> Plan {
+    let mut plan = plan(seen);
+    if let Next::Do(Step::Record(Record::Claim(claim))) = &plan.next
+        && claim.action == Action::PutBack
+    {
+        plan.next = Next::Settled;
+    }
+    plan
+}
+
+fn crashing(seen: &Observation) -> Option<(MemberName, String)> {
+    let mut pods = seen.pods.iter().filter(|(_, pod)| !pod.deleting);
+    let (member, pod) = pods.find(|(_, pod)| pod.container.restarts > 0 && !pod.ready)?;
+    Some((member.clone(), pod.uid.clone()))
+}
+
+/// Gives a member that crashes a new volume.
+fn deletes_a_member_that_crashes(seen: &Observation) -> Plan {
+    let mut plan = plan(seen);
+    if let (Next::Wait(_), Some((member, _))) = (&plan.next, crashing(seen)) {
+        plan.next = Next::Do(Step::DeleteClaims(vec![member]));
+    }
+    plan
+}
+
+/// Gives a member that crashes a new Pod, again and again.
+fn fights_a_crash_loop(seen: &Observation) -> Plan {
+    let mut plan = plan(seen);
+    if let (Next::Wait(_) | Next::Refused, Some((member, uid))) = (&plan.next, crashing(seen)) {
+        plan.next = Next::Do(Step::RemovePod { member, uid, reason: "it crashes".to_owned() });
     }
     plan
 }
@@ -112,6 +163,10 @@ fn writes_for_ever(seen: &Observation) -> Plan {
 #[rstest]
 #[case(skips_the_gate, "is away")]
 #[case(ignores_the_claim, "is claimed while")]
+#[case(skips_the_gate_after, "is released and does not serve")]
+#[case(never_puts_back, "is not put back")]
+#[case(deletes_a_member_that_crashes, "volume claim is deleted")]
+#[case(fights_a_crash_loop, "ends")]
 #[case(mistakes_the_leader, "while it leads")]
 #[case(forgets_the_cluster_version, "below the cluster version")]
 #[case(never_guards, "as `new`")]

@@ -1,7 +1,6 @@
 //! The world as the operator sees it: the same meaning as `src/cluster/observation.rs`, where single
 //! members may not answer in time.
 
-use crate::world::catalogue::Image;
 use crate::world::kube::{Cluster, Pod, Probe, State};
 use crate::world::{NAME, NAMESPACE, World};
 use quorate::cluster::names::MemberName;
@@ -9,7 +8,7 @@ use quorate::cluster::objects::container::{client_url, peer_url};
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::{
     Answer, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience, PodFacts,
-    ProbeFacts, ProbeState,
+    ProbeFacts,
 };
 use quorate::etcd::versions::{Releases, tells_of_downgrades};
 use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus, Snapshots};
@@ -78,6 +77,9 @@ pub fn observe(
         probes: world.probes.iter().map(|(name, probe)| probe_facts(world, name, probe)).collect(),
         answers,
         zones: BTreeMap::new(),
+        nodes_in_trouble: (0..world.nodes.len())
+            .filter_map(|node| Some((format!("node-{node}"), world.trouble_of(node)?)))
+            .collect(),
         member_list,
         proposal,
         downgrade_job: downgrade_job(world, reader.as_ref()),
@@ -207,19 +209,12 @@ fn pod_facts(world: &World, cluster: &Cluster, pod: &Pod) -> PodFacts {
 }
 
 fn probe_facts(world: &World, name: &str, probe: &Probe) -> ProbeFacts {
-    let state = match world.probe_image(probe) {
-        None => ProbeState::Running(None),
-        Some(Image::Missing) => {
-            ProbeState::Running(Some(("ImagePullBackOff".to_owned(), "not found".to_owned())))
-        }
-        Some(Image::Broken) => ProbeState::Failed("exit code 127: exec format error".to_owned()),
-        Some(Image::Holds(version) | Image::Crashes(version)) => ProbeState::Said(Some(version)),
-    };
     ProbeFacts {
         pod: name.to_owned(),
         uid: probe.uid.clone(),
         node: format!("node-{}", probe.node),
         revision: probe.revision.clone(),
-        state,
+        tries: probe.tries.clone(),
+        state: world.probe(probe),
     }
 }

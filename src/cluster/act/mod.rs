@@ -8,6 +8,7 @@ use crate::cluster::context::Context;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::{Initial, initial_annotations};
+use crate::cluster::objects::probe::NewProbe;
 use crate::cluster::objects::{claim, pod, probe, support};
 use crate::cluster::observation::{Answer, Observation};
 use crate::cluster::observe::client_of;
@@ -103,7 +104,7 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         }
         Step::Downgrade { through, call } => return hands.downgrade(through, *call).await,
         Step::Stop(proven) => return hands.stop(proven).await,
-        Step::CreateProbes { nodes, revision } => return hands.create_probes(nodes, revision).await,
+        Step::CreateProbes(probes) => return hands.create_probes(probes).await,
         Step::DeleteProbes(probes) => {
             try_join_all(probes.iter().map(|(pod, uid)| hands.delete::<Pod>(pod, Some(uid)))).await?;
         }
@@ -355,13 +356,12 @@ impl Hands<'_> {
         }
     }
 
-    async fn create_probes(&self, nodes: &[String], revision: &str) -> Result<Outcome, ActError> {
-        let revision = self.revision(revision)?;
-        let pods = nodes
-            .iter()
-            .map(|node| probe::pod(self.namespace(), self.name(), node, revision, self.owner()))
-            .collect();
-        self.create(pods).await
+    async fn create_probes(&self, probes: &[NewProbe]) -> Result<Outcome, ActError> {
+        let pod = |new: &NewProbe| {
+            let revision = self.revision(&new.revision)?;
+            Ok(probe::pod(self.namespace(), self.name(), new, revision, self.owner()))
+        };
+        self.create(probes.iter().map(pod).collect::<Result<_, ActError>>()?).await
     }
 
     /// The end of the log of the member that is given up: of the run before, where there was one.

@@ -24,9 +24,9 @@ pub const METRICS_PORT: i32 = 2381;
 pub const CONTAINER: &str = "etcd";
 /// The name of the volume with the data.
 pub const VOLUME: &str = "data";
-const MOUNT: &str = "/var/lib/etcd";
+pub(super) const MOUNT: &str = "/var/lib/etcd";
 /// A subdirectory: etcd wants it 0700 and its own, and the root of a volume may hold `lost+found`.
-const DATA_DIR: &str = "/var/lib/etcd/data";
+pub(super) const DATA_DIR: &str = "/var/lib/etcd/data";
 /// Distroless images have CMD and no ENTRYPOINT, so `args` alone would be run as a program.
 const COMMAND: &str = "/usr/local/bin/etcd";
 

@@ -105,14 +105,7 @@ pub fn member(
     let mut spec = template.spec.clone().unwrap_or_default();
     spec.hostname = Some(member.to_string());
     spec.subdomain = Some(headless_service(cluster));
-    spec.volumes.get_or_insert_default().push(Volume {
-        name: VOLUME.to_owned(),
-        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-            claim_name: member.claim(),
-            read_only: None,
-        }),
-        ..Volume::default()
-    });
+    spec.volumes.get_or_insert_default().push(volume_of(member));
 
     Pod {
         metadata: ObjectMeta {
@@ -125,6 +118,18 @@ pub fn member(
         },
         spec: Some(spec),
         status: None,
+    }
+}
+
+/// A member's volume.
+pub(super) fn volume_of(member: &MemberName) -> Volume {
+    Volume {
+        name: VOLUME.to_owned(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: member.claim(),
+            read_only: None,
+        }),
+        ..Volume::default()
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod facts;
 mod members;
+mod nodes;
 mod zones;
 
 pub use members::{ask_members, client_of};
@@ -10,12 +11,13 @@ pub(super) use zones::Zones;
 
 use super::context::Context;
 use super::names::{MemberName, bootstrap_members, client_service, disruption_budget, headless_service};
-use super::observation::{ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState};
+use super::observation::{ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState, Tries};
+use super::objects::probe;
 use super::revision::Revision;
 use super::spec::storage_class;
 use crate::api::{EtcdCluster, labels};
 use crate::etcd::EtcdVersion;
-use crate::etcd::logs::version_in_version_output;
+use crate::etcd::logs::{says_v2_data_was_found, version_in_version_output};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -98,9 +100,10 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         headless: headless.map(Arc::new),
         client: client.map(Arc::new),
         budget,
-        probes: probes(ctx, namespace, &facts.uid, probe_pods).await,
+        probes: probes(ctx, name, namespace, &facts.uid, probe_pods).await,
         answers: BTreeMap::new(),
         zones: BTreeMap::new(),
+        nodes_in_trouble: BTreeMap::new(),
         member_list: None,
         proposal: None,
         downgrade_job: DowngradeJob::Unknown,
@@ -111,8 +114,14 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     };
     strangers_under_our_names(ctx, &mut world).await?;
     let nodes: BTreeSet<String> = world.pods.values().filter_map(|pod| pod.node.clone()).collect();
-    let ((), zones) = tokio::join!(ask_members(&ctx.channels, &mut world), ctx.zones.of(&ctx.client, &nodes));
+    let asked = if nodes::matter_to(&world.cluster) { nodes.clone() } else { BTreeSet::new() };
+    let ((), zones, in_trouble) = tokio::join!(
+        ask_members(&ctx.channels, &mut world),
+        ctx.zones.of(&ctx.client, &nodes),
+        nodes::in_trouble(&ctx.client, &asked)
+    );
     world.zones = zones;
+    world.nodes_in_trouble = in_trouble;
     Ok(Some(world))
 }
 
@@ -193,13 +202,15 @@ async fn strangers_under_our_names(ctx: &Context, world: &mut Observation) -> Re
     Ok(())
 }
 
-async fn probes(ctx: &Context, namespace: &str, cluster_uid: &str, pods: Vec<Pod>) -> Vec<ProbeFacts> {
+async fn probes(ctx: &Context, cluster: &str, namespace: &str, cluster_uid: &str, pods: Vec<Pod>) -> Vec<ProbeFacts> {
     let mut probes = Vec::new();
     for pod in pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         let uid = pod.uid().unwrap_or_default();
         let status = facts::container(&pod);
+        let tries = probe::tries(&pod, cluster);
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let state = match phase {
+            Some("Succeeded") if tries != Tries::Image => ProbeState::FoundNothing,
             // A log that cannot be read just now says nothing yet.
             Some("Succeeded") => match said(ctx, namespace, cluster_uid, &pod, &uid).await {
                 Some(said) => ProbeState::Said(said),
@@ -208,7 +219,11 @@ async fn probes(ctx: &Context, namespace: &str, cluster_uid: &str, pods: Vec<Pod
             Some("Failed") => match status.exit_code {
                 Some(code) => {
                     let words = status.last_words.as_deref().unwrap_or("no output").trim();
+                    if tries != Tries::Image && says_v2_data_was_found(words) {
+                        ProbeState::Found(words.to_owned())
+                    } else {
                     ProbeState::Failed(format!("exit code {code}: {words}"))
+                    }
                 }
                 None => ProbeState::Rejected(facts::why_rejected(&pod)),
             },
@@ -219,6 +234,7 @@ async fn probes(ctx: &Context, namespace: &str, cluster_uid: &str, pods: Vec<Pod
             uid,
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
             revision: pod.annotations().get(labels::REVISION).cloned().unwrap_or_default(),
+            tries,
             state,
         });
     }

@@ -196,8 +196,16 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if pod.ended {
         return Next::Do(Step::remove_ended(member, pod));
     }
+    if is_lost(view, member) {
+        // Nothing brings it up again; another member may need the claim.
+        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    }
     let forgets = progress.action == Action::ClearDowngrade || view.is_kept_out_by_a_downgrade(member);
-    let another = if forgets { forgetting(view, member, pod) } else { corrected(view, member, pod) };
+    let another = if forgets {
+        forgetting(view, member, pod)
+    } else {
+        what_starts_at_all(view, progress, member, pod).or_else(|| corrected(view, member, pod))
+    };
     if let Some(next) = another {
         return next;
     }
@@ -253,14 +261,28 @@ fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: 
     Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }))
 }
 
+/// A binary below the cluster version, which nobody could know when it was chosen: one that starts takes its place.
+fn what_starts_at_all(
+    view: &View<'_>,
+    progress: &ProgressStatus,
+    member: &MemberName,
+    pod: &PodFacts,
+) -> Option<Next> {
+    let runs = view.revision(&pod.revision)?.version.minor;
+    if view.proven_cluster_version().is_none_or(|floor| runs >= floor) || !gates::is_down(view, member) {
+        return None;
+    }
+    let revision = revision_to_start(view, progress, member).filter(|starts| *starts != pod.revision)?;
+    Some(claim_again(view, member, &pod.uid, progress.action, revision, None))
+}
+
 /// The spec was edited while the member is away: it gets what the spec says now, at once.
 fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Next> {
     let target = view.target.as_ref()?;
     let failed = view.world.cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());
     let floor = view.proven_cluster_version();
     let runs = view.revision(&pod.revision).map(|revision| revision.version);
-    let cannot_run = runs.zip(floor).is_some_and(|(runs, floor)| runs.minor < floor);
-    let another = target.name != pod.revision && (cannot_run || failed != Some(target.name.as_str()));
+    let another = target.name != pod.revision && failed != Some(target.name.as_str());
     let allowed = floor.is_none_or(|floor| target.version.minor >= floor);
     if !another || !allowed || !view.may_change_members() || !gates::is_down(view, member) {
         return None;
@@ -328,21 +350,29 @@ fn forgetting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Ne
     }
     let version = view.world.releases.newest(STARTS_UNDER_ANY_DOWNGRADE)?;
     let revision = revision::at(view.world, view.desired.as_ref().ok()?, version).ok()?;
-    if pod.revision == revision.name || view.world.foreign_revisions.contains_key(&revision.name) {
+    if pod.revision == revision.name {
         return None;
     }
-    if !view.world.revisions.contains_key(&revision.name) {
-        return Some(Next::Do(Step::StoreRevision(revision)));
-    }
-    Some(claim_again(view, member, &pod.uid, Action::ClearDowngrade, revision.name.clone(), None))
+    Some(match view.stored(&revision)? {
+        Ok(name) => claim_again(view, member, &pod.uid, Action::ClearDowngrade, name, None),
+        Err(store) => Next::Do(store),
+    })
 }
 
 /// The revision with which a member last passed its gate, where it is another one than this and etcd
-/// still starts with it.
+/// still starts with it. Where that is not known, as after the EtcdCluster was made again, one with which another
+/// member did.
 fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) -> Option<String> {
-    let good = view.claim_of(member)?.good.clone().filter(|good| good != other_than)?;
-    let version = view.world.revisions.get(&good)?.version;
-    view.proven_cluster_version().is_none_or(|floor| version.minor >= floor).then_some(good)
+    let claim = view.claim_of(member)?;
+    let floor = view.proven_cluster_version().max(claim.opened.map(|opened| opened.minor));
+    let starts = |good: &String| {
+        let stored = view.world.revisions.get(good).filter(|_| good != other_than);
+        stored.is_some_and(|revision| floor.is_none_or(|floor| revision.version.minor >= floor))
+    };
+    match &claim.good {
+        Some(good) => Some(good.clone()).filter(starts),
+        None => view.world.claims.values().filter_map(|other| other.good.clone()).find(starts),
+    }
 }
 
 /// The last good revision, where the member itself is what is wrong and that one still starts.
@@ -359,7 +389,8 @@ fn put_back(view: &View<'_>, member: &MemberName, pod: &PodFacts, why: &Notice) 
     }
     let voters = view.members();
     let others = voters.iter().filter(|other| *other != member && view.up(other).is_some()).count();
-    if voters.len() > 1 && others < quorum(voters.len()) {
+    // Without the others nothing passes its gate; that its container does not even stay up is its own fault.
+    if voters.len() > 1 && others < quorum(voters.len()) && !gates::is_down(view, member) {
         return None;
     }
     let good = last_good(view, member, &pod.revision)?;

@@ -6,7 +6,7 @@ use crate::api::{Action, Code};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::container::peer_url;
-use crate::cluster::observation::DowngradeJob;
+use crate::cluster::observation::{DowngradeJob, NodeTrouble};
 use crate::etcd::Alarm;
 use std::collections::BTreeSet;
 
@@ -100,6 +100,48 @@ fn of_those_that_are_up(view: &View<'_>, about_to_go: Option<&MemberName>) -> Re
     agree_on_a_leader(&ups)?;
     close_to_the_leader(view, about_to_go)?;
     list_is_as_wanted(view)
+}
+
+/// What forbids that anything begins with a member that is up, as far as it is no fault of etcd's: a node of a
+/// member that is cordoned, and may be about to be drained, or that is not ready.
+///
+/// # Errors
+/// The first such node.
+pub(super) fn nodes_are_well(view: &View<'_>) -> Result<(), Notice> {
+    let nodes = view.members().iter().filter_map(|member| Some((member, view.pod(member)?.node.as_ref()?)));
+    for (member, node) in nodes {
+        let (what, remedy) = match view.world.nodes_in_trouble.get(node) {
+            None => continue,
+            Some(NodeTrouble::Cordoned) => ("cordoned", format!("kubectl uncordon {node}")),
+            Some(NodeTrouble::NotReady) => ("not ready", format!("kubectl describe node {node}")),
+        };
+        let message = format!("no member is stopped while {node}, the node of {member}, is {what}");
+        return Err(Notice::new(Code::AnotherDisturbance, message, remedy));
+    }
+    Ok(())
+}
+
+/// A database of this many hundredths of its quota is close to it.
+const CLOSE_TO_QUOTA: u64 = 90;
+
+/// A version change begins with room in every database. What the spec says of the quota comes with it.
+///
+/// # Errors
+/// The first member whose database is close to its quota.
+pub(super) fn databases_have_room(view: &View<'_>) -> Result<(), Notice> {
+    let Ok(desired) = &view.desired else { return Ok(()) };
+    for (member, up) in view.up_members() {
+        let size = u64::try_from(up.status.db_size).unwrap_or_default();
+        let used = size.saturating_mul(100) / desired.quota_bytes.max(1);
+        if used >= CLOSE_TO_QUOTA {
+            let message = format!(
+                "{member}'s database takes {CLOSE_TO_QUOTA} % of its quota or more; no version change begins so close \
+                 to NOSPACE"
+            );
+            return Err(Notice::of(Code::DatabaseNearQuota, message));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the disruption budget lets the member go. Its controller needs a moment to see that another

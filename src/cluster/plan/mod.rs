@@ -74,6 +74,7 @@ pub fn plan(world: &Observation) -> Plan {
     let mut plan = Plan {
         next,
         intent: None,
+        held: None,
         hops: Vec::new(),
         steps: Vec::new(),
         converged: false,
@@ -82,6 +83,7 @@ pub fn plan(world: &Observation) -> Plan {
     // Of a cluster that goes nothing is wanted any more.
     if !world.cluster.deleting {
         plan.intent = view.intent().filter(|_| view.refusals().is_empty()).cloned();
+        plan.held = view.held().cloned();
         plan.hops = roll::hops(&view);
         plan.steps = roll::outline(&view);
         plan.converged = converged(&view);

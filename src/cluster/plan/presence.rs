@@ -49,14 +49,9 @@ fn own_revision(view: &View<'_>, member: &MemberName) -> Option<Result<String, S
     }
     // Flags that it would not start with are refused elsewhere.
     let rendered = revision::at(view.world, view.desired.as_ref().ok()?, claim.opened?).ok()?;
-    // It could not be stored under a name that is taken; that is refused, which says what to do.
-    if view.world.foreign_revisions.contains_key(&rendered.name) {
-        return None;
-    }
-    Some(Err(if stored(&rendered.name) {
-        Step::Assign { members: vec![member.clone()], revision: rendered.name.clone() }
-    } else {
-        Step::StoreRevision(rendered)
+    Some(Err(match view.stored(&rendered)? {
+        Ok(revision) => Step::Assign { members: vec![member.clone()], revision },
+        Err(store) => store,
     }))
 }
 

@@ -1,5 +1,5 @@
-//! The image of every version on the way runs once on every node that holds a member to be replaced, before the
-//! first of them is touched.
+//! What is tried out on the nodes of members before the first of them is touched: the image of every version on the
+//! way, and where the way leads to a minor that does not start on data of etcd's v2 API, every volume.
 
 use super::hold::has_begun;
 use super::step::{Next, Step};
@@ -7,13 +7,16 @@ use super::view::View;
 use crate::api::Code;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::{ProbeFacts, ProbeState};
+use crate::cluster::objects::probe::NewProbe;
+use crate::cluster::observation::{ProbeFacts, ProbeState, Tries};
 use crate::cluster::revision::{self, Revision};
-use std::collections::BTreeSet;
+use crate::etcd::EtcdVersion;
+use crate::etcd::versions::{FINDS_V2_DATA_IN, finds_v2_data, stops_on_v2_data};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What patience is counted on.
-const SUBJECT: &str = "image-probe";
+const SUBJECT: &str = "probe";
 
 /// The image of the next version, and before the first member is touched those of all that come after it: what is
 /// missing three hops away costs nothing either.
@@ -26,11 +29,11 @@ pub(super) fn images_on_every_node(
         let members: Vec<MemberName> = view.members().iter().cloned().collect();
         let desired = view.desired.as_ref().ok().filter(|_| !has_begun(view))?;
         view.way.iter().flatten().flatten().skip(1).find_map(|stop| {
-            let revision = revision::at(view.world, desired, *stop).ok()?;
-            if !view.world.revisions.contains_key(&revision.name) {
-                return Some(Next::Do(Step::StoreRevision(revision)));
+            let revision = view.revision_at(desired, *stop)?;
+            match view.stored(&revision)? {
+                Ok(_) => image_on_every_node(view, &members, &revision),
+                Err(store) => Some(Next::Do(store)),
             }
-            image_on_every_node(view, &members, &revision)
         })
     };
     image_on_every_node(view, outdated, target).or_else(later)
@@ -40,29 +43,78 @@ fn image_on_every_node(view: &View<'_>, outdated: &[MemberName], target: &Revisi
     if !needed(view, outdated, target) {
         return None;
     }
-    let nodes: BTreeSet<&str> =
-        outdated.iter().filter_map(|member| view.pod(member)?.node.as_deref()).collect();
+    let mut wanted: Vec<NewProbe> = outdated
+        .iter()
+        .filter_map(|member| view.pod(member)?.node.clone())
+        .map(|node| NewProbe { node, revision: target.name.clone(), tries: Tries::Image })
+        .collect();
+    wanted.sort_by(|one, other| one.node.cmp(&other.node));
+    wanted.dedup();
+    all(view, wanted, |probe| what_an_image_lacks(probe, target))
+}
+
+/// Data of the v2 API on any member's volume, looked for by an etcdutl that finds it.
+pub(super) fn v2_data_on_every_volume(view: &View<'_>) -> Option<Next> {
+    let stop = v2_data_matters_to(view)?;
+    let mut wanted = Vec::new();
+    for member in view.members() {
+        let (Some(node), Some(tool)) = (view.pod(member)?.node.clone(), with_the_tool(view, member)) else {
+            continue;
+        };
+        match view.stored(&tool)? {
+            Ok(revision) => wanted.push(NewProbe { node, revision, tries: Tries::Volume(member.clone()) }),
+            Err(store) => return Some(Next::Do(store)),
+        }
+    }
+    all(view, wanted, |probe| what_a_volume_holds(probe, stop))
+}
+
+/// The version on the way that does not start on data of the v2 API, until a member runs its minor.
+pub(super) fn v2_data_matters_to(view: &View<'_>) -> Option<EtcdVersion> {
+    let version = view.cluster_version()?;
+    let mut way = view.way.iter().flatten().flatten();
+    let stop = *way.find(|stop| stops_on_v2_data(version, stop.minor))?;
+    (!view.running_versions().iter().any(|runs| runs.minor >= stop.minor)).then_some(stop)
+}
+
+/// The revision whose image has the etcdutl for it: the member's own, which is on its node already, or that of the
+/// newest release that has one.
+fn with_the_tool(view: &View<'_>, member: &MemberName) -> Option<Arc<Revision>> {
+    let own = view.revision_of(member).and_then(|name| view.world.revisions.get(name));
+    if let Some(own) = own.filter(|own| finds_v2_data(own.version)) {
+        return Some(Arc::clone(own));
+    }
+    let newest = view.world.releases.newest(FINDS_V2_DATA_IN).filter(|newest| finds_v2_data(*newest))?;
+    revision::at(view.world, view.desired.as_ref().ok()?, newest).ok()
+}
+
+/// Waits for these probes, and makes those that are not there.
+fn all(
+    view: &View<'_>,
+    wanted: Vec<NewProbe>,
+    obstacle: impl Fn(&ProbeFacts) -> Option<Obstacle>,
+) -> Option<Next> {
     let mut missing = Vec::new();
-    for node in nodes {
-        let probe =
-            view.world.probes.iter().find(|probe| probe.node == node && probe.revision == target.name);
-        match probe {
-            None => missing.push(node.to_owned()),
+    for new in wanted {
+        let is_it = |probe: &&ProbeFacts| {
+            (&probe.node, &probe.revision, &probe.tries) == (&new.node, &new.revision, &new.tries)
+        };
+        match view.world.probes.iter().find(is_it) {
+            None => missing.push(new),
             Some(probe) if is_worth_another_try(view, probe) => {
                 return Some(Next::Do(Step::DeleteProbes(vec![(probe.pod.clone(), probe.uid.clone())])));
             }
             Some(probe) => {
-                if let Some(obstacle) = obstacle(probe, target) {
+                if let Some(obstacle) = obstacle(probe) {
                     return Some(wait(view, obstacle));
                 }
             }
         }
     }
-    (!missing.is_empty())
-        .then(|| Next::Do(Step::CreateProbes { nodes: missing, revision: target.name.clone() }))
+    (!missing.is_empty()).then_some(Next::Do(Step::CreateProbes(missing)))
 }
 
-/// A probe that never ran says nothing about the image; after a while the node may have room.
+/// A probe that never ran says nothing; after a while the node may have room.
 fn is_worth_another_try(view: &View<'_>, probe: &ProbeFacts) -> bool {
     let patience = &view.world.patience;
     matches!(probe.state, ProbeState::Rejected(_))
@@ -70,7 +122,7 @@ fn is_worth_another_try(view: &View<'_>, probe: &ProbeFacts) -> bool {
         && patience.without_progress >= Duration::from_secs(20)
 }
 
-/// What a probe says against its image.
+/// What a probe says against going on.
 struct Obstacle {
     code: Code,
     message: String,
@@ -78,7 +130,7 @@ struct Obstacle {
     final_word: bool,
 }
 
-fn obstacle(probe: &ProbeFacts, target: &Revision) -> Option<Obstacle> {
+fn what_an_image_lacks(probe: &ProbeFacts, target: &Revision) -> Option<Obstacle> {
     let (image, node) = (&target.image, &probe.node);
     let (code, message, final_word) = match &probe.state {
         ProbeState::Said(Some(version)) if *version == target.version => return None,
@@ -87,7 +139,7 @@ fn obstacle(probe: &ProbeFacts, target: &Revision) -> Option<Obstacle> {
             format!("{image} holds etcd {version}, not {}", target.version),
             true,
         ),
-        ProbeState::Said(None) => {
+        ProbeState::Said(None) | ProbeState::FoundNothing | ProbeState::Found(_) => {
             (Code::ImageVersionMismatch, format!("{image} does not say which etcd it holds"), true)
         }
         ProbeState::Failed(words) => {
@@ -97,12 +149,40 @@ fn obstacle(probe: &ProbeFacts, target: &Revision) -> Option<Obstacle> {
             (Code::ImageUnavailable, format!("the probe {} did not run on {node}: {why}", probe.pod), false)
         }
         ProbeState::Running(None) => (Code::ImageProbing, format!("{image} is tried out on {node}"), false),
-        ProbeState::Running(Some((reason, message))) => {
-            let cause = if message.is_empty() { reason } else { message };
-            (Code::ImageUnavailable, format!("{image} does not start on {node}: {cause}"), false)
+        ProbeState::Running(Some(why)) => {
+            (Code::ImageUnavailable, format!("{image} does not start on {node}: {}", cause(why)), false)
         }
     };
     Some(Obstacle { code, message, final_word })
+}
+
+fn what_a_volume_holds(probe: &ProbeFacts, stop: EtcdVersion) -> Option<Obstacle> {
+    let Tries::Volume(member) = &probe.tries else { return None };
+    let pod = &probe.pod;
+    let (code, message, final_word) = match &probe.state {
+        ProbeState::FoundNothing => return None,
+        ProbeState::Found(words) => {
+            (Code::V2DataFound, format!("{stop} would not start on {member}'s volume: {words}"), true)
+        }
+        ProbeState::Running(None) => {
+            (Code::V2DataUnknown, format!("{member}'s volume is searched by the Pod {pod}"), false)
+        }
+        ProbeState::Running(Some(why)) => {
+            (Code::V2DataUnknown, format!("{member}'s volume is not searched: {pod}: {}", cause(why)), false)
+        }
+        ProbeState::Rejected(why) => {
+            (Code::V2DataUnknown, format!("{member}'s volume is not searched: {pod}: {why}"), false)
+        }
+        ProbeState::Failed(words) => {
+            (Code::V2DataUnknown, format!("{member}'s volume was not searched: {pod}: {words}"), true)
+        }
+        ProbeState::Said(_) => (Code::V2DataUnknown, format!("{pod} did something else"), true),
+    };
+    Some(Obstacle { code, message, final_word })
+}
+
+fn cause((reason, message): &(String, String)) -> &str {
+    if message.is_empty() { reason } else { message }
 }
 
 /// Only another image needs a try.
@@ -114,8 +194,13 @@ pub(super) fn needed(view: &View<'_>, outdated: &[MemberName], target: &Revision
 }
 
 fn wait(view: &View<'_>, obstacle: Obstacle) -> Next {
-    let remedy = "check spec.version, spec.image and the registry; no member was touched, and setting \
-                  spec.version back is always possible";
+    let remedy = match obstacle.code {
+        code @ (Code::V2DataFound | Code::V2DataUnknown) => code.remedy(),
+        _ => {
+            "check spec.version, spec.image and the registry; no member was touched, and setting \
+             spec.version back is always possible"
+        }
+    };
     let notice = Notice::new(obstacle.code, obstacle.message, remedy);
     let mut wait = view.wait(notice, None, SUBJECT.to_owned(), 0);
     wait.overdue |= obstacle.final_word;

@@ -6,7 +6,7 @@ use super::loss::is_lost;
 use super::snapshots;
 use super::step::Next;
 use super::view::View;
-use crate::api::{Code, Hops};
+use crate::api::{Code, EtcdClusterSpec, Hops};
 use crate::cluster::notice::Notice;
 use crate::cluster::revision;
 use crate::cluster::spec::{self, storage_class};
@@ -51,7 +51,6 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         )),
         _ => {}
     }
-    refusals.extend(snapshots::refusal(view));
     refusals.extend(conflicting_timeouts(view));
     refusals.extend(failed_before(view));
     refusals
@@ -70,9 +69,14 @@ pub(super) fn way(view: &View<'_>) -> Option<Result<Vec<EtcdVersion>, HopError>>
         Hops::Single => check_hop(cluster_version, &members, desired.version).map(|_| vec![desired.version]),
     };
     if let Ok(way) = &mut way
-        && let Some(here) = members.into_iter().min()
+        && let Some(here) = members.iter().copied().min()
         && way.first().is_some_and(|next| next.minor != cluster_version && *next != here)
         && settings_come_first(view, here)
+    {
+        way.insert(0, here);
+    }
+    if let Ok(way) = &mut way
+        && let Some(here) = snapshots::stop_for_a_lower_count(view, cluster_version, way)
     {
         way.insert(0, here);
     }
@@ -101,7 +105,8 @@ fn settings_come_first(view: &View<'_>, here: EtcdVersion) -> bool {
 /// Whether a revision of this version has the settings that the spec asks for.
 pub(super) fn asked_for(view: &View<'_>, revision: &str, version: EtcdVersion) -> bool {
     let cluster = &view.world.cluster;
-    revision == revision::name(&cluster.name, &cluster.spec, version)
+    let is_of = |spec: &EtcdClusterSpec| revision == revision::name(&cluster.name, spec, version);
+    is_of(&cluster.spec) || snapshots::lowered(&cluster.spec).as_ref().is_some_and(is_of)
 }
 
 /// The move from what runs to the next version on the way; nothing while it cannot be known what runs.

@@ -2,8 +2,9 @@
 
 use super::downgrade;
 use super::gates;
+use super::hold;
 use super::loss::is_lost;
-use super::probe::images_on_every_node;
+use super::probe::{images_on_every_node, v2_data_on_every_volume};
 use super::request;
 use super::snapshots;
 use super::step::{Claim, Next, Record, Step};
@@ -42,6 +43,12 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
             None,
         ));
     }
+    if changes_version(view, target)
+        && !hold::has_begun(view)
+        && let Err(notice) = gates::databases_have_room(view)
+    {
+        return Some(view.wait_for(notice, None));
+    }
     if matches!(request::hop(view), Some(Ok(Hop::MinorUp)))
         && let Some(first) = before_a_minor_hop(view, target)
     {
@@ -49,8 +56,14 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     }
     // The way back must not depend on a registry.
     let reverts = matches!(request::hop(view), Some(Ok(Hop::Revert)));
-    if !reverts && let Some(probe) = images_on_every_node(view, &outdated, target) {
+    if !reverts
+        && let Some(probe) = v2_data_on_every_volume(view)
+            .or_else(|| images_on_every_node(view, &outdated, target))
+    {
         return Some(probe);
+    }
+    if let Err(notice) = gates::nodes_are_well(view) {
+        return Some(view.wait_for(notice, None));
     }
     if downgrade::begins_with_a_job(view) {
         return behind(view, target.version.minor.next())
@@ -208,6 +221,15 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
     outdated.retain(|member| claimed.as_ref().is_none_or(|(_, claimed)| claimed != member));
     let mut at = view.known_cluster_version();
     steps.extend(take_snapshots(view, at, target.version));
+    if super::probe::v2_data_matters_to(view).is_some() {
+        steps.push(StepStatus {
+            action: Action::ProbeVolumes,
+            member: None,
+            to: None,
+            reason: "data of etcd's v2 API, on which 3.6 does not start, must be found before a member is touched"
+                .to_owned(),
+        });
+    }
     if super::probe::needed(view, &outdated, target) {
         steps.push(StepStatus {
             action: Action::ProbeImage,
@@ -221,6 +243,9 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
         let runs = view.answer(&member).and_then(|answer| answer.status()).map(|status| status.version);
         let why = match runs {
             Some(version) if version != target.version => format!("it runs {version}"),
+            Some(_) if snapshots::lower_the_count(view, target) => {
+                "it gets a lower snapshotCount until 3.7, for which every member takes a raft snapshot".to_owned()
+            }
             Some(_) => "its settings changed".to_owned(),
             None => "it is down, and the change may mend it".to_owned(),
         };

@@ -5,21 +5,23 @@
 //! Proof is a count that is higher than when the cluster version was first seen to be high enough, in the
 //! same process. A count alone proves nothing: a snapshot may be older than the last v2 entry (measured).
 
+use super::request::member_versions;
 use super::step::{Next, SnapshotNote, Step};
 use super::view::View;
-use crate::api::Code;
+use crate::api::{Code, EtcdClusterSpec};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::SnapshotBase;
-use crate::cluster::revision::Revision;
-use crate::etcd::Minor;
+use crate::cluster::revision::{self, Revision};
+use crate::etcd::{EtcdVersion, Minor};
 use crate::etcd::versions::{DEFAULT_SNAPSHOT_COUNT, may_write_v2_entries, needs_a_snapshot_before};
 use std::collections::BTreeMap;
 
 /// Entries of one step: a second or two, after which everything is looked at again.
 const ENTRIES_AT_ONCE: u32 = 1_000;
-/// A larger `snapshotCount` would ask for more entries than may be written unasked.
+/// A larger `snapshotCount` would ask for more entries than may be written unasked: a lower one is rolled in first.
 const LARGEST_COUNT: u64 = 100_000;
+const LOWERED_COUNT: u64 = DEFAULT_SNAPSHOT_COUNT;
 /// A member takes its snapshot when it applies, which lags a little behind what is proposed.
 const SLACK: u64 = 5_000;
 
@@ -89,22 +91,42 @@ pub(super) fn on_every_member(view: &View<'_>, target: &Revision) -> Option<Next
     Some(Next::Do(Step::Propose { through, entries: ENTRIES_AT_ONCE }))
 }
 
-/// Too many entries to write between two snapshots; the spec can ask for fewer.
-pub(super) fn refusal(view: &View<'_>) -> Option<Notice> {
-    let version = view.known_cluster_version()?;
-    let target = view.desired.as_ref().ok()?.version.minor;
-    let count = view.world.cluster.spec.etcd.as_ref().and_then(|etcd| etcd.snapshot_count)?;
-    let asks = needs_a_snapshot_before(version, target);
-    (asks && u64::try_from(count).is_ok_and(|count| count > LARGEST_COUNT)).then(|| {
-        Notice::new(
-            Code::SnapshotCountTooHigh,
-            format!(
-                "before {target} every member must take a raft snapshot, which spec.etcd.snapshotCount {count} puts off \
-                 for too many entries"
-            ),
-            format!("set spec.etcd.snapshotCount to {LARGEST_COUNT} or less; 10000 is etcd's own default since 3.6"),
-        )
-    })
+/// The spec with fewer entries between two snapshots, where it asks for far too many; for the way to a minor before
+/// which every member must take one.
+pub(super) fn lowered(spec: &EtcdClusterSpec) -> Option<EtcdClusterSpec> {
+    let is_far_too_large = |count: i64| u64::try_from(count).is_ok_and(|count| count > LARGEST_COUNT);
+    let count = spec.etcd.as_ref()?.snapshot_count.filter(|count| is_far_too_large(i64::from(*count)))?;
+    let mut lowered = spec.clone();
+    lowered.etcd.as_mut()?.snapshot_count = LOWERED_COUNT.try_into().ok().or(Some(count));
+    Some(lowered)
+}
+
+/// Whether members that run this version on the way must take raft snapshots before it goes on.
+pub(super) fn are_due_after(view: &View<'_>, stop: EtcdVersion) -> bool {
+    let mut later = view.way.iter().flatten().flatten().filter(|later| **later > stop);
+    !may_write_v2_entries(stop.minor) && later.any(|later| needs_a_snapshot_before(stop.minor, later.minor))
+}
+
+/// Whether what members get next differs from what the spec says by a lower count.
+pub(super) fn lower_the_count(view: &View<'_>, target: &Revision) -> bool {
+    lowered(&view.world.cluster.spec).is_some() && are_due_after(view, target.version)
+}
+
+/// The version that runs, where it must be rolled once more, with a lower count, before a hop that asks for snapshots.
+pub(super) fn stop_for_a_lower_count(
+    view: &View<'_>,
+    cluster_version: Minor,
+    way: &[EtcdVersion],
+) -> Option<EtcdVersion> {
+    let cluster = &view.world.cluster;
+    let lowered = lowered(&cluster.spec)?;
+    if may_write_v2_entries(cluster_version) || unproven(view, cluster_version, way.first()?.minor).is_empty() {
+        return None;
+    }
+    let here = member_versions(view).into_iter().max().filter(|here| here.minor == cluster_version)?;
+    let name = revision::name(&cluster.name, &lowered, here);
+    let all_have_it = view.members().iter().all(|member| view.revision_of(member) == Some(&name));
+    (!all_have_it).then_some(here)
 }
 
 /// The most entries that any member lets pass between two snapshots.

@@ -6,6 +6,7 @@ use crate::api::{Action, FailureStatus, StepStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
+use crate::cluster::objects::probe::NewProbe;
 use crate::cluster::observation::{PodFacts, SnapshotBase};
 use crate::cluster::revision::Revision;
 use crate::etcd::{ClusterId, DowngradeCall, EtcdVersion, MemberId};
@@ -21,6 +22,8 @@ pub struct Plan {
     pub next: Next,
     /// What a person approves; nothing where members are as the spec says, or it is refused.
     pub intent: Option<Intent>,
+    /// What a change waits for before it may begin, whatever else is waited for just now.
+    pub held: Option<Notice>,
     /// The versions on the way, from the one that runs.
     pub hops: Vec<EtcdVersion>,
     /// What is left of the roll, in order.
@@ -146,13 +149,8 @@ pub enum Step {
     },
     /// Stop a claimed member through the Eviction API. It can only be built from a proof.
     Stop(Stop),
-    /// Try an image out on nodes.
-    CreateProbes {
-        /// Where.
-        nodes: Vec<String>,
-        /// What.
-        revision: String,
-    },
+    /// Try something out on nodes.
+    CreateProbes(Vec<NewProbe>),
     /// Remove probes that are of no use any more.
     DeleteProbes(Vec<(String, String)>),
     /// Forget revisions that nothing refers to any more.
@@ -284,7 +282,7 @@ impl Step {
             Self::Downgrade { call: DowngradeCall::Enable(_), .. } => "EnableDowngrade",
             Self::Downgrade { call: DowngradeCall::Cancel, .. } => "CancelDowngrade",
             Self::Stop(_) => "Stop",
-            Self::CreateProbes { .. } => "CreateProbes",
+            Self::CreateProbes(_) => "CreateProbes",
             Self::DeleteProbes(_) => "DeleteProbes",
             Self::DeleteRevisions(_) => "DeleteRevisions",
         }

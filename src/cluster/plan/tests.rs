@@ -3,7 +3,7 @@
 use super::{Next, Record, Step, plan};
 use crate::api::{Action, FailureStatus, PlanStatus, ProgressStatus};
 use crate::cluster::fixtures::{edited, healthy, member, silence};
-use crate::cluster::observation::{Observation, Ownership, ProbeFacts, ProbeState, SnapshotBase};
+use crate::cluster::observation::{Observation, Ownership, ProbeFacts, ProbeState, Tries, SnapshotBase};
 use crate::cluster::revision::Revision;
 use crate::cluster::{revision, spec};
 use crate::etcd::{Alarm, MemberId, Minor, Snapshots};
@@ -43,6 +43,7 @@ fn ready_to_roll() -> Observation {
             uid: format!("probe-{number}"),
             node: format!("node-{number}"),
             revision: target.name.clone(),
+            tries: Tries::Image,
             state: ProbeState::Said(Some(target.version)),
         });
     }
@@ -247,11 +248,6 @@ fn what_failed_is_not_tried_again() {
 
 #[rstest]
 #[case::skip("version: 3.5.35", "{version: 3.7.3, rollout: {hops: Single}}", "Refused(MinorSkipped)")]
-#[case::snapshots(
-    "version: 3.6.16",
-    "{version: 3.7.3, etcd: {snapshotCount: 100001}}",
-    "Refused(SnapshotCountTooHigh)"
-)]
 #[case::down_to_3_4("version: 3.6.16", "version: 3.4.45", "Refused(DowngradeUnsupported)")]
 #[case::down_two_at_once(
     "version: 3.7.3",

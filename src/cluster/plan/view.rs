@@ -2,7 +2,8 @@
 
 use super::hold::{self, Intent};
 use super::request;
-use super::step::{Next, Wait};
+use super::snapshots;
+use super::step::{Next, Step, Wait};
 use super::support;
 use crate::api::{BootstrapStatus, Code, ProgressStatus};
 use crate::cluster::names::{MemberName, bootstrap_members};
@@ -72,7 +73,7 @@ impl<'a> View<'a> {
         view.way = request::way(&view);
         view.target = view.desired.as_ref().ok().and_then(|desired| {
             let next = view.way.as_ref().and_then(|way| way.as_ref().ok()?.first().copied());
-            revision::at(world, desired, next.unwrap_or(desired.version)).ok()
+            view.revision_at(desired, next.unwrap_or(desired.version))
         });
         view
     }
@@ -300,6 +301,25 @@ impl<'a> View<'a> {
     pub fn revision(&self, name: &str) -> Option<&Revision> {
         let asked_for = || self.target.as_ref().filter(|target| target.name == name);
         self.world.revisions.get(name).or_else(asked_for).map(Arc::as_ref)
+    }
+
+    /// What members get at a version on the way; nothing where it would not start with the spec's flags.
+    pub fn revision_at(&self, desired: &Desired, stop: EtcdVersion) -> Option<Arc<Revision>> {
+        let spec = &self.world.cluster.spec;
+        match snapshots::lowered(spec).filter(|_| snapshots::are_due_after(self, stop)) {
+            Some(lowered) => revision::of_spec(self.world, &lowered, desired, stop).ok(),
+            None => revision::at(self.world, desired, stop).ok(),
+        }
+    }
+
+    /// The name of a revision that may be used, or the step that stores it first; nothing where its name is taken by
+    /// somebody else's, which is refused elsewhere and says what to do.
+    pub fn stored(&self, revision: &Arc<Revision>) -> Option<Result<String, Step>> {
+        if self.world.revisions.contains_key(&revision.name) {
+            return Some(Ok(revision.name.clone()));
+        }
+        let is_free = !self.world.foreign_revisions.contains_key(&revision.name);
+        is_free.then(|| Err(Step::StoreRevision(Arc::clone(revision))))
     }
 
     /// How long a member may make no progress.

@@ -156,8 +156,8 @@ fn doing(step: &Step) -> Notice {
         Step::RemovePod { member, reason, .. } => {
             (Code::MemberStarting, format!("the Pod of {member} is removed: {reason}"))
         }
-        Step::CreateProbes { .. } | Step::DeleteProbes(_) => {
-            (Code::ImageProbing, "the target image is tried out".to_owned())
+        Step::CreateProbes(_) | Step::DeleteProbes(_) => {
+            (Code::ImageProbing, "what the way needs is tried out before a member is touched".to_owned())
         }
         Step::DeleteClaims(_) => (Code::VolumesDeleting, "the volumes are deleted".to_owned()),
         Step::NoteMembers { .. } => {

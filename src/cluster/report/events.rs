@@ -60,7 +60,8 @@ pub(super) fn news(
     if let Some(notice) = hold.filter(|notice| before != Some(notice.code)) {
         news.push(News::new(notice.code, "Hold", format!("{} — {}", notice.message, notice.remedy)));
     }
-    let begins = hold.is_none() && (old.plan.is_none() || before.is_some());
+    let waited = before.is_some() || old.plan.as_ref().is_some_and(|plan| plan.approved == Some(false));
+    let begins = plan.held.is_none() && (old.plan.is_none() || waited);
     if let Some(begun) = status.plan.as_ref().filter(|_| begins) {
         let members = begun.steps.iter().filter_map(|step| step.member.as_deref()).collect::<Vec<_>>();
         let target = status.target_version.as_deref().unwrap_or_default();

@@ -183,6 +183,7 @@ fn other_action(wait: &Wait) -> Option<Action> {
     match wait.notice.code {
         Code::Bootstrapping => Some(Action::Bootstrap),
         Code::ImageProbing | Code::ImageUnavailable => Some(Action::ProbeImage),
+        Code::V2DataUnknown | Code::V2DataFound => Some(Action::ProbeVolumes),
         Code::ClusterVersionPending => Some(Action::AwaitClusterVersion),
         Code::DowngradePending => Some(Action::AwaitDowngrade),
         Code::SnapshotPending => Some(Action::TakeSnapshots),

@@ -160,6 +160,20 @@ fn a_wait_past_its_deadline_is_one_event_whatever_the_container_says_meanwhile()
     assert!(second.news.is_empty(), "{:?}", second.news);
 }
 
+/// A member that is down is what is waited for first; the roll has begun with the approval all the same.
+#[test]
+fn a_roll_that_waits_for_approval_has_not_started_whatever_else_is_waited_for() {
+    let told = |world: &Observation| reported(world).news.iter().map(|news| news.code).collect::<Vec<_>>();
+    let mut world = edited(healthy("version: 3.6.14"), "{version: 3.6.16, rollout: {approval: Manual}}");
+    silence(&mut world, &member(2));
+    assert_eq!(told(&world), []);
+    world.cluster.status = reported(&world).status;
+    world.cluster.approve = world.cluster.status.plan.as_ref().and_then(|plan| plan.hash.clone());
+    assert_eq!(told(&world), [Code::RolloutStarted]);
+    world.cluster.status = reported(&world).status;
+    assert_eq!(told(&world), []);
+}
+
 /// The claim of a roll, as the status holds it while its member is waited for.
 fn claimed(world: &mut Observation) {
     world.cluster.status.progress = Some(ProgressStatus {

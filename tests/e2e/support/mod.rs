@@ -4,6 +4,7 @@ pub mod apiserver;
 pub mod cluster;
 pub mod lab;
 pub mod operator;
+pub mod policy;
 #[path = "../../support/processes.rs"]
 pub mod processes;
 pub mod sampler;

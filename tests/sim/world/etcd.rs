@@ -23,6 +23,8 @@ pub struct Data {
     pub snapshot: u64,
     /// The downgrade job that it knows of.
     pub job: Option<Minor>,
+    /// Whether clients wrote through the v2 API.
+    pub of_the_v2_api: bool,
 }
 
 /// One etcd cluster, as its members know it together.
@@ -75,6 +77,7 @@ pub fn formed(member: &MemberName, members: &[MemberName], token: &str, version:
         storage_version: None,
         snapshot: 0,
         job: None,
+        of_the_v2_api: false,
     }
 }
 
@@ -265,12 +268,12 @@ impl World {
             if storage_moves || data.opened.minor < Minor::new(3, 6) {
                 data.storage_version = version.filter(|_| data.opened.minor >= Minor::new(3, 6));
             }
-            let every = if data.opened.minor >= Minor::new(3, 6) { 10_000 } else { 100_000 };
+            let Some(pod) = self.pods.get_mut(member) else { continue };
+            let given = self.revisions.get(&pod.revision).map(|stored| stored.revision.snapshot_count());
+            let every = given.filter(|_| data.opened.minor >= Minor::new(3, 6)).unwrap_or(100_000);
             if index - data.snapshot.min(index) > every {
                 data.snapshot = index;
-                if let Some(pod) = self.pods.get_mut(member) {
-                    pod.snapshots += 1;
-                }
+                pod.snapshots += 1;
             }
         }
     }

@@ -9,8 +9,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quorate::api::{EtcdClusterSpec, EtcdClusterStatus};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
-use quorate::cluster::observation::ClaimFacts;
+use quorate::cluster::observation::{ClaimFacts, ProbeState, Tries};
 use quorate::cluster::revision::Revision;
+use quorate::etcd::versions::finds_v2_data;
 use std::sync::Arc;
 
 #[derive(Clone, Debug)]
@@ -81,6 +82,7 @@ pub struct Probe {
     pub node: usize,
     pub revision: String,
     pub image: String,
+    pub tries: Tries,
     pub done_at: u64,
 }
 
@@ -252,8 +254,25 @@ impl World {
         true
     }
 
-    /// How a probe ends, once it has.
-    pub fn probe_image(&self, probe: &Probe) -> Option<Image> {
-        (probe.done_at <= self.now && self.node_is_up(probe.node)).then(|| catalogue::image(&probe.image))
+    /// How a probe ends.
+    pub fn probe(&self, probe: &Probe) -> ProbeState {
+        if probe.done_at > self.now || !self.node_is_up(probe.node) {
+            return ProbeState::Running(None);
+        }
+        let image = catalogue::image(&probe.image);
+        match (image, &probe.tries) {
+            (Image::Missing, _) => {
+                ProbeState::Running(Some(("ImagePullBackOff".to_owned(), "not found".to_owned())))
+            }
+            (Image::Broken, _) => ProbeState::Failed("exit code 127: exec format error".to_owned()),
+            (Image::Holds(version) | Image::Crashes(version), Tries::Image) => ProbeState::Said(Some(version)),
+            (Image::Holds(version) | Image::Crashes(version), Tries::Volume(_)) if !finds_v2_data(version) => {
+                ProbeState::Failed("exit code 1: Error: unknown command \"check\"".to_owned())
+            }
+            (_, Tries::Volume(member)) if self.data(member).is_some_and(|data| data.of_the_v2_api) => {
+                ProbeState::Found("detected custom content in v2store".to_owned())
+            }
+            (_, Tries::Volume(_)) => ProbeState::FoundNothing,
+        }
     }
 }

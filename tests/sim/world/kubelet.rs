@@ -4,8 +4,10 @@ use super::World;
 use super::catalogue::{self, Image};
 use super::etcd::{Raft, formed};
 use super::kube::{Deletion, State};
+use quorate::api::Action;
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
+use quorate::cluster::observation::NodeTrouble;
 use quorate::etcd::{EtcdVersion, Minor};
 
 /// What etcd says on an empty directory under the guard.
@@ -18,6 +20,14 @@ const KEPT_OUT: &str =
 impl World {
     pub fn node_is_up(&self, node: usize) -> bool {
         self.nodes.get(node).is_some_and(Option::is_none)
+    }
+
+    /// What the API server says of a node, where anything is wrong with it.
+    pub fn trouble_of(&self, node: usize) -> Option<NodeTrouble> {
+        // As late as the node controller notices.
+        let silent = self.nodes[node].is_some_and(|(since, _)| self.now >= since + 40_000);
+        let cordoned = || self.cordoned.contains(&node).then_some(NodeTrouble::Cordoned);
+        silent.then_some(NodeTrouble::NotReady).or_else(cordoned)
     }
 
     /// Whether a member's etcd answers on its client port.
@@ -65,7 +75,7 @@ impl World {
             return;
         }
         let free = (0..self.nodes.len())
-            .filter(|node| self.node_is_up(*node))
+            .filter(|node| self.node_is_up(*node) && !self.cordoned.contains(node))
             .min_by_key(|node| self.members_on(*node).len());
         let until = self.now + self.rng.range(0, 1_500);
         if let (Some(node), Some(pod)) = (free, self.pods.get_mut(member)) {
@@ -145,6 +155,14 @@ impl World {
                 let told = data.job.filter(|job| version.minor < Minor::new(3, 6) && *job != version.minor);
                 if told.is_some() {
                     return self.exit(member, 2, KEPT_OUT);
+                }
+                if version.minor >= Minor::new(3, 6) && data.of_the_v2_api {
+                    // To make a member forget a downgrade job is tried, and harms nothing.
+                    let progress = self.cluster.as_ref().and_then(|cluster| cluster.status.progress.as_ref());
+                    if progress.is_none_or(|progress| progress.action != Action::ClearDowngrade) {
+                        self.violate(format!("{member} is started with {version} on data of the v2 API"));
+                    }
+                    return self.exit(member, 1, "detected disallowed custom content in v2store");
                 }
                 if version.minor >= Minor::new(3, 7) && self.holds_v2_entries(data) {
                     self.violate(format!("{member} is started with {version} on entries that 3.5 wrote"));

@@ -38,6 +38,7 @@ pub struct World {
     pub probes: BTreeMap<String, Probe>,
     /// Since when and until when each node is down, where it is.
     pub nodes: Vec<Option<(u64, u64)>>,
+    pub cordoned: BTreeSet<usize>,
     pub default_class: bool,
     pub rafts: BTreeMap<u64, Raft>,
     /// Members cut off from the others, until then.
@@ -58,6 +59,8 @@ pub struct World {
     pub violent: u64,
     /// What people approved: the revisions that members may become.
     pub approved: BTreeSet<String>,
+    /// How many Pods of members were made.
+    pub made: usize,
     /// The kinds of records that were written, in order.
     pub records: Vec<&'static str>,
     pub tracing: bool,
@@ -79,6 +82,7 @@ impl World {
             budget: None,
             probes: BTreeMap::new(),
             nodes: vec![None; 4],
+            cordoned: BTreeSet::new(),
             default_class: true,
             rafts: BTreeMap::new(),
             isolated: BTreeMap::new(),
@@ -90,6 +94,7 @@ impl World {
             writes: 0,
             violent: 0,
             approved: BTreeSet::new(),
+            made: 0,
             records: Vec::new(),
             tracing: false,
             violation: None,
