@@ -1,7 +1,8 @@
 //! Changes that wait: for a person's approval, for a maintenance window.
 
 use crate::support::cluster::{Cluster, spec};
-use crate::support::{SAID_WITHIN, run};
+use crate::support::sampler::under_load;
+use crate::support::{ROLLED_WITHIN, SAID_WITHIN, run};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use quorate::api::{ConditionType, EtcdCluster, find_condition};
@@ -24,8 +25,11 @@ fn nothing_is_touched_before_the_plan_is_approved() {
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(cluster.pod_uids().await, uids, "nothing was touched");
 
-        approve(&cluster, &hash).await;
-        cluster.ready(crate::support::ROLLED_WITHIN).await;
+        under_load(&cluster, async || {
+            approve(&cluster, &hash).await;
+            cluster.ready(ROLLED_WITHIN).await;
+        })
+        .await;
         cluster.assert_version("3.5.10").await;
         assert_eq!(cluster.identity().await, before);
         assert_eq!(cluster.status().await.plan, None);
@@ -57,7 +61,8 @@ fn a_change_waits_for_its_window() {
         assert!(said.unwrap().message.contains(&format!("{hour:02}:00 UTC")));
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(cluster.pod_uids().await, uids, "nothing was touched");
-        cluster.rolled(json!({ "rollout": { "windows": window("* * * * *".to_owned()) } })).await;
+        let open = json!({ "rollout": { "windows": window("* * * * *".to_owned()) } });
+        under_load(&cluster, async || cluster.rolled(open).await).await;
         cluster.assert_version("3.5.10").await;
     });
 }
