@@ -25,20 +25,6 @@ async fn write_keys(driven: &Driven) {
     client.kv_client().delete("k/7", None).await.unwrap();
 }
 
-/// The hash of all keys and revisions, the same on every member; with the revision that it is of.
-async fn hash(driven: &Driven) -> (i64, u32) {
-    let mut hashes = Vec::new();
-    for n in 0..driven.etcd.size() {
-        let client = etcd_client::Client::connect([driven.etcd.client_url(n)], None).await.unwrap();
-        let revision = client.kv_client().get("k/0", None).await.unwrap().header().unwrap().revision();
-        let answer = client.maintenance_client().hash_kv(revision).await.unwrap();
-        hashes.push((revision, answer.hash()));
-    }
-    hashes.dedup();
-    assert_eq!(hashes.len(), 1, "members differ: {hashes:?}");
-    hashes[0]
-}
-
 #[rstest]
 #[tokio::test]
 async fn every_pair_of_versions(
@@ -47,7 +33,7 @@ async fn every_pair_of_versions(
 ) {
     let mut driven = settled(&format!("{{version: {from}, rollout: {{memberDeadline: 60s}}}}")).await;
     write_keys(&driven).await;
-    let (before, pids) = (hash(&driven).await, driven.pids());
+    let (before, pids) = (driven.etcd.hash().await, driven.pids());
     driven.spec.version = to.to_owned();
     let rest = driven.rest(LONG).await;
     if reported(to) < reported("3.5.0") {
@@ -58,7 +44,7 @@ async fn every_pair_of_versions(
         assert_eq!(rest, Rest::Settled);
         driven.assert_runs(to).await;
     }
-    assert_eq!(hash(&driven).await, before);
+    assert_eq!(driven.etcd.hash().await, before);
 }
 
 /// No member of 3.4 is run, so no cluster begins with it.
@@ -77,7 +63,7 @@ async fn no_cluster_begins_on_a_minor_that_is_not_run() {
 async fn a_change_of_mind_with_one_member_on_the_new_version(#[case] from: &str, #[case] to: &str) {
     let mut driven = settled(&format!("{{version: {from}, rollout: {{memberDeadline: 60s}}}}")).await;
     write_keys(&driven).await;
-    let before = hash(&driven).await;
+    let before = driven.etcd.hash().await;
     driven.spec.version = to.to_owned();
     let wanted = reported(to);
     driven
@@ -89,7 +75,7 @@ async fn a_change_of_mind_with_one_member_on_the_new_version(#[case] from: &str,
     driven.spec.version = from.to_owned();
     assert_eq!(driven.rest(LONG).await, Rest::Settled);
     driven.assert_runs(from).await;
-    assert_eq!(hash(&driven).await, before);
+    assert_eq!(driven.etcd.hash().await, before);
 }
 
 /// Flags of 3.5 go up to 3.7 and down again with their members, each in the words of its version.
@@ -125,7 +111,7 @@ async fn flags_are_carried_up_and_down() {
 async fn a_stray_job_on_3_5_is_cancelled_and_its_victim_healed() {
     let mut driven = settled("{version: 3.5.35, rollout: {memberDeadline: 60s}}").await;
     write_keys(&driven).await;
-    let before = hash(&driven).await;
+    let before = driven.etcd.hash().await;
     let identity = driven.etcd.status(1).await.identity();
     let below = reported("3.4.0").minor;
     driven.etcd.client(1).downgrade(identity, DowngradeCall::Enable(below)).await.unwrap_err();
@@ -138,5 +124,5 @@ async fn a_stray_job_on_3_5_is_cancelled_and_its_victim_healed() {
         .await;
     assert_eq!(driven.rest(LONG).await, Rest::Settled);
     driven.assert_runs("3.5.35").await;
-    assert_eq!(hash(&driven).await, before);
+    assert_eq!(driven.etcd.hash().await, before);
 }
