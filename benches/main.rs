@@ -23,7 +23,6 @@ mod operator;
 mod round;
 mod statefulset;
 mod table;
-mod watching;
 #[path = "../tests/support/writer.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
 mod writer;
@@ -122,7 +121,8 @@ async fn main() -> anyhow::Result<()> {
         table::renew(docs, &machine, &args, &table)?;
         println!("The table in {} is renewed.", docs.display());
     }
-    let broken: Vec<String> = plain_rounds.iter().chain(&rounds).flat_map(Round::broken).collect();
+    let broken: Vec<String> =
+        plain_rounds.iter().chain(&rounds).flat_map(|round| round.receipt.broken()).collect();
     if !broken.is_empty() {
         bail!("a promise of etcd's was broken: {}", broken.join("; "));
     }

@@ -3,7 +3,6 @@
 use crate::contender::Contender;
 use crate::leader::Leaders;
 use crate::live::Live;
-use crate::watching::{Watched, Watching};
 use crate::writer::{Options, Receipt, Writers};
 use anyhow::{Context as _, anyhow, bail};
 use k8s_openapi::api::core::v1::Pod;
@@ -38,7 +37,6 @@ pub struct Round {
     /// How often another member came to lead.
     pub leader_changes: u32,
     pub receipt: Receipt,
-    pub watched: Watched,
 }
 
 impl Round {
@@ -54,20 +52,9 @@ impl Round {
             self.receipt.tally.acked,
             self.receipt.tally.failed,
             self.receipt.lost.len(),
-            self.watched.missed,
+            self.receipt.missed.len(),
             self.leader_changes,
         )
-    }
-
-    /// What etcd promises and did not keep.
-    pub fn broken(&self) -> Vec<String> {
-        let counts = [
-            ("lost writes", self.receipt.lost.len() as u64),
-            ("revisions that went back", self.receipt.revisions_back),
-            ("missed watch events", self.watched.missed),
-        ];
-        let broken = counts.into_iter().filter(|(_, count)| *count > 0);
-        broken.map(|(what, count)| format!("{count} {what}")).collect()
     }
 }
 
@@ -82,8 +69,8 @@ pub async fn measure(side: &Contender, from: &str, to: &str, writers: usize) -> 
 
     endpoints.send_replace(endpoints_of(&pods.now()));
     let prefix = format!("bench/{}/", jiff::Timestamp::now().as_millisecond());
-    let watching = Watching::start(known.clone()).await?;
-    let load = Writers::start(Options { prefix, writers, ..Options::default() }, known.clone());
+    let options = Options { prefix, writers, ..Options::default() };
+    let load = Writers::start(options, known.clone()).await.map_err(|error| anyhow!(error))?;
     let leaders = Leaders::start(known);
     sleep(SETTLE).await;
     load.forget_gap();
@@ -108,7 +95,6 @@ pub async fn measure(side: &Contender, from: &str, to: &str, writers: usize) -> 
     let leader_changes = leaders.finish();
     let receipt =
         load.finish().await.map_err(|error| anyhow!(error)).context("the writes cannot be read back")?;
-    let watched = watching.finish().await?;
     let first = rolled.first_stopped.context("no member was seen being stopped")?;
     let last = rolled.last_ready.context("the members were not seen ready")?;
     Ok(Round {
@@ -119,7 +105,6 @@ pub async fn measure(side: &Contender, from: &str, to: &str, writers: usize) -> 
         noise: before.longest_gap,
         leader_changes,
         receipt,
-        watched,
     })
 }
 

@@ -33,7 +33,7 @@ impl Table<'_> {
             self.time("– edit to done", None, |r| r.edit_to_done),
             self.time("creation of 3 members until Ready", Some(1.2), |r| r.create),
             self.count("lost acknowledged writes", true, |r| r.receipt.lost.len() as u64),
-            self.count("missed watch events", true, |r| r.watched.missed),
+            self.count("missed watch events", true, |r| r.receipt.missed.len() as u64),
             self.count("failed writes", false, |r| r.receipt.tally.failed),
             self.count("leader changes", false, |r| r.leader_changes.into()),
             self.memory(),

@@ -78,7 +78,7 @@ async fn main() -> anyhow::Result<()> {
         writers: args.writers,
         ..Options::default()
     };
-    let writers = Writers::start(options, known);
+    let writers = Writers::start(options, known).await.map_err(anyhow::Error::msg)?;
     let mut screen = Screen::new(&from, &args.to);
     let mut roll = Roll::default();
     let mut ticks = interval(LOOK);
@@ -221,6 +221,7 @@ fn report(
         ("acknowledged writes", screen::grouped(receipt.tally.acked)),
         ("failed writes", failed(receipt)),
         ("lost writes", screen::grouped(receipt.lost.len() as u64)),
+        ("missed watch events", screen::grouped(receipt.missed.len() as u64)),
         ("most members away at once", roll.most_away.to_string()),
         ("moves of the leader", roll.leader_changes.to_string()),
     ];
@@ -231,7 +232,8 @@ fn report(
     }
     println!("  {}", "─".repeat(60));
     if args.endpoints.is_empty() {
-        println!("  Every acknowledged write was read back from etcd, linearizably.");
+        println!("  Every acknowledged write was read back from etcd, linearizably,");
+        println!("  and a watch had told of it.");
     } else {
         println!("  Every acknowledged write was read back. The writes went through port-forwards,");
         println!("  which end with their Pod: pauses and failed writes are theirs as well.");
@@ -244,11 +246,9 @@ fn report(
         json["leaderChanges"] = roll.leader_changes.into();
         std::fs::write(file, format!("{json:#}\n"))?;
     }
-    if !receipt.lost.is_empty() || receipt.revisions_back > 0 {
-        bail!(
-            "acknowledged writes are gone or went back: {:?}",
-            receipt.lost.iter().take(5).collect::<Vec<_>>()
-        );
+    let broken = receipt.broken();
+    if !broken.is_empty() {
+        bail!("a promise of etcd's was broken: {}", broken.join("; "));
     }
     Ok(())
 }

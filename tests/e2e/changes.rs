@@ -1,8 +1,8 @@
 //! Every change that needs a restart rolls through the same engine, and what needs none touches no member.
 
 use crate::support::cluster::{condition, spec};
-use crate::support::sampler::{Sampler, assert_nothing_lost};
-use crate::support::{ROLLED_WITHIN, SAID_WITHIN, run, until};
+use crate::support::sampler::{Sampler, assert_nothing_lost, under_load};
+use crate::support::{SAID_WITHIN, run, until};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
@@ -20,12 +20,8 @@ fn a_restart_by_hand_rolls_all_members_one_at_a_time() {
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.6.16", 3)).await;
         let uids = cluster.pod_uids().await;
-        let sampler = Sampler::start(&cluster).await;
-        let writers = sampler.writers();
-        cluster.rolled(json!({ "rollout": { "restartedAt": "2030-01-02T03:04:05Z" } })).await;
-        assert_nothing_lost(writers).await;
-        let seen = sampler.stop();
-        seen.assert_one_away_at_a_time();
+        let restart = json!({ "rollout": { "restartedAt": "2030-01-02T03:04:05Z" } });
+        let seen = under_load(&cluster, async || cluster.rolled(restart).await).await;
         assert_eq!((seen.made.len(), seen.made.last()), (3, seen.first_leader.as_ref()), "{:?}", seen.made);
         assert!(!seen.steps.contains(&"ProbeImage".to_owned()), "the image is known: {:?}", seen.steps);
         assert!(cluster.pod_uids().await.iter().all(|(name, uid)| uids[name] != *uid));
@@ -114,6 +110,8 @@ fn a_paused_cluster_is_not_touched_and_goes_on_when_it_is_not_paused_any_more() 
         let _operator = space.operator();
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.5.9", 1)).await;
+        let sampler = Sampler::start(&cluster).await;
+        let writers = sampler.writers().await;
         cluster.edit(json!({ "paused": true })).await;
         cluster
             .until("Paused", SAID_WITHIN, |cluster| {
@@ -131,8 +129,8 @@ fn a_paused_cluster_is_not_touched_and_goes_on_when_it_is_not_paused_any_more() 
         until("the Pod is gone", SAID_WITHIN, async || cluster.pods().await.is_empty().then_some(())).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(cluster.pods().await.is_empty(), "paused means that nothing is touched");
-        cluster.edit(json!({ "paused": null })).await;
-        cluster.ready(ROLLED_WITHIN).await;
+        cluster.rolled(json!({ "paused": null })).await;
+        assert_nothing_lost(writers).await;
         cluster.assert_version("3.5.10").await;
         assert_eq!(cluster.identity().await, before);
     });

@@ -165,7 +165,7 @@ fn a_status_lost_in_the_middle_of_a_roll_is_rebuilt_and_the_roll_goes_on() {
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.5.9", 3)).await;
         let sampler = Sampler::start(&cluster).await;
-        let writers = sampler.writers();
+        let writers = sampler.writers().await;
         cluster.edit(json!({ "version": "3.5.10" })).await;
         until("a member is away", ROLLED_WITHIN, async || (!sampler.so_far().away.is_empty()).then_some(()))
             .await;

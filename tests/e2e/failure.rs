@@ -15,6 +15,7 @@ fn an_image_that_does_not_exist_touches_no_member_and_setting_it_back_is_ready()
         cluster.formed(spec("3.5.9", 3)).await;
         let runs = cluster.runs().await;
         let sampler = Sampler::start(&cluster).await;
+        let writers = sampler.writers().await;
         cluster.edit(json!({ "version": "3.5.99", "rollout": { "memberDeadline": "5s" } })).await;
         let message = cluster.stalled("ImageUnavailable", Duration::from_mins(1)).await;
         for word in ["v3.5.99", "spec.version", "no member was touched"] {
@@ -26,6 +27,7 @@ fn an_image_that_does_not_exist_touches_no_member_and_setting_it_back_is_ready()
 
         cluster.rolled(json!({ "version": "3.5.9" })).await;
         assert_eq!(cluster.runs().await, runs, "no Pod was ever touched");
+        assert_eq!(assert_nothing_lost(writers).await.tally.failed, 0);
         assert!(sampler.stop().away.is_empty());
         cluster.assert_version("3.5.9").await;
     });
@@ -39,7 +41,7 @@ fn a_version_whose_member_does_not_start_costs_one_restart_and_is_put_back() {
         let before = cluster.formed(spec("3.5.9", 3)).await;
         let uids = cluster.pod_uids().await;
         let sampler = Sampler::start(&cluster).await;
-        let writers = sampler.writers();
+        let writers = sampler.writers().await;
         cluster
             .edit(json!({
                 "version": "3.5.10",
@@ -85,6 +87,7 @@ fn a_version_whose_member_does_not_start_costs_one_restart_and_is_put_back() {
     });
 }
 
+/// Without a writer: there is nothing to write to before the correction.
 #[test]
 fn a_mistake_in_the_first_spec_is_corrected_before_anything_served() {
     run("first-mistake", async |space| {

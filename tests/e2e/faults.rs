@@ -1,7 +1,7 @@
 //! Operators that die, operators too many, and hands other than the operator's.
 
 use crate::support::cluster::{Cluster, is_ready, spec};
-use crate::support::sampler::{Sampler, assert_nothing_lost};
+use crate::support::sampler::{Sampler, assert_nothing_lost, under_load};
 use crate::support::{ROLLED_WITHIN, run, until};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::EvictParams;
@@ -23,7 +23,7 @@ fn an_operator_killed_at_ten_random_moments_loses_nothing_and_finishes() {
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.5.35", 3)).await;
         let sampler = Sampler::start(&cluster).await;
-        let writers = sampler.writers();
+        let writers = sampler.writers().await;
         cluster.edit(json!({ "version": "3.6.16" })).await;
         for kill in 1..=KILLS {
             // Not to wait for something: the moment itself is the test.
@@ -52,12 +52,7 @@ fn two_operators_at_once_keep_one_member_away_at_a_time() {
         let _operators = (space.operator(), space.operator());
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.5.9", 3)).await;
-        let sampler = Sampler::start(&cluster).await;
-        let writers = sampler.writers();
-        cluster.rolled(json!({ "version": "3.5.10" })).await;
-        assert_nothing_lost(writers).await;
-        let seen = sampler.stop();
-        seen.assert_one_away_at_a_time();
+        let seen = under_load(&cluster, async || cluster.rolled(json!({ "version": "3.5.10" })).await).await;
         assert_eq!(seen.made.len(), 3, "each member is replaced once: {:?}", seen.made);
         cluster.assert_version("3.5.10").await;
         assert_eq!(cluster.identity().await, before);
@@ -71,7 +66,7 @@ fn a_drain_of_a_second_node_during_a_roll_is_refused_or_waited_for() {
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.5.9", 3)).await;
         let sampler = Sampler::start(&cluster).await;
-        let writers = sampler.writers();
+        let writers = sampler.writers().await;
         cluster.edit(json!({ "version": "3.5.10" })).await;
         let away =
             until("a member is away", ROLLED_WITHIN, async || sampler.so_far().away.first().cloned()).await;

@@ -1,7 +1,9 @@
-//! Changes that wait: for a person's approval, for a maintenance window.
+//! Changes that wait: for a person's approval, for a maintenance window, for the end of an alarm.
 
-use crate::support::cluster::{Cluster, spec};
-use crate::support::{SAID_WITHIN, run};
+use crate::support::cluster::{Cluster, condition, spec};
+use crate::support::sampler::{Sampler, assert_nothing_lost, under_load};
+use crate::support::{ROLLED_WITHIN, SAID_WITHIN, run};
+use etcd_client::AlarmAction;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use quorate::api::{ConditionType, EtcdCluster, find_condition};
@@ -24,8 +26,11 @@ fn nothing_is_touched_before_the_plan_is_approved() {
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(cluster.pod_uids().await, uids, "nothing was touched");
 
-        approve(&cluster, &hash).await;
-        cluster.ready(crate::support::ROLLED_WITHIN).await;
+        under_load(&cluster, async || {
+            approve(&cluster, &hash).await;
+            cluster.ready(ROLLED_WITHIN).await;
+        })
+        .await;
         cluster.assert_version("3.5.10").await;
         assert_eq!(cluster.identity().await, before);
         assert_eq!(cluster.status().await.plan, None);
@@ -57,8 +62,44 @@ fn a_change_waits_for_its_window() {
         assert!(said.unwrap().message.contains(&format!("{hour:02}:00 UTC")));
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(cluster.pod_uids().await, uids, "nothing was touched");
-        cluster.rolled(json!({ "rollout": { "windows": window("* * * * *".to_owned()) } })).await;
+        let open = json!({ "rollout": { "windows": window("* * * * *".to_owned()) } });
+        under_load(&cluster, async || cluster.rolled(open).await).await;
         cluster.assert_version("3.5.10").await;
+    });
+}
+
+#[test]
+fn no_version_change_begins_under_an_alarm_and_it_goes_on_by_itself_when_the_alarm_is_over() {
+    run("alarm", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.5.35", 3)).await;
+        let runs = cluster.runs().await;
+        let sampler = Sampler::start(&cluster).await;
+        let member = before.members["etcd-0"];
+        cluster.no_space(AlarmAction::Activate, member).await;
+        cluster.edit(json!({ "version": "3.6.16" })).await;
+        held(&cluster, "AlarmActive").await;
+        // Nobody cures it within the deadline of a member.
+        let message = cluster.stalled("AlarmActive", 2 * SAID_WITHIN).await;
+        for word in ["no version change begins", "NOSPACE", "etcdctl alarm list", "etcdctl alarm disarm"] {
+            assert!(message.contains(word), "no {word:?} in {message}");
+        }
+        let available = condition(&cluster.get().await, ConditionType::Available).unwrap().clone();
+        assert_eq!((available.status.as_str(), available.reason.as_str()), ("False", "NoSpace"));
+        assert!(available.message.contains("spec.etcd.quotaBackendBytes"), "{}", available.message);
+        assert_eq!(cluster.runs().await, runs, "no member was touched");
+        assert!(sampler.so_far().away.is_empty());
+
+        cluster.no_space(AlarmAction::Deactivate, member).await;
+        let writers = sampler.writers().await;
+        cluster.ready(ROLLED_WITHIN).await;
+        assert_nothing_lost(writers).await;
+        let seen = sampler.stop();
+        seen.assert_one_away_at_a_time();
+        assert_eq!(seen.made.len(), 3, "each member is replaced once: {:?}", seen.made);
+        cluster.assert_version("3.6.16").await;
+        assert_eq!(cluster.identity().await, before);
     });
 }
 

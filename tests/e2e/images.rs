@@ -2,7 +2,8 @@
 
 use crate::support::cluster::{Cluster, spec};
 use crate::support::policy::Policy;
-use crate::support::{ROLLED_WITHIN, lab, run};
+use crate::support::sampler::under_load;
+use crate::support::{lab, run};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
@@ -29,7 +30,7 @@ fn a_mirror_with_a_port_and_a_digest_is_rolled_as_any_other() {
             json!({ "repository": MIRROR, "overrides": [{ "version": "3.5.10", "digest": digest }] });
         let before = cluster.formed(spec).await;
         assert_eq!(images(&cluster).await, [tagged].into());
-        cluster.rolled(json!({ "version": "3.5.10" })).await;
+        under_load(&cluster, async || cluster.rolled(json!({ "version": "3.5.10" })).await).await;
         assert_eq!(images(&cluster).await, [pinned].into());
         cluster.assert_version("3.5.10").await;
         assert_eq!(cluster.identity().await, before);
@@ -58,8 +59,7 @@ fn an_admission_policy_that_rewrites_images_starts_no_fight() {
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(cluster.runs().await, runs, "nobody fights");
 
-        cluster.edit(json!({ "version": "3.5.10" })).await;
-        cluster.ready(ROLLED_WITHIN).await;
+        under_load(&cluster, async || cluster.rolled(json!({ "version": "3.5.10" })).await).await;
         assert_eq!(images(&cluster).await, [format!("{MIRROR}:v3.5.10")].into());
         cluster.assert_version("3.5.10").await;
         assert_eq!(cluster.identity().await, before);

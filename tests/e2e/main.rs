@@ -14,6 +14,7 @@ mod create;
 mod data;
 mod failure;
 mod faults;
+mod flags;
 mod holds;
 mod images;
 mod input;

@@ -3,6 +3,7 @@
 use crate::support::apiserver::{ApiServer, free_ports};
 use crate::support::cluster::spec;
 use crate::support::operator::Operator;
+use crate::support::sampler::under_load;
 use crate::support::{FORMED_WITHIN, SAID_WITHIN, Space, apply_the_kind_to, lab, run, until};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
@@ -49,17 +50,20 @@ fn sigterm_ends_the_operator_within_five_seconds_in_the_middle_of_a_roll() {
         let operator = space.operator();
         let cluster = space.cluster("etcd");
         cluster.formed(spec("3.5.9", 1)).await;
-        cluster.edit(json!({ "version": "3.5.10" })).await;
-        cluster
-            .until("the roll has begun", SAID_WITHIN, |cluster| {
-                cluster.status.as_ref().is_some_and(|status| status.progress.is_some())
-            })
-            .await;
-        let (status, took) = operator.terminate(Duration::from_secs(10)).await;
-        assert!(status.success(), "{status}");
-        assert!(took < Duration::from_secs(5), "it took {took:?}");
-        let _operator = space.operator();
-        cluster.ready(FORMED_WITHIN).await;
+        under_load(&cluster, async || {
+            cluster.edit(json!({ "version": "3.5.10" })).await;
+            cluster
+                .until("the roll has begun", SAID_WITHIN, |cluster| {
+                    cluster.status.as_ref().is_some_and(|status| status.progress.is_some())
+                })
+                .await;
+            let (status, took) = operator.terminate(Duration::from_secs(10)).await;
+            assert!(status.success(), "{status}");
+            assert!(took < Duration::from_secs(5), "it took {took:?}");
+            let _operator = space.operator();
+            cluster.ready(FORMED_WITHIN).await;
+        })
+        .await;
         cluster.assert_version("3.5.10").await;
     });
 }

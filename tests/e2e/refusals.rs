@@ -1,6 +1,7 @@
 //! What cannot be done safely is refused: a word, numbers, a remedy, and no member is touched.
 
 use crate::support::cluster::{Cluster, spec};
+use crate::support::sampler::under_load;
 use crate::support::{FORMED_WITHIN, ROLLED_WITHIN, SAID_WITHIN, run};
 use serde_json::{Value, json};
 
@@ -59,7 +60,8 @@ fn one_member_changes_its_minor_only_where_downtime_is_allowed() {
         let before = cluster.formed(spec("3.5.35", 1)).await;
         cluster.put("kept", "yes").await;
         refused(&cluster, json!({ "version": "3.6.16" }), "DowntimeNotAllowed", &["3.6.16"]).await;
-        cluster.rolled(json!({ "version": "3.6.16", "rollout": { "allowDowntime": true } })).await;
+        let allowed = json!({ "version": "3.6.16", "rollout": { "allowDowntime": true } });
+        under_load(&cluster, async || cluster.rolled(allowed).await).await;
         cluster.assert_version("3.6.16").await;
         assert_eq!(cluster.identity().await, before);
         assert_eq!(cluster.get_key("kept").await.as_deref(), Some("yes"));

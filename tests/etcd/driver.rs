@@ -309,7 +309,14 @@ impl Driven {
                     let state = self.probe(new);
                     let name = format!("probe-{}", self.probes.len());
                     let NewProbe { node, revision, tries } = new.clone();
-                    self.probes.push(ProbeFacts { pod: name.clone(), uid: name, node, revision, tries, state });
+                    self.probes.push(ProbeFacts {
+                        pod: name.clone(),
+                        uid: name,
+                        node,
+                        revision,
+                        tries,
+                        state,
+                    });
                 }
             }
             Step::DeleteProbes(gone) => {

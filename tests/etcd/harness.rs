@@ -244,6 +244,21 @@ impl Cluster {
         }
     }
 
+    /// The hash of all keys and revisions, the same on every member; with the revision that it is of.
+    pub async fn hash(&self) -> (i64, u32) {
+        let mut hashes = Vec::new();
+        for n in 0..self.size() {
+            let client = etcd_client::Client::connect([self.client_url(n)], None).await.unwrap();
+            // A linearizable read: the member has applied what any other has.
+            let revision = client.kv_client().get("k", None).await.unwrap().header().unwrap().revision();
+            let answer = client.maintenance_client().hash_kv(revision).await.unwrap();
+            hashes.push((revision, answer.hash()));
+        }
+        hashes.dedup();
+        assert_eq!(hashes.len(), 1, "members differ: {hashes:?}");
+        hashes[0]
+    }
+
     /// A member that does not lead.
     pub async fn follower(&self) -> usize {
         (self.leader().await + 1) % self.size()

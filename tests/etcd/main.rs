@@ -18,3 +18,6 @@ mod planned;
 mod processes;
 mod reach;
 mod roll;
+#[path = "../support/writer.rs"]
+#[allow(dead_code, reason = "the demo uses the rest")]
+mod writer;

@@ -26,20 +26,6 @@ async fn write_keys(driven: &Driven) {
     client.kv_client().delete("k/7", None).await.unwrap();
 }
 
-/// The hash of all keys and revisions, the same on every member; with the revision that it is of.
-async fn hash(driven: &Driven) -> (i64, u32) {
-    let mut hashes = Vec::new();
-    for n in 0..driven.etcd.size() {
-        let client = etcd_client::Client::connect([driven.etcd.client_url(n)], None).await.unwrap();
-        let revision = client.kv_client().get("k/0", None).await.unwrap().header().unwrap().revision();
-        let answer = client.maintenance_client().hash_kv(revision).await.unwrap();
-        hashes.push((revision, answer.hash()));
-    }
-    hashes.dedup();
-    assert_eq!(hashes.len(), 1, "members differ: {hashes:?}");
-    hashes[0]
-}
-
 #[rstest]
 #[tokio::test]
 async fn every_pair_of_versions(
@@ -48,7 +34,7 @@ async fn every_pair_of_versions(
 ) {
     let mut driven = settled(&format!("{{version: {from}, rollout: {{memberDeadline: 60s}}}}")).await;
     write_keys(&driven).await;
-    let (before, pids) = (hash(&driven).await, driven.pids());
+    let (before, pids) = (driven.etcd.hash().await, driven.pids());
     driven.spec.version = to.to_owned();
     let rest = driven.rest(LONG).await;
     if reported(to) < reported("3.5.0") {
@@ -59,7 +45,7 @@ async fn every_pair_of_versions(
         assert_eq!(rest, Rest::Settled);
         driven.assert_runs(to).await;
     }
-    assert_eq!(hash(&driven).await, before);
+    assert_eq!(driven.etcd.hash().await, before);
 }
 
 /// No member of 3.4 is run, so no cluster begins with it.
@@ -78,7 +64,7 @@ async fn no_cluster_begins_on_a_minor_that_is_not_run() {
 async fn a_change_of_mind_with_one_member_on_the_new_version(#[case] from: &str, #[case] to: &str) {
     let mut driven = settled(&format!("{{version: {from}, rollout: {{memberDeadline: 60s}}}}")).await;
     write_keys(&driven).await;
-    let before = hash(&driven).await;
+    let before = driven.etcd.hash().await;
     driven.spec.version = to.to_owned();
     let wanted = reported(to);
     driven
@@ -90,7 +76,7 @@ async fn a_change_of_mind_with_one_member_on_the_new_version(#[case] from: &str,
     driven.spec.version = from.to_owned();
     assert_eq!(driven.rest(LONG).await, Rest::Settled);
     driven.assert_runs(from).await;
-    assert_eq!(hash(&driven).await, before);
+    assert_eq!(driven.etcd.hash().await, before);
 }
 
 /// Flags of 3.5 go up to 3.7 and down again with their members, each in the words of its version.
@@ -127,11 +113,11 @@ async fn a_snapshot_count_far_too_high_is_lowered_on_the_way_to_3_7() {
     let mut driven =
         settled("{version: 3.5.35, rollout: {memberDeadline: 60s}, etcd: {snapshotCount: 200000}}").await;
     write_keys(&driven).await;
-    let before = hash(&driven).await;
+    let before = driven.etcd.hash().await;
     driven.spec.version = "3.7.3".to_owned();
     assert_eq!(driven.rest(LONG).await, Rest::Settled);
     driven.assert_runs("3.7.3").await;
-    assert_eq!(hash(&driven).await, before);
+    assert_eq!(driven.etcd.hash().await, before);
     for (n, version, flags) in &driven.starts {
         let on_the_way = version.minor == reported("3.6.0").minor;
         let count = if on_the_way { "--snapshot-count=10000" } else { "--snapshot-count=200000" };
@@ -144,7 +130,8 @@ async fn a_snapshot_count_far_too_high_is_lowered_on_the_way_to_3_7() {
 /// and each member has taken a raft snapshot, the way is free.
 #[tokio::test]
 async fn data_of_the_v2_api_is_found_before_3_6_and_may_be_mended() {
-    let mut driven = Driven::new("{version: 3.5.35, rollout: {memberDeadline: 60s}, etcd: {snapshotCount: 50}}");
+    let mut driven =
+        Driven::new("{version: 3.5.35, rollout: {memberDeadline: 60s}, etcd: {snapshotCount: 50}}");
     driven.inherited = vec!["--enable-v2=true".to_owned()];
     assert_eq!(driven.rest(LONG).await, Rest::Settled);
     let key = format!("{}/v2/keys/custom", driven.etcd.client_url(0));
@@ -165,12 +152,12 @@ async fn data_of_the_v2_api_is_found_before_3_6_and_may_be_mended() {
     for _ in 0..5 {
         write_keys(&driven).await;
     }
-    let before = hash(&driven).await;
+    let before = driven.etcd.hash().await;
     driven.inherited.clear();
     driven.spec.version = "3.6.16".to_owned();
     assert_eq!(driven.rest(LONG).await, Rest::Settled);
     driven.assert_runs("3.6.16").await;
-    assert_eq!(hash(&driven).await, before);
+    assert_eq!(driven.etcd.hash().await, before);
 }
 
 /// Somebody enables a job on 3.5 by hand, and a member crashes: it is cancelled, and the member, whose data
@@ -179,7 +166,7 @@ async fn data_of_the_v2_api_is_found_before_3_6_and_may_be_mended() {
 async fn a_stray_job_on_3_5_is_cancelled_and_its_victim_healed() {
     let mut driven = settled("{version: 3.5.35, rollout: {memberDeadline: 60s}}").await;
     write_keys(&driven).await;
-    let before = hash(&driven).await;
+    let before = driven.etcd.hash().await;
     let identity = driven.etcd.status(1).await.identity();
     let below = reported("3.4.0").minor;
     driven.etcd.client(1).downgrade(identity, DowngradeCall::Enable(below)).await.unwrap_err();
@@ -192,5 +179,5 @@ async fn a_stray_job_on_3_5_is_cancelled_and_its_victim_healed() {
         .await;
     assert_eq!(driven.rest(LONG).await, Rest::Settled);
     driven.assert_runs("3.5.35").await;
-    assert_eq!(hash(&driven).await, before);
+    assert_eq!(driven.etcd.hash().await, before);
 }

@@ -1,13 +1,11 @@
 //! Whole upgrades, one member at a time, by hand with the client's calls: what the operator will do. A writer
-//! runs all the while, and every write that was acknowledged must be there at the end.
+//! and a watcher run all the while: every write that was acknowledged must be there at the end, and was watched.
 
 use crate::harness::{Cluster, reported};
+use crate::writer::{Options, Writers};
 use quorate::etcd::MemberStatus;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// etcd sets the cluster version within this of the last member's start: its own tests wait as long.
 const FLIP_LIMIT: Duration = Duration::from_secs(7);
@@ -19,7 +17,7 @@ const GAP_LIMIT: Duration = Duration::from_secs(3);
 async fn a_patch_rolls_in_one_member_at_a_time_and_no_write_is_lost() {
     let (from, to) = ("3.5.9", "3.5.10");
     let mut cluster = Cluster::of(3, from).await;
-    let writer = Writer::start(&cluster).await;
+    let writers = load(&cluster).await;
     for n in followers_then_leader(&cluster).await {
         replace(&mut cluster, n, to).await;
     }
@@ -27,14 +25,14 @@ async fn a_patch_rolls_in_one_member_at_a_time_and_no_write_is_lost() {
         let versions = cluster.client(n).versions().await.unwrap();
         assert_eq!((versions.server, versions.cluster), (reported(to), Some(reported(from).minor)));
     }
-    writer.finish(&cluster).await;
+    assert_nothing_lost(writers, &cluster).await;
 }
 
 #[tokio::test]
 async fn a_minor_rolls_in_after_its_first_member_was_put_back_and_no_write_is_lost() {
     let (from, to) = ("3.5.35", "3.6.16");
     let mut cluster = Cluster::of(3, from).await;
-    let writer = Writer::start(&cluster).await;
+    let writers = load(&cluster).await;
     let order = followers_then_leader(&cluster).await;
     replace(&mut cluster, order[0], to).await;
     replace(&mut cluster, order[0], from).await;
@@ -57,7 +55,7 @@ async fn a_minor_rolls_in_after_its_first_member_was_put_back_and_no_write_is_lo
             true
         })
         .await;
-    writer.finish(&cluster).await;
+    assert_nothing_lost(writers, &cluster).await;
 }
 
 async fn followers_then_leader(cluster: &Cluster) -> Vec<usize> {
@@ -110,74 +108,19 @@ async fn gate_before(cluster: &Cluster, n: usize) -> MemberStatus {
     cluster.status(n).await
 }
 
-/// Writes a new key as fast as it can, through all members, and remembers what was acknowledged.
-struct Writer {
-    stop: Arc<AtomicBool>,
-    task: JoinHandle<Written>,
+/// Writes as fast as it can, and watches. Members keep their addresses here.
+async fn load(cluster: &Cluster) -> Writers {
+    let (_, endpoints) = watch::channel((0..cluster.size()).map(|n| cluster.client_url(n)).collect());
+    Writers::start(Options { writers: 1, ..Options::default() }, endpoints).await.unwrap()
 }
 
-struct Written {
-    /// Key to revision.
-    acknowledged: BTreeMap<String, i64>,
-    failed: u32,
-    longest_gap: Duration,
-}
-
-impl Writer {
-    async fn start(cluster: &Cluster) -> Self {
-        let urls: Vec<_> = (0..cluster.size()).map(|n| cluster.client_url(n)).collect();
-        let client = etcd_client::Client::connect(urls, None).await.unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(write(client, stop.clone()));
-        Self { stop, task }
-    }
-
-    /// Stops writing and looks for every acknowledged write, on every member.
-    async fn finish(self, cluster: &Cluster) {
-        self.stop.store(true, Ordering::Relaxed);
-        let written = self.task.await.unwrap();
-        let count = written.acknowledged.len();
-        eprintln!(
-            "{count} writes acknowledged, {} failed, longest time without one {:?}",
-            written.failed, written.longest_gap
-        );
-        assert!(count > 100, "the writer hardly wrote");
-        assert!(written.longest_gap < GAP_LIMIT, "{:?} without a write", written.longest_gap);
-        let revisions: Vec<_> = written.acknowledged.values().collect();
-        assert!(revisions.is_sorted_by(|a, b| a < b), "a revision went back");
-        for n in 0..cluster.size() {
-            let client = etcd_client::Client::connect([cluster.client_url(n)], None).await.unwrap();
-            let all = etcd_client::GetOptions::new().with_prefix();
-            let answer = client.kv_client().get("w/", Some(all)).await.unwrap();
-            let kept: BTreeMap<_, _> =
-                answer.kvs().iter().map(|kv| (kv.key_str().unwrap().to_owned(), kv.mod_revision())).collect();
-            for (key, revision) in &written.acknowledged {
-                assert_eq!(kept.get(key), Some(revision), "{key} is lost on {}", Cluster::name(n));
-            }
-        }
-    }
-}
-
-async fn write(client: etcd_client::Client, stop: Arc<AtomicBool>) -> Written {
-    let mut written = Written { acknowledged: BTreeMap::new(), failed: 0, longest_gap: Duration::ZERO };
-    let mut last = Instant::now();
-    for i in 0..1_000_000 {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let key = format!("w/{i:06}");
-        let put = client.kv_client();
-        let put = async { put.clone().put(key.as_str(), "x", None).await };
-        match tokio::time::timeout(Duration::from_secs(1), put).await {
-            Ok(Ok(answer)) => {
-                written.acknowledged.insert(key, answer.header().unwrap().revision());
-                written.longest_gap = written.longest_gap.max(last.elapsed());
-                last = Instant::now();
-            }
-            _ => written.failed += 1,
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    written.longest_gap = written.longest_gap.max(last.elapsed());
-    written
+/// Everything that was acknowledged is there and was watched, and all members have the same.
+async fn assert_nothing_lost(writers: Writers, cluster: &Cluster) {
+    let receipt = writers.finish().await.unwrap();
+    eprintln!("{}", receipt.line());
+    assert!(receipt.tally.acked > 100, "the writer hardly wrote");
+    assert!(receipt.watches > 1, "the watched member was stopped like any other");
+    assert!(receipt.tally.longest_gap < GAP_LIMIT, "{:?} without a write", receipt.tally.longest_gap);
+    assert_eq!(receipt.broken(), [""; 0]);
+    cluster.hash().await;
 }

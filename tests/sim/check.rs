@@ -194,7 +194,8 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
         return Some("storage");
     }
     let kept_out = |member: &&MemberName| is_kept_out(world, member);
-    if voters.keys().filter(kept_out).any(|member| world.data(member).is_some_and(|data| data.of_the_v2_api)) {
+    if voters.keys().filter(kept_out).any(|member| world.data(member).is_some_and(|data| data.of_the_v2_api))
+    {
         // What would make it forget the job does not start on that.
         return Some("data of the v2 API");
     }
@@ -293,7 +294,9 @@ fn left_down<'a>(world: &'a World, plan: &Plan) -> Option<&'a MemberName> {
         return None;
     }
     raft.voters.keys().filter(|member| !is_kept_out(world, member)).find(|member| {
-        let (Some(pod), Some(volume)) = (world.pods.get(member), world.claims.get(member)) else { return false };
+        let (Some(pod), Some(volume)) = (world.pods.get(member), world.claims.get(member)) else {
+            return false;
+        };
         let good = volume.facts.good.as_ref().filter(|good| **good != pod.revision);
         let good = good.and_then(|good| world.revisions.get(good)).map(|stored| &stored.revision);
         let starts = good.is_some_and(|good| {
@@ -301,7 +304,11 @@ fn left_down<'a>(world: &'a World, plan: &Plan) -> Option<&'a MemberName> {
                 && !args_of(good).any(|arg| arg.contains(BAD_FLAG))
                 && Some(good.version.minor) >= raft.cluster_version
         });
-        starts && pod.owner.is_some() && volume.data.is_some() && !volume.facts.deleting && !world.serving(member)
+        starts
+            && pod.owner.is_some()
+            && volume.data.is_some()
+            && !volume.facts.deleting
+            && !world.serving(member)
     })
 }
 

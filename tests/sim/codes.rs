@@ -119,12 +119,16 @@ fn every_code_is_said_in_a_world() {
         for answer in seen.answers.values_mut() {
             answer.status.as_mut().unwrap().db_size = 4 << 30;
         }
-        let Next::Do(Step::StoreRevision(revision)) = plan(seen).next else { panic!("{:?}", plan(seen).next) };
+        let Next::Do(Step::StoreRevision(revision)) = plan(seen).next else {
+            panic!("{:?}", plan(seen).next)
+        };
         seen.revisions.insert(revision.name.clone(), revision);
     });
     seen_as(|seen| {
         seen.cluster.spec = self::spec("{version: 3.6.16, rollout: {restartedAt: '2026-01-01T00:00:00Z'}}");
-        let Next::Do(Step::StoreRevision(revision)) = plan(seen).next else { panic!("{:?}", plan(seen).next) };
+        let Next::Do(Step::StoreRevision(revision)) = plan(seen).next else {
+            panic!("{:?}", plan(seen).next)
+        };
         seen.revisions.insert(revision.name.clone(), revision);
         seen.answers.values_mut().next().unwrap().status.as_mut().unwrap().leader = None;
     });

@@ -131,7 +131,8 @@ fn a_bad_image_two_hops_away_costs_nothing_either(#[case] patch: u64) {
 #[case::two_hops_away("3.5.9", "3.6.16")]
 #[case::three_hops_away("3.5.9", "3.7.3")]
 fn data_of_the_v2_api_is_found_before_anything_is_touched(#[case] from: &str, #[case] to: &str) {
-    let (mut world, mut operator) = settled(&format!("{{version: {from}, rollout: {{memberDeadline: 20s}}}}"));
+    let (mut world, mut operator) =
+        settled(&format!("{{version: {from}, rollout: {{memberDeadline: 20s}}}}"));
     let before = uids(&world);
     write_by_the_v2_api(&mut world);
     world.edit_spec(version(to));

@@ -1,7 +1,11 @@
-//! Clients that write without a pause and remember every acknowledgement, and the proof afterwards that
-//! etcd still holds each of them. Used by the demo, the end-to-end tests and the benchmarks.
+//! Clients that write without a pause and remember every acknowledgement, one that watches, and the proof
+//! afterwards that etcd still holds each write and told of it. Used by the demo, the end-to-end tests and the
+//! benchmarks.
 
-use etcd_client::{Client, ConnectOptions, GetOptions, ResponseHeader};
+#[path = "watcher.rs"]
+mod watcher;
+
+use etcd_client::{Client, ConnectOptions, GetOptions, KeyValue, ResponseHeader};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -9,10 +13,13 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use watcher::Watcher;
 
 /// How long one write may take before it counts as failed.
 const ONE_WRITE: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(1);
+/// How long reading one page may take.
+const ONE_READ: Duration = Duration::from_secs(10);
 /// Keys that are read back at a time.
 const PAGE: i64 = 5_000;
 
@@ -46,16 +53,26 @@ pub struct Tally {
     pub errors: BTreeMap<String, u64>,
 }
 
+/// Keys with the number that is their value, and their revision.
+type Entries = BTreeMap<String, (u64, i64)>;
+
 /// What became of everything that was written.
 #[derive(Clone, Debug)]
 pub struct Receipt {
     pub tally: Tally,
     /// How long was written.
     pub wrote_for: Duration,
-    /// Acknowledged writes that etcd no longer has, or has otherwise.
+    /// Writes that were acknowledged or watched, and that etcd no longer has, or has otherwise.
     pub lost: Vec<String>,
-    /// Acknowledged writes whose revision was not above that of the same client's write before.
+    /// Writes that etcd has, acknowledged or not, and that were not watched at just their revision.
+    pub missed: Vec<String>,
+    /// Acknowledged writes whose revision was not above that of the same client's write before, and events whose
+    /// revision was not above that of the event before.
     pub revisions_back: u64,
+    /// Events that were watched.
+    pub events: usize,
+    /// How many watches that took: one more than the watched member went away.
+    pub watches: u64,
 }
 
 /// Clients at work. They stop with [`Writers::finish`], or when this is dropped.
@@ -64,6 +81,7 @@ pub struct Writers {
     endpoints: watch::Receiver<Vec<String>>,
     journal: Arc<Mutex<Journal>>,
     tasks: JoinSet<()>,
+    watcher: Watcher,
     began: Instant,
 }
 
@@ -76,16 +94,21 @@ struct Journal {
 }
 
 impl Writers {
-    /// Begins to write. `endpoints` are the members' client URLs; who starts this keeps them current, since
-    /// a replaced Pod has another address.
-    pub fn start(options: Options, endpoints: watch::Receiver<Vec<String>>) -> Self {
+    /// Begins to watch and to write. `endpoints` are the members' client URLs; who starts this keeps them current,
+    /// since a replaced Pod has another address.
+    ///
+    /// # Errors
+    /// When no member answers for a minute.
+    pub async fn start(options: Options, endpoints: watch::Receiver<Vec<String>>) -> Result<Self, String> {
+        let before = ask_any(&endpoints, async |client| read_all(client, &options.prefix).await).await?;
+        let watcher = Watcher::start(&options.prefix, before.revision, endpoints.clone());
         let journal =
             Arc::new(Mutex::new(Journal { acked: vec![Vec::new(); options.writers], ..Journal::default() }));
         let mut tasks = JoinSet::new();
         for writer in 0..options.writers {
             tasks.spawn(write(writer, options.clone(), endpoints.clone(), Arc::clone(&journal)));
         }
-        Self { options, endpoints, journal, tasks, began: Instant::now() }
+        Ok(Self { options, endpoints, journal, tasks, watcher, began: Instant::now() })
     }
 
     /// What the clients saw so far, the silence that lasts just now included.
@@ -105,7 +128,7 @@ impl Writers {
         journal.last_ack = Some(Instant::now());
     }
 
-    /// Stops writing and reads everything back, linearizably.
+    /// Stops writing, reads everything back, linearizably, and compares it with what was watched.
     ///
     /// # Errors
     /// When no member answers for a minute: then nothing is known, which is not the same as lost.
@@ -113,39 +136,69 @@ impl Writers {
         let tally = self.tally();
         let wrote_for = self.began.elapsed();
         self.tasks.shutdown().await;
-        let until = Instant::now() + Duration::from_mins(1);
-        let stored = loop {
-            match read_back(&self.endpoints.borrow().clone(), &self.options.prefix).await {
-                Ok(stored) => break stored,
-                Err(error) if Instant::now() > until => return Err(error),
-                Err(_) => sleep(Duration::from_millis(500)).await,
-            }
-        };
+        let prefix = &self.options.prefix;
+        let stored = ask_any(&self.endpoints, async |client| read_all(client, prefix).await).await?;
+        let newest = stored.entries.values().map(|(_, revision)| *revision).max();
+        let told = self.watcher.finish(newest.unwrap_or(0)).await;
         let journal = lock(&self.journal);
-        let mut receipt = Receipt { tally, wrote_for, lost: Vec::new(), revisions_back: 0 };
+        let (mut lost, mut revisions_back) = (Vec::new(), told.back);
         for (writer, acked) in journal.acked.iter().enumerate() {
             let mut before = 0;
             for (number, revision) in acked {
-                let key = key(&self.options.prefix, writer, *number);
+                let key = key(prefix, writer, *number);
                 // The value is the number and nobody writes a key twice, so its revision is the acknowledged one.
-                if stored.get(&key) != Some(&(*number, *revision)) {
-                    receipt.lost.push(key);
+                if stored.entries.get(&key) != Some(&(*number, *revision)) {
+                    lost.push(key);
                 }
-                receipt.revisions_back += u64::from(*revision <= before);
+                revisions_back += u64::from(*revision <= before);
                 before = *revision;
             }
         }
-        Ok(receipt)
+        // A write that was under way when the clients stopped may have come after the reading.
+        let events = told.events.iter().filter(|(_, (_, revision))| *revision <= stored.revision);
+        let gone = events.filter(|(key, value)| stored.entries.get(*key) != Some(value));
+        lost.extend(gone.map(|(key, _)| key.clone()));
+        let untold = stored.entries.iter().filter(|(key, value)| told.events.get(*key) != Some(value));
+        let missed = untold.map(|(key, _)| key.clone()).collect();
+        let (events, watches) = (told.events.len(), told.watches);
+        Ok(Receipt { tally, wrote_for, lost, missed, revisions_back, events, watches })
     }
 }
 
 impl Receipt {
+    /// What etcd promises and did not keep.
+    pub fn broken(&self) -> Vec<String> {
+        let writes = [("lost writes", &self.lost), ("missed watch events", &self.missed)];
+        let writes = writes.into_iter().filter_map(|(what, keys)| {
+            Some(format!("{} {what}, the first is {}", keys.len(), keys.first()?))
+        });
+        let back = self.revisions_back;
+        writes.chain((back > 0).then(|| format!("{back} revisions that went back"))).collect()
+    }
+
+    /// One line for a person.
+    pub fn line(&self) -> String {
+        let Tally { acked, failed, longest_gap, errors } = &self.tally;
+        let errors = if errors.is_empty() { String::new() } else { format!(" {errors:?}") };
+        format!(
+            "{acked} writes, {failed} failed{errors}, {} lost; longest pause {} ms; {} watch events over {} watches, {} missed; {} revisions went back",
+            self.lost.len(),
+            millis(*longest_gap),
+            self.events,
+            self.watches,
+            self.missed.len(),
+            self.revisions_back,
+        )
+    }
+
     /// One JSON object.
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({
             "acked": self.tally.acked,
             "failed": self.tally.failed,
             "lost": self.lost.len(),
+            "watchEvents": self.events,
+            "missedWatchEvents": self.missed.len(),
             "longestGapMillis": millis(self.tally.longest_gap),
             "revisionsMonotonic": self.revisions_back == 0,
             "wroteForMillis": millis(self.wrote_for),
@@ -243,44 +296,69 @@ fn fail(journal: &Mutex<Journal>, error: &str) {
     *journal.tally.errors.entry(error.to_owned()).or_default() += 1;
 }
 
-/// Every key below the prefix with its number and revision, read page by page at one revision.
-async fn read_back(endpoints: &[String], prefix: &str) -> Result<BTreeMap<String, (u64, i64)>, String> {
-    let mut last = "no member is known".to_owned();
-    for endpoint in endpoints {
-        match read_all(endpoint, prefix).await {
-            Ok(stored) => return Ok(stored),
-            Err(error) => last = format!("{endpoint}: {error}"),
+/// Asks one member after the other until one answers, for a minute.
+async fn ask_any<T>(
+    endpoints: &watch::Receiver<Vec<String>>,
+    ask: impl AsyncFn(Client) -> Result<T, String>,
+) -> Result<T, String> {
+    let until = Instant::now() + Duration::from_mins(1);
+    loop {
+        let known = endpoints.borrow().clone();
+        let mut why = "no member is known".to_owned();
+        for endpoint in known {
+            let answer = match connect(&endpoint).await {
+                Ok(client) => Box::pin(ask(client)).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) => why = format!("{endpoint}: {error}"),
+            }
         }
+        if Instant::now() > until {
+            return Err(why);
+        }
+        sleep(Duration::from_millis(500)).await;
     }
-    Err(last)
 }
 
-async fn read_all(endpoint: &str, prefix: &str) -> Result<BTreeMap<String, (u64, i64)>, String> {
-    let mut kv = connect(endpoint).await?.kv_client();
-    let mut stored = BTreeMap::new();
+/// What etcd has below the prefix.
+#[derive(Default)]
+struct Stored {
+    /// The cluster's revision at which all of it was read.
+    revision: i64,
+    entries: Entries,
+}
+
+/// Page by page, linearizably, at one revision.
+async fn read_all(client: Client, prefix: &str) -> Result<Stored, String> {
+    let mut kv = client.kv_client();
+    let mut stored = Stored::default();
     let mut from = prefix.as_bytes().to_vec();
     // One byte up from the prefix ends the range; the prefix is ours and ends in a slash.
     let mut end = from.clone();
     if let Some(byte) = end.last_mut() {
         *byte += 1;
     }
-    let mut at = 0;
     loop {
-        let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(at);
-        let answer = timeout(Duration::from_secs(10), kv.get(from.clone(), Some(options)))
+        let options =
+            GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(stored.revision);
+        let answer = timeout(ONE_READ, kv.get(from.clone(), Some(options)))
             .await
-            .map_err(|_| "no answer within 10 s".to_owned())?
+            .map_err(|_| format!("no answer within {} s", ONE_READ.as_secs()))?
             .map_err(|error| error.to_string())?;
-        if at == 0 {
-            at = answer.header().map_or(0, ResponseHeader::revision);
+        if stored.revision == 0 {
+            stored.revision = answer.header().map_or(0, ResponseHeader::revision);
         }
-        for kv in answer.kvs() {
-            let number = kv.value_str().ok().and_then(|value| value.parse().ok()).unwrap_or(0);
-            stored.insert(String::from_utf8_lossy(kv.key()).into_owned(), (number, kv.mod_revision()));
-        }
+        stored.entries.extend(answer.kvs().iter().map(entry));
         let Some(last) = answer.kvs().last().filter(|_| answer.more()) else { return Ok(stored) };
         from = [last.key(), &[0]].concat();
     }
+}
+
+fn entry(kv: &KeyValue) -> (String, (u64, i64)) {
+    let number = kv.value_str().ok().and_then(|value| value.parse().ok()).unwrap_or(0);
+    (String::from_utf8_lossy(kv.key()).into_owned(), (number, kv.mod_revision()))
 }
 
 fn key(prefix: &str, writer: usize, number: u64) -> String {
@@ -292,6 +370,6 @@ pub fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
-    journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

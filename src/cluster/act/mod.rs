@@ -79,6 +79,7 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
     let hands = Hands { ctx, world };
     match step {
         Step::Record(Record::Claim(claim)) => return Ok(hands.evidence(claim).await),
+        Step::Record(Record::Withdraw { member }) => return hands.is_as_seen(member).await,
         Step::Record(_) => {}
         Step::SetFinalizer(wanted) => hands.set_finalizer(*wanted).await?,
         Step::DeleteClaims(members) => hands.delete_claims(members).await?,
@@ -304,6 +305,18 @@ impl Hands<'_> {
             cluster.metadata.resource_version.as_ref() != Some(&self.world.cluster.resource_version);
         Ok(changed
             .then(|| Outcome::refused(Code::AnotherDisturbance, "the EtcdCluster was changed meanwhile")))
+    }
+
+    /// Nothing, where a member's Pod is the one that was observed, and not about to go. An eviction leaves no mark on
+    /// the EtcdCluster, so that another operator's, which is under way since, shows here only.
+    async fn is_as_seen(&self, member: &MemberName) -> Result<Outcome, ActError> {
+        let live = self.api::<Pod>().get_metadata_opt(&member.to_string()).await?;
+        let live = live.filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let seen = self.world.pods.get(member).map(|pod| &pod.uid);
+        if live.as_ref().and_then(|pod| pod.metadata.uid.as_ref()) == seen {
+            return Ok(Outcome::default());
+        }
+        Ok(Outcome::refused(Code::AnotherDisturbance, format!("the Pod of {member} has changed meanwhile")))
     }
 
     /// As whom a member answered when the step was planned.

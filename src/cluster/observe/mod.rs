@@ -11,8 +11,8 @@ pub(super) use zones::Zones;
 
 use super::context::Context;
 use super::names::{MemberName, bootstrap_members, client_service, disruption_budget, headless_service};
-use super::observation::{ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState, Tries};
 use super::objects::probe;
+use super::observation::{ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState, Tries};
 use super::revision::Revision;
 use super::spec::storage_class;
 use crate::api::{EtcdCluster, labels};
@@ -202,7 +202,13 @@ async fn strangers_under_our_names(ctx: &Context, world: &mut Observation) -> Re
     Ok(())
 }
 
-async fn probes(ctx: &Context, cluster: &str, namespace: &str, cluster_uid: &str, pods: Vec<Pod>) -> Vec<ProbeFacts> {
+async fn probes(
+    ctx: &Context,
+    cluster: &str,
+    namespace: &str,
+    cluster_uid: &str,
+    pods: Vec<Pod>,
+) -> Vec<ProbeFacts> {
     let mut probes = Vec::new();
     for pod in pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         let uid = pod.uid().unwrap_or_default();
@@ -222,7 +228,7 @@ async fn probes(ctx: &Context, cluster: &str, namespace: &str, cluster_uid: &str
                     if tries != Tries::Image && says_v2_data_was_found(words) {
                         ProbeState::Found(words.to_owned())
                     } else {
-                    ProbeState::Failed(format!("exit code {code}: {words}"))
+                        ProbeState::Failed(format!("exit code {code}: {words}"))
                     }
                 }
                 None => ProbeState::Rejected(facts::why_rejected(&pod)),

@@ -57,8 +57,8 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     // The way back must not depend on a registry.
     let reverts = matches!(request::hop(view), Some(Ok(Hop::Revert)));
     if !reverts
-        && let Some(probe) = v2_data_on_every_volume(view)
-            .or_else(|| images_on_every_node(view, &outdated, target))
+        && let Some(probe) =
+            v2_data_on_every_volume(view).or_else(|| images_on_every_node(view, &outdated, target))
     {
         return Some(probe);
     }
@@ -226,8 +226,9 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             action: Action::ProbeVolumes,
             member: None,
             to: None,
-            reason: "data of etcd's v2 API, on which 3.6 does not start, must be found before a member is touched"
-                .to_owned(),
+            reason:
+                "data of etcd's v2 API, on which 3.6 does not start, must be found before a member is touched"
+                    .to_owned(),
         });
     }
     if super::probe::needed(view, &outdated, target) {
@@ -244,7 +245,8 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
         let why = match runs {
             Some(version) if version != target.version => format!("it runs {version}"),
             Some(_) if snapshots::lower_the_count(view, target) => {
-                "it gets a lower snapshotCount until 3.7, for which every member takes a raft snapshot".to_owned()
+                "it gets a lower snapshotCount until 3.7, for which every member takes a raft snapshot"
+                    .to_owned()
             }
             Some(_) => "its settings changed".to_owned(),
             None => "it is down, and the change may mend it".to_owned(),

@@ -13,15 +13,15 @@ use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::SnapshotBase;
 use crate::cluster::revision::{self, Revision};
-use crate::etcd::{EtcdVersion, Minor};
 use crate::etcd::versions::{DEFAULT_SNAPSHOT_COUNT, may_write_v2_entries, needs_a_snapshot_before};
+use crate::etcd::{EtcdVersion, Minor};
 use std::collections::BTreeMap;
 
 /// Entries of one step: a second or two, after which everything is looked at again.
 const ENTRIES_AT_ONCE: u32 = 1_000;
 /// A larger `snapshotCount` would ask for more entries than may be written unasked: a lower one is rolled in first.
-const LARGEST_COUNT: u64 = 100_000;
-const LOWERED_COUNT: u64 = DEFAULT_SNAPSHOT_COUNT;
+const LARGEST_COUNT: i64 = 100_000;
+const LOWERED_COUNT: i64 = DEFAULT_SNAPSHOT_COUNT.cast_signed();
 /// A member takes its snapshot when it applies, which lags a little behind what is proposed.
 const SLACK: u64 = 5_000;
 
@@ -94,10 +94,9 @@ pub(super) fn on_every_member(view: &View<'_>, target: &Revision) -> Option<Next
 /// The spec with fewer entries between two snapshots, where it asks for far too many; for the way to a minor before
 /// which every member must take one.
 pub(super) fn lowered(spec: &EtcdClusterSpec) -> Option<EtcdClusterSpec> {
-    let is_far_too_large = |count: i64| u64::try_from(count).is_ok_and(|count| count > LARGEST_COUNT);
-    let count = spec.etcd.as_ref()?.snapshot_count.filter(|count| is_far_too_large(i64::from(*count)))?;
+    spec.etcd.as_ref()?.snapshot_count.filter(|count| *count > LARGEST_COUNT)?;
     let mut lowered = spec.clone();
-    lowered.etcd.as_mut()?.snapshot_count = LOWERED_COUNT.try_into().ok().or(Some(count));
+    lowered.etcd.as_mut()?.snapshot_count = Some(LOWERED_COUNT);
     Some(lowered)
 }
 
@@ -120,7 +119,8 @@ pub(super) fn stop_for_a_lower_count(
 ) -> Option<EtcdVersion> {
     let cluster = &view.world.cluster;
     let lowered = lowered(&cluster.spec)?;
-    if may_write_v2_entries(cluster_version) || unproven(view, cluster_version, way.first()?.minor).is_empty() {
+    if may_write_v2_entries(cluster_version) || unproven(view, cluster_version, way.first()?.minor).is_empty()
+    {
         return None;
     }
     let here = member_versions(view).into_iter().max().filter(|here| here.minor == cluster_version)?;

@@ -3,7 +3,7 @@
 use super::{Next, Record, Step, plan};
 use crate::api::{Action, FailureStatus, PlanStatus, ProgressStatus};
 use crate::cluster::fixtures::{edited, healthy, member, silence};
-use crate::cluster::observation::{Observation, Ownership, ProbeFacts, ProbeState, Tries, SnapshotBase};
+use crate::cluster::observation::{Observation, Ownership, ProbeFacts, ProbeState, SnapshotBase, Tries};
 use crate::cluster::revision::Revision;
 use crate::cluster::{revision, spec};
 use crate::etcd::{Alarm, MemberId, Minor, Snapshots};

@@ -318,8 +318,10 @@ impl<'a> View<'a> {
         if self.world.revisions.contains_key(&revision.name) {
             return Some(Ok(revision.name.clone()));
         }
-        let is_free = !self.world.foreign_revisions.contains_key(&revision.name);
-        is_free.then(|| Err(Step::StoreRevision(Arc::clone(revision))))
+        if self.world.foreign_revisions.contains_key(&revision.name) {
+            return None;
+        }
+        Some(Err(Step::StoreRevision(Arc::clone(revision))))
     }
 
     /// How long a member may make no progress.

@@ -46,7 +46,7 @@ pub struct Report {
 /// Makes the report of a pass. `docs_url` is the base of the pages that explain codes.
 pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Option<&str>) -> Report {
     let mut status = world.cluster.status.clone();
-    if let Next::Do(Step::Record(record)) = &plan.next {
+    if let (Next::Do(Step::Record(record)), None) = (&plan.next, &outcome.refused) {
         record_in(&mut status, record, outcome, world);
     }
     members::fill(&mut status, world);

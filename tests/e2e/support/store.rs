@@ -1,7 +1,8 @@
 //! Keys and values of a cluster, over a member's own address.
 
 use super::cluster::Cluster;
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, ConnectOptions};
+use quorate::etcd::MemberId;
 use std::time::Duration;
 
 /// A connection to one member.
@@ -21,6 +22,14 @@ impl Cluster {
     pub async fn put(&self, key: &str, value: &str) -> i64 {
         let mut kv = self.any_member().await.kv_client();
         kv.put(key, value, None).await.unwrap().header().unwrap().revision()
+    }
+
+    /// Sets or takes away the alarm that a member raises where its database has reached the quota.
+    pub async fn no_space(&self, action: AlarmAction, member: MemberId) {
+        let mut of_member = AlarmOptions::new();
+        of_member.with_member(member.0);
+        let mut maintenance = self.any_member().await.maintenance_client();
+        maintenance.alarm(action, AlarmType::Nospace, Some(of_member)).await.unwrap();
     }
 
     /// The value of a key, read linearizably.

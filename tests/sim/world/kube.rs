@@ -265,8 +265,12 @@ impl World {
                 ProbeState::Running(Some(("ImagePullBackOff".to_owned(), "not found".to_owned())))
             }
             (Image::Broken, _) => ProbeState::Failed("exit code 127: exec format error".to_owned()),
-            (Image::Holds(version) | Image::Crashes(version), Tries::Image) => ProbeState::Said(Some(version)),
-            (Image::Holds(version) | Image::Crashes(version), Tries::Volume(_)) if !finds_v2_data(version) => {
+            (Image::Holds(version) | Image::Crashes(version), Tries::Image) => {
+                ProbeState::Said(Some(version))
+            }
+            (Image::Holds(version) | Image::Crashes(version), Tries::Volume(_))
+                if !finds_v2_data(version) =>
+            {
                 ProbeState::Failed("exit code 1: Error: unknown command \"check\"".to_owned())
             }
             (_, Tries::Volume(member)) if self.data(member).is_some_and(|data| data.of_the_v2_api) => {
