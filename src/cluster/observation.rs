@@ -5,6 +5,7 @@ use super::names::MemberName;
 use super::revision::Revision;
 use crate::api::{BootstrapStatus, EtcdClusterSpec, EtcdClusterStatus};
 use crate::api::{GROUP, labels};
+use crate::etcd::logs::says_binary_is_below_the_cluster_version;
 use crate::etcd::versions::{Releases, may_write_v2_entries, needs_a_snapshot_before, tells_of_downgrades};
 use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor, Snapshots};
 use jiff::Timestamp;
@@ -267,13 +268,23 @@ impl Observation {
         self.witnesses().filter_map(|answer| answer.cluster_version).max()
     }
 
-    /// The same, or without a witness the highest that anybody said, now or before.
+    /// The same, or without a witness the highest that anybody said, now or before. A binary that does not start
+    /// because it is below the cluster version has said so too.
     pub fn last_known_cluster_version(&self) -> Option<Minor> {
         self.witnessed_cluster_version().or_else(|| {
             let said = self.answers.values().filter_map(|answer| answer.cluster_version).max();
             let noted = self.cluster.status.cluster_version.as_deref().and_then(EtcdVersion::reported);
-            said.max(noted.map(|version| version.minor))
+            said.max(noted.map(|version| version.minor)).max(self.cluster_version_by_last_words())
         })
+    }
+
+    /// A cluster version that moved unseen before its last witness stopped shows in the log of the old
+    /// binary that does not start on it.
+    fn cluster_version_by_last_words(&self) -> Option<Minor> {
+        let too_old = self.pods.values().filter(|pod| {
+            pod.container.last_words.as_deref().is_some_and(says_binary_is_below_the_cluster_version)
+        });
+        too_old.filter_map(|pod| Some(self.revisions.get(&pod.revision)?.version.minor.next())).max()
     }
 
     /// Whether a downgrade job is enabled, where a witness tells: from 3.6 on members do. Before, it shows by

@@ -132,6 +132,9 @@ fn every_code_is_said_in_a_world() {
         seen.revisions.insert(revision.name.clone(), revision);
         seen.answers.values_mut().next().unwrap().status.as_mut().unwrap().leader = None;
     });
+    seen_as(|seen| {
+        seen.pods.values_mut().next().unwrap().unschedulable = Some("0/4 nodes are available".to_owned());
+    });
     seen_as(|seen| seen.member_list = None);
     seen_as(|seen| seen.member_list.as_mut().unwrap()[0].is_learner = true);
     seen_as(|seen| seen.cluster.deleting = true);

@@ -194,7 +194,9 @@ fn pod_facts(world: &World, cluster: &Cluster, pod: &Pod) -> PodFacts {
         image: pod.image.clone(),
         ready: pod.ready,
         ended: pod.ended,
-        unschedulable: (pod.node.is_none()).then(|| "0/4 nodes are available".to_owned()),
+        // The scheduler has looked for a node, and found none.
+        unschedulable: (pod.node.is_none() && world.free_node().is_none())
+            .then(|| "0/4 nodes are available".to_owned()),
         container: ContainerFacts {
             waiting,
             running_since: match pod.state {

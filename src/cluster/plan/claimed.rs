@@ -22,6 +22,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::observation::{ContainerFacts, DowngradeJob, Ownership, Patience, PodFacts};
 use crate::cluster::revision;
+use crate::etcd::Minor;
 use crate::etcd::versions::STARTS_UNDER_ANY_DOWNGRADE;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::sync::Arc;
@@ -236,13 +237,17 @@ fn is_free_to_go_elsewhere(view: &View<'_>, member: &MemberName) -> bool {
         && gates::after(view, member, Action::PutBack).is_ok()
 }
 
-/// Whether this member answers, and what it still lacks is a quorum that only the same change to
+/// Whether this member answers, and what it still lacks is a quorum that only another revision of
 /// another member can bring: then the claim must pass on, or both wait for each other for ever.
 fn quorum_needs_another_mended(view: &View<'_>, member: &MemberName) -> bool {
     let voters = view.members();
     let answering =
         voters.iter().filter(|voter| view.answer(voter).is_some_and(|answer| answer.status.is_ok()));
-    answering.count() < quorum(voters.len()) && next_to_mend(view).is_some_and(|(other, _)| other != *member)
+    let another_may_come_up = || {
+        next_to_mend(view).is_some_and(|(other, _)| other != *member)
+            || left_half_way(view).any(|(other, ..)| other != member)
+    };
+    answering.count() < quorum(voters.len()) && another_may_come_up()
 }
 
 fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
@@ -273,7 +278,7 @@ fn what_starts_at_all(
         return None;
     }
     let revision = revision_to_start(view, progress, member).filter(|starts| *starts != pod.revision)?;
-    Some(claim_again(view, member, &pod.uid, progress.action, revision, None))
+    Some(claim_again(view, member, &pod.uid, Action::PutBack, revision, None))
 }
 
 /// The spec was edited while the member is away: it gets what the spec says now, at once.
@@ -325,10 +330,16 @@ pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
     if view.cluster_id().is_none() || next_to_mend(view).is_some() {
         return None;
     }
-    view.members().iter().find_map(|member| {
+    let (member, pod, good) = left_half_way(view).next()?;
+    Some(claim_again(view, member, &pod.uid, Action::PutBack, good, None))
+}
+
+/// Members that are down with a revision on which they never passed their gate, and what they had before.
+fn left_half_way<'a>(view: &'a View<'a>) -> impl Iterator<Item = (&'a MemberName, &'a PodFacts, String)> {
+    view.members().iter().filter_map(|member| {
         let pod = view.pod(member).filter(|pod| !pod.deleting && gates::is_down(view, member))?;
         let good = last_good(view, member, &pod.revision).filter(|_| !is_lost(view, member))?;
-        Some(claim_again(view, member, &pod.uid, Action::PutBack, good, None))
+        Some((member, pod, good))
     })
 }
 
@@ -364,14 +375,18 @@ fn forgetting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Ne
 /// member did.
 fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) -> Option<String> {
     let claim = view.claim_of(member)?;
-    let floor = view.proven_cluster_version().max(claim.opened.map(|opened| opened.minor));
-    let starts = |good: &String| {
+    let proven = view.proven_cluster_version();
+    let starts = |good: &String, floor: Option<Minor>| {
         let stored = view.world.revisions.get(good).filter(|_| good != other_than);
-        stored.is_some_and(|revision| floor.is_none_or(|floor| revision.version.minor >= floor))
+        stored.is_some_and(|revision| Some(revision.version.minor) >= floor)
     };
-    match &claim.good {
-        Some(good) => Some(good.clone()).filter(starts),
-        None => view.world.claims.values().filter_map(|other| other.good.clone()).find(starts),
+    match claim.good.as_ref().filter(|good| view.world.revisions.contains_key(*good)) {
+        Some(good) => Some(good.clone()).filter(|good| starts(good, proven)),
+        None => {
+            let floor = proven.max(claim.opened.map(|opened| opened.minor));
+            let goods = view.world.claims.values().filter_map(|other| other.good.clone());
+            goods.into_iter().find(|good| starts(good, floor))
+        }
     }
 }
 

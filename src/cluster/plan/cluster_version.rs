@@ -3,7 +3,6 @@
 
 use super::view::View;
 use crate::etcd::Minor;
-use crate::etcd::logs::says_binary_is_below_the_cluster_version;
 
 impl View<'_> {
     /// etcd's cluster version as its members say it now: as those know it that have a quorum, or else the highest.
@@ -17,27 +16,14 @@ impl View<'_> {
     pub fn known_cluster_version(&self) -> Option<Minor> {
         self.world.witnessed_cluster_version().or_else(|| {
             let remembered = self.world.last_known_cluster_version();
-            remembered
-                .or_else(|| self.highest_possible_cluster_version())
-                .max(self.cluster_version_by_last_words())
+            remembered.or_else(|| self.highest_possible_cluster_version())
         })
     }
 
     /// What the cluster version is at least: no binary below it is started. To start one below what it may
     /// be is harmless, since etcd itself refuses then.
     pub fn proven_cluster_version(&self) -> Option<Minor> {
-        let remembered = || self.world.last_known_cluster_version().max(self.cluster_version_by_last_words());
-        self.world.witnessed_cluster_version().or_else(remembered)
-    }
-
-    /// A cluster version that moved unseen before its last witness stopped shows in the log of the old
-    /// binary that does not start on it.
-    fn cluster_version_by_last_words(&self) -> Option<Minor> {
-        let pods = self.world.pods.values();
-        let too_old = pods.filter(|pod| {
-            pod.container.last_words.as_deref().is_some_and(says_binary_is_below_the_cluster_version)
-        });
-        too_old.filter_map(|pod| Some(self.revision(&pod.revision)?.version.minor.next())).max()
+        self.world.last_known_cluster_version()
     }
 
     /// Where nobody answers and the status is lost: etcd raises the cluster version to the lowest

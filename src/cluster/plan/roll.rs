@@ -146,8 +146,13 @@ pub(super) fn next_to_mend<'a>(view: &View<'a>) -> Option<(MemberName, &'a PodFa
         return None;
     }
     let mut down = view.outdated().into_iter().filter_map(|member| Some((view.pod(&member)?, member)));
-    down.find(|(pod, member)| !pod.deleting && gates::is_down(view, member) && !is_lost(view, member))
-        .map(|(pod, member)| (member, pod))
+    down.find(|(pod, member)| {
+        !pod.deleting
+            && gates::is_down(view, member)
+            && !is_lost(view, member)
+            && !view.is_on_its_way(member, pod)
+    })
+    .map(|(pod, member)| (member, pod))
 }
 
 /// Whether the change may be what brings a down member up. A hop to a new minor begins with all members up;

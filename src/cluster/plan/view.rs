@@ -239,6 +239,27 @@ impl<'a> View<'a> {
             && since.is_some_and(|since| self.world.now.duration_since(since).as_secs() < A_MOMENT)
     }
 
+    /// Whether a member's Pod was made and nothing says yet that it does not come up as it is.
+    pub fn is_on_its_way(&self, member: &MemberName, pod: &PodFacts) -> bool {
+        let container = &pod.container;
+        let begins = |(reason, _): &(String, String)| {
+            ["ContainerCreating", "PodInitializing"].contains(&reason.as_str())
+        };
+        let patience = &self.world.patience;
+        let for_too_long = patience.subject == Self::subject_of(member)
+            && patience.without_progress >= self.member_deadline();
+        !container.has_run()
+            && pod.unschedulable.is_none()
+            && container.waiting.as_ref().is_none_or(begins)
+            && !for_too_long
+    }
+
+    /// What patience with a member is counted on: by the member, not by the code, since a crash loop goes through
+    /// several and is one wait.
+    fn subject_of(member: &MemberName) -> String {
+        format!("member/{member}")
+    }
+
     /// Members that are up.
     pub fn up_members(&self) -> Vec<(MemberName, Up<'a>)> {
         self.members().iter().filter_map(|member| Some((member.clone(), self.up(member)?))).collect()
@@ -341,8 +362,7 @@ impl<'a> View<'a> {
     /// A wait for something that is not under way by our hand: its subject is its code, and it is
     /// looked at less closely.
     pub fn wait_for(&self, notice: Notice, member: Option<&MemberName>) -> Next {
-        // By the member, not by the code: a crash loop goes through several and is one wait.
-        let subject = member.map_or_else(|| notice.code.to_string(), |member| format!("member/{member}"));
+        let subject = member.map_or_else(|| notice.code.to_string(), Self::subject_of);
         Next::Wait(Wait { close: false, ..self.wait(notice, member, subject, 0) })
     }
 

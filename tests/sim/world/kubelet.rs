@@ -68,15 +68,20 @@ impl World {
         }
     }
 
+    /// The node that the scheduler would take.
+    pub fn free_node(&self) -> Option<usize> {
+        (0..self.nodes.len())
+            .filter(|node| self.node_is_up(*node) && !self.cordoned.contains(node))
+            .min_by_key(|node| self.members_on(*node).len())
+    }
+
     fn schedule(&mut self, member: &MemberName) {
         let waits = self.pods.get(member).is_some_and(|pod| pod.node.is_none() && pod.deleting.is_none());
         let claimed = self.claims.get(member).is_some_and(|volume| !volume.facts.deleting);
         if !waits || !claimed {
             return;
         }
-        let free = (0..self.nodes.len())
-            .filter(|node| self.node_is_up(*node) && !self.cordoned.contains(node))
-            .min_by_key(|node| self.members_on(*node).len());
+        let free = self.free_node();
         let until = self.now + self.rng.range(0, 1_500);
         if let (Some(node), Some(pod)) = (free, self.pods.get_mut(member)) {
             pod.node = Some(node);
