@@ -278,7 +278,10 @@ fn what_starts_at_all(
         return None;
     }
     let revision = revision_to_start(view, progress, member).filter(|starts| *starts != pod.revision)?;
-    Some(claim_again(view, member, &pod.uid, Action::PutBack, revision, None))
+    let is_asked_for = view.target.as_ref().is_some_and(|target| target.name == revision);
+    let action =
+        if is_asked_for && view.may_change_members() { Action::ReplaceMember } else { Action::PutBack };
+    Some(claim_again(view, member, &pod.uid, action, revision, None))
 }
 
 /// The spec was edited while the member is away: it gets what the spec says now, at once.
@@ -380,14 +383,12 @@ fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) -> Option<S
         let stored = view.world.revisions.get(good).filter(|_| good != other_than);
         stored.is_some_and(|revision| Some(revision.version.minor) >= floor)
     };
-    match claim.good.as_ref().filter(|good| view.world.revisions.contains_key(*good)) {
-        Some(good) => Some(good.clone()).filter(|good| starts(good, proven)),
-        None => {
-            let floor = proven.max(claim.opened.map(|opened| opened.minor));
-            let goods = view.world.claims.values().filter_map(|other| other.good.clone());
-            goods.into_iter().find(|good| starts(good, floor))
-        }
+    if let Some(good) = claim.good.as_ref().filter(|good| view.world.revisions.contains_key(*good)) {
+        return Some(good.clone()).filter(|good| starts(good, proven));
     }
+    let floor = proven.max(claim.opened.map(|opened| opened.minor));
+    let mut others = view.world.claims.values().filter_map(|other| other.good.clone());
+    others.find(|good| starts(good, floor))
 }
 
 /// The last good revision, where the member itself is what is wrong and that one still starts.
