@@ -21,7 +21,7 @@ IMAGE ?= quorate:$(VERSION)
 IMAGE_TAR ?= $(CACHE)/quorate-image.tar
 NAMESPACE ?= quorate-system
 NODES ?= 3
-# Of the simulator: `make check` takes about a minute of them on two cores, `make soak` a quarter of an hour.
+# Of the simulator: `make check` takes a minute and a half of them on two cores, `make soak` a quarter of an hour.
 SEEDS ?=
 # Of `make bench`: how often each side is measured.
 ROUNDS ?= 3
@@ -73,7 +73,7 @@ e2e: deps ## The lab, the operator in it, and the end-to-end tests. TESTS=name r
 	eval "$$($(LAB) env)"
 	$(STAGE) build $(MAKE) build
 	$(call HAVE,e2e,$(STAGE) etcd-images hack/etcd-versions --images)
-	$(call HAVE,e2e,$(STAGE) e2e cargo test --locked --test e2e -- --test-threads=1 $(TESTS))
+	$(call HAVE,e2e,$(STAGE) e2e cargo test --locked --test e2e -- --test-threads=2 $(TESTS))
 
 soak: deps ## What takes longer than a change may wait for. The dated result belongs into docs/soak.md.
 	rm -f $(STAGES); trap '$(STAGE) --summary' EXIT
