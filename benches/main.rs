@@ -6,7 +6,7 @@
 //! 2. four clients write and one watches, while the version is changed and the members roll;
 //! 3. everything that was acknowledged is read back, everything that was written must have been watched.
 //!
-//! Then the operator stands idle beside a cluster: its memory, and what it writes to the API server.
+//! Then the operator stands idle beside a cluster, and beside many: its memory, and what it writes to the API server.
 //! The operator runs as a process of this machine, not as a Pod: the binary of the image, watching one
 //! namespace, without a lease.
 
@@ -21,6 +21,7 @@ mod live;
 mod machine;
 mod operator;
 mod round;
+mod scale;
 mod statefulset;
 mod table;
 #[path = "../tests/support/writer.rs"]
@@ -110,9 +111,11 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     let idle = idle(&operator, &args).await?;
+    let scale = scale::measure(&client, quorate.namespace(), &operator, &args.audit_log).await?;
     quorate.remove().await?;
 
-    let table = Table { plain: &plain_rounds, quorate: &rounds, idle: &idle, image: &image };
+    let table =
+        Table { plain: &plain_rounds, quorate: &rounds, idle: &idle, scale: &scale, image: &image };
     println!("\n{}", table.text());
     for write in &idle.writes {
         println!("written while idle: {write}");

@@ -2,7 +2,9 @@
 
 use crate::image::Size;
 use crate::machine::{self, Machine};
+use crate::operator::Memory;
 use crate::round::Round;
+use crate::scale::{self, Scale};
 use crate::{Args, Idle};
 use anyhow::Context as _;
 use std::fmt::Write as _;
@@ -18,6 +20,7 @@ pub struct Table<'a> {
     pub plain: &'a [Round],
     pub quorate: &'a [Round],
     pub idle: &'a Idle,
+    pub scale: &'a Scale,
     pub image: &'a Size,
 }
 
@@ -37,7 +40,9 @@ impl Table<'_> {
             self.count("failed writes", false, |r| r.receipt.tally.failed),
             self.count("leader changes", false, |r| r.leader_changes.into()),
             self.memory(),
+            self.memory_of_many(),
             self.writes(),
+            self.writes_of_many(),
             self.image(),
         ]
     }
@@ -80,13 +85,20 @@ impl Table<'_> {
 
     fn memory(&self) -> Row {
         let memory = self.idle.memory;
-        let text = format!(
-            "{} ({} anonymous, peak {})",
-            mib(memory.resident),
-            mib(memory.anonymous),
-            mib(memory.peak)
-        );
-        own("operator memory, one cluster", "≤ 20 MiB", text, memory.resident <= 20 << 20)
+        own("operator memory, one cluster", "≤ 20 MiB", held(memory), memory.resident <= 20 << 20)
+    }
+
+    fn memory_of_many(&self) -> Row {
+        let memory = self.scale.memory;
+        let what = format!("– and {} more that are paused", scale::CLUSTERS);
+        own(&what, "≤ 100 MiB", held(memory), memory.resident <= 100 << 20)
+    }
+
+    fn writes_of_many(&self) -> Row {
+        let what = format!("– and with {} more", scale::CLUSTERS);
+        let Scale { writes, reported, .. } = self.scale;
+        let text = format!("{writes} (the first report of all took {} s)", reported.as_secs());
+        own(&what, "0, the Lease apart", text, *writes == 0)
     }
 
     fn writes(&self) -> Row {
@@ -121,6 +133,11 @@ impl Table<'_> {
         text.extend(self.rows().iter().map(|row| line(row)));
         text
     }
+}
+
+fn held(memory: Memory) -> String {
+    let Memory { resident, anonymous, peak } = memory;
+    format!("{} ({} anonymous, peak {})", mib(resident), mib(anonymous), mib(peak))
 }
 
 /// What only an operator has.
