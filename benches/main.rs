@@ -114,8 +114,7 @@ async fn main() -> anyhow::Result<()> {
     let scale = scale::measure(&client, quorate.namespace(), &operator, &args.audit_log).await?;
     quorate.remove().await?;
 
-    let table =
-        Table { plain: &plain_rounds, quorate: &rounds, idle: &idle, scale: &scale, image: &image };
+    let table = Table { plain: &plain_rounds, quorate: &rounds, idle: &idle, scale: &scale, image: &image };
     println!("\n{}", table.text());
     for write in &idle.writes {
         println!("written while idle: {write}");

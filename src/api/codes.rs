@@ -122,8 +122,8 @@ codes! {
     Refusal NoStorageClass: "No default StorageClass exists, and the spec names none.", "Set spec.storage.storageClassName, or mark a StorageClass as default.";
     Refusal MemberFailed: "A member did not come up with the new revision in time; its last good one was put back.", "Read status.lastFailure and change the spec.";
     Refusal ImageVersionMismatch: "The image runs another etcd version than the spec says.", "Correct spec.version or spec.image.";
-    Refusal V2DataFound: "A volume holds data that was written through etcd's v2 API; 3.6 does not start on it.", "Set spec.version back, delete that data through the v2 API or migrate it, let each member take a raft snapshot, and set spec.version again.";
-    Wait V2DataUnknown: "Whether a volume holds data of etcd's v2 API, on which 3.6 does not start, is not known yet.", "Look at the probe's Pod, named in the message; it needs an image with etcdutl 3.5.32 or later.";
+    Refusal V2DataFound: "A volume holds data that was written through etcd's v2 API; 3.6 does not start on it.", "Set spec.version back. If nobody needs that data, let 3.6 start over it with spec.etcd.extraArgs v2-deprecation=write-only-skip-check.";
+    Wait V2DataUnknown: "Whether a volume holds data of etcd's v2 API, on which 3.6 does not start, is not known.", "Look at the probe's Pod, named in the message; delete it to try again.";
     Refusal MemberDataLost: "A member's volume is missing or empty. Starting it would break raft, so it is not started.", "Bring the volume back.";
     Refusal AllMembersLost: "Every member's data is gone. No empty cluster is made in its place.", "Restore a backup into a new EtcdCluster.";
     Refusal VolumesIncomplete: "Fewer than a quorum of the earlier cluster's volumes are there.", "Bring the missing volumes back, or choose another name.";

@@ -2,7 +2,7 @@
 //! matters is in etcd, in Kubernetes objects, or in the status.
 
 use super::observation::Patience;
-use super::observe::Zones;
+use super::observe::{Nodes, Zones};
 use super::plan::{Next, Plan, Step};
 use super::report::Outcome;
 use crate::etcd::versions::Releases;
@@ -32,6 +32,7 @@ pub struct Context {
     pub releases: Releases,
     /// Which zone each node is in.
     pub(super) zones: Zones,
+    pub(super) nodes: Nodes,
     memories: Mutex<Memories>,
 }
 
@@ -75,6 +76,7 @@ impl Context {
             docs_url,
             releases,
             zones: Zones::default(),
+            nodes: Nodes::default(),
             memories: Mutex::default(),
         }
     }

@@ -91,6 +91,16 @@ pub struct ClusterFacts {
     pub status: EtcdClusterStatus,
 }
 
+impl ClusterFacts {
+    /// Whether a member may be about to be claimed: there is a plan or a new spec, and nobody is claimed.
+    pub fn may_claim_a_member(&self) -> bool {
+        let status = &self.status;
+        let is_claimed = status.progress.as_ref().is_some_and(|progress| progress.action.is_claim());
+        let is_new = status.observed_generation != Some(self.generation);
+        status.cluster_id.is_some() && !is_claimed && (is_new || status.plan.is_some())
+    }
+}
+
 /// What is wrong with a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeTrouble {

@@ -102,7 +102,12 @@ pub const CLUSTER_RULES: &[Rule] = &[
     },
     Rule {
         scope: Scope::Cluster,
-        ..rule("", &["nodes"], &["get"], "show the zone of each member's node in the status")
+        ..rule(
+            "",
+            &["nodes"],
+            &["get"],
+            "show the zone of each member's node in the status, and begin nothing while one is cordoned or not ready",
+        )
     },
 ];
 

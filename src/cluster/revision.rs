@@ -131,6 +131,13 @@ impl Revision {
         given.unwrap_or(DEFAULT_SNAPSHOT_COUNT)
     }
 
+    /// Whether it starts over data of the v2 API, which somebody has decided.
+    pub fn skips_the_check_for_v2_data(&self) -> bool {
+        let containers = self.template.spec.iter().flat_map(|spec| &spec.containers);
+        let mut args = containers.flat_map(|container| container.args.iter().flatten());
+        args.any(|arg| arg == "--v2-deprecation=write-only-skip-check")
+    }
+
     /// The object that stores it, owned by the cluster.
     pub fn to_object(&self, namespace: &str, cluster: &str, owner: OwnerReference) -> ControllerRevision {
         ControllerRevision {

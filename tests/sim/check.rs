@@ -243,8 +243,12 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if way.iter().any(is_bad) {
         return Some("bad image");
     }
-    let failed = cluster.status.last_failure.as_ref().map(|failure| failure.revision.as_str());
-    if failed == Some(target.as_str()) {
+    // Members get a lower count on the way to 3.7 than the spec says.
+    let mut lowered = cluster.spec.clone();
+    lowered.etcd.get_or_insert_default().snapshot_count = Some(10_000);
+    let lowered = revision::name("db", &lowered, next);
+    let failed = cluster.status.last_failure.as_ref().map(|failure| &failure.revision);
+    if failed.is_some_and(|failed| [&target, &lowered].contains(&failed)) {
         return Some("failed before");
     }
     plan.refusals.iter().find(|refusal| refusal.code == Code::VolumesIncomplete).map(|_| "volumes incomplete")

@@ -84,6 +84,7 @@ fn every_code_is_said_in_a_world() {
     edited("{version: 3.6.14}", |spec| {
         *spec = self::spec("{version: 3.6.16, rollout: {windows: [{schedule: '0 2 * * *', duration: 4h}]}}");
     });
+    edited("{version: 3.5.35}", version("3.7.3"));
     edited("{version: 3.5.35}", version("3.6.4"));
     edited("{version: 3.5.35}", version("3.5.10"));
     edited("{version: 3.5.35}", version("3.8.0"));

@@ -179,7 +179,8 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
 /// Between its first WAL and its guard a wiped member forms anew, and nobody can keep it from that:
 /// some hundred milliseconds, which are left out here.
 fn may_lose(world: &World, member: &MemberName) -> bool {
-    world.pods.get(member).is_none_or(|pod| pod.initial == Initial::Guard)
+    let is_noted = world.claims.get(member).is_some_and(|volume| volume.facts.opened.is_some());
+    world.pods.get(member).map_or(is_noted, |pod| pod.initial == Initial::Guard)
 }
 
 fn wipe(world: &mut World, member: &MemberName) {

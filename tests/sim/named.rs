@@ -145,6 +145,33 @@ fn data_of_the_v2_api_is_found_before_anything_is_touched(#[case] from: &str, #[
     assert_eq!((uids(&world), world.probes.len()), (before, 0));
 }
 
+/// A probe that has ended holds the claim that it looked into: without it the volumes would never go.
+#[test]
+fn a_cluster_that_is_stopped_by_v2_data_can_be_deleted_with_its_volumes() {
+    let (mut world, mut operator) =
+        settled("{version: 3.5.35, storage: {retentionPolicy: {whenDeleted: Delete}}}");
+    write_by_the_v2_api(&mut world);
+    world.edit_spec(version("3.6.16"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("data of the v2 API"));
+    assert_eq!(world.probes.len(), 1, "one after the other, and the first has found something");
+    world.delete_cluster();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("gone"));
+    assert_eq!((world.claims.len(), world.probes.len()), (0, 0));
+}
+
+/// A member that has to go elsewhere while its volume is searched does not find it held.
+#[test]
+fn a_probe_goes_when_its_member_does() {
+    let (mut world, mut operator) = settled("{version: 3.5.35, rollout: {memberDeadline: 20s}}");
+    write_by_the_v2_api(&mut world);
+    world.edit_spec(version("3.6.16"));
+    rest(&mut world, &mut operator, plan).unwrap();
+    let probe = world.probes.values().next().unwrap().uid.clone();
+    strike(&mut world, Fault::PodDeleted, Some(&member(0)), &spec(THREE));
+    rest(&mut world, &mut operator, plan).unwrap();
+    assert!(world.probes.values().all(|other| other.uid != probe));
+}
+
 #[rstest]
 #[case::skip("3.5.35", in_one_hop("3.7.3"), Code::MinorSkipped)]
 #[case::floor("3.5.25", in_one_hop("3.6.16"), Code::FloorNotMet)]

@@ -87,6 +87,9 @@ pub fn observe(
         patience,
         releases: Releases::default(),
     };
+    if !seen.cluster.may_claim_a_member() {
+        seen.nodes_in_trouble.clear();
+    }
     seen.downgrade_job = seen.downgrade_job_by_status().unwrap_or(seen.downgrade_job);
     seen
 }

@@ -52,7 +52,7 @@
 - apiGroups: [storage.k8s.io]
   resources: [storageclasses]
   verbs: [list]
-# show the zone of each member's node in the status
+# show the zone of each member's node in the status, and begin nothing while one is cordoned or not ready
 - apiGroups: [""]
   resources: [nodes]
   verbs: [get]

@@ -105,7 +105,7 @@ pub fn member(
     let mut spec = template.spec.clone().unwrap_or_default();
     spec.hostname = Some(member.to_string());
     spec.subdomain = Some(headless_service(cluster));
-    spec.volumes.get_or_insert_default().push(volume_of(member));
+    spec.volumes.get_or_insert_default().push(volume_of(member, None));
 
     Pod {
         metadata: ObjectMeta {
@@ -122,12 +122,12 @@ pub fn member(
 }
 
 /// A member's volume.
-pub(super) fn volume_of(member: &MemberName) -> Volume {
+pub(super) fn volume_of(member: &MemberName, read_only: Option<bool>) -> Volume {
     Volume {
         name: VOLUME.to_owned(),
         persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
             claim_name: member.claim(),
-            read_only: None,
+            read_only,
         }),
         ..Volume::default()
     }

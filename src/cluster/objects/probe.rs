@@ -50,17 +50,28 @@ pub fn pod(
         image_pull_policy: of_members.image_pull_policy,
         command: of_members.command,
         args: Some(vec!["--version".to_owned()]),
-        resources: Some(resources("256Mi")),
+        resources: of_members.resources,
         security_context: Some(container_security()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     };
+    if new.tries == Tries::Image {
+        container.resources = Some(resources("256Mi"));
+    }
     let mut security = pod_security();
     let mut volumes = None;
+    // By name and tolerating everything: the member is on this node already, and a cordon or a taint says nothing
+    // about whether the image can be had there.
+    let mut tolerations =
+        Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }]);
     if let Tries::Volume(member) = &new.tries {
         annotations.insert(labels::PROBE_MEMBER.to_owned(), member.to_string());
         look_into_the_volume(&mut container);
-        volumes = Some(vec![volume_of(member)]);
+        // Not only mounted so: else the kubelet would make the files this Pod's own, by fsGroup or SELinux label, and
+        // take them from the member that runs on them.
+        volumes = Some(vec![volume_of(member, Some(true))]);
+        // Where the member may not be, its volume is not to be held.
+        tolerations = template.tolerations;
         // Who may read the files is who wrote them.
         security = template.security_context.unwrap_or(security);
     }
@@ -74,13 +85,8 @@ pub fn pod(
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec {
-            // By name and tolerating everything: the member is on this node already, and a cordon or a
-            // taint says nothing about whether the image can be had there.
             node_name: Some(new.node.clone()),
-            tolerations: Some(vec![Toleration {
-                operator: Some("Exists".to_owned()),
-                ..Toleration::default()
-            }]),
+            tolerations,
             restart_policy: Some("Never".to_owned()),
             enable_service_links: Some(false),
             automount_service_account_token: Some(false),
@@ -101,8 +107,9 @@ pub fn pod(
 fn look_into_the_volume(container: &mut Container) {
     container.command = Some(vec![ETCDUTL.to_owned()]);
     container.args = Some(["check", "v2store", "--data-dir", DATA_DIR].map(str::to_owned).to_vec());
-    // The WAL is read as a whole.
-    container.resources = Some(resources("1Gi"));
+    // The WAL since the last raft snapshot is read as a whole. What that takes nobody knows; the member had it too.
+    let limits = container.resources.take().and_then(|own| own.limits);
+    container.resources = Some(ResourceRequirements { limits, ..resources("256Mi") });
     container.volume_mounts = Some(vec![VolumeMount {
         name: VOLUME.to_owned(),
         mount_path: MOUNT.to_owned(),
@@ -129,8 +136,8 @@ fn resources(memory: &str) -> ResourceRequirements {
 fn name(cluster: &str, new: &NewProbe) -> String {
     let NewProbe { node, revision, tries } = new;
     let what = match tries {
-        Tries::Image => format!("{node}/{revision}"),
-        Tries::Volume(member) => format!("{node}/{revision}/{member}"),
+        Tries::Image => format!("image/{node}/{revision}"),
+        Tries::Volume(member) => format!("volume/{node}/{revision}/{member}"),
     };
     format!("{cluster}-probe-{}", digest(what.as_bytes()))
 }

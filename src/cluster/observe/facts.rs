@@ -65,6 +65,13 @@ pub(super) fn container(pod: &Pod) -> ContainerFacts {
     }
 }
 
+/// Why the one container of a probe has ended, where the kubelet has a word of its own for it, as `OOMKilled`.
+pub(super) fn why_ended(pod: &Pod) -> Option<String> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let ended = statuses.first()?.state.as_ref()?.terminated.as_ref()?;
+    ended.reason.clone().filter(|reason| reason != "Error")
+}
+
 /// A pull that fails is `ErrImagePull` and `ImagePullBackOff` in turn, with the same cause: told as one,
 /// so that the status is not written at each turn.
 fn without_back_off(reason: String, message: String) -> (String, String) {

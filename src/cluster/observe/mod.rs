@@ -7,6 +7,7 @@ mod nodes;
 mod zones;
 
 pub use members::{ask_members, client_of};
+pub(super) use nodes::Nodes;
 pub(super) use zones::Zones;
 
 use super::context::Context;
@@ -114,11 +115,11 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     };
     strangers_under_our_names(ctx, &mut world).await?;
     let nodes: BTreeSet<String> = world.pods.values().filter_map(|pod| pod.node.clone()).collect();
-    let asked = if nodes::matter_to(&world.cluster) { nodes.clone() } else { BTreeSet::new() };
+    let asked = if world.cluster.may_claim_a_member() { nodes.clone() } else { BTreeSet::new() };
     let ((), zones, in_trouble) = tokio::join!(
         ask_members(&ctx.channels, &mut world),
         ctx.zones.of(&ctx.client, &nodes),
-        nodes::in_trouble(&ctx.client, &asked)
+        ctx.nodes.in_trouble(&ctx.client, &asked)
     );
     world.zones = zones;
     world.nodes_in_trouble = in_trouble;
@@ -225,10 +226,11 @@ async fn probes(
             Some("Failed") => match status.exit_code {
                 Some(code) => {
                     let words = status.last_words.as_deref().unwrap_or("no output").trim();
+                    let reason = facts::why_ended(&pod).map(|why| format!(", {why}")).unwrap_or_default();
                     if tries != Tries::Image && says_v2_data_was_found(words) {
                         ProbeState::Found(words.to_owned())
                     } else {
-                        ProbeState::Failed(format!("exit code {code}: {words}"))
+                        ProbeState::Failed(format!("exit code {code}{reason}: {words}"))
                     }
                 }
                 None => ProbeState::Rejected(facts::why_rejected(&pod)),

@@ -15,14 +15,13 @@ use super::records;
 use super::request;
 use super::roll::{is_canary, may_mend, next_to_mend};
 use super::step::{Claim, NewPod, Next, Record, Step};
-use super::view::{View, quorum};
+use super::view::{View, has_failed, quorum};
 use crate::api::{Action, Code, FailureStatus, ProgressStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::observation::{ContainerFacts, DowngradeJob, Ownership, Patience, PodFacts};
 use crate::cluster::revision;
-use crate::etcd::Minor;
 use crate::etcd::versions::STARTS_UNDER_ANY_DOWNGRADE;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::sync::Arc;
@@ -379,16 +378,16 @@ fn forgetting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Ne
 fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) -> Option<String> {
     let claim = view.claim_of(member)?;
     let proven = view.proven_cluster_version();
-    let starts = |good: &String, floor: Option<Minor>| {
-        let stored = view.world.revisions.get(good).filter(|_| good != other_than);
-        stored.is_some_and(|revision| Some(revision.version.minor) >= floor)
+    let minor_of = |good: &String| {
+        view.world.revisions.get(good).filter(|_| good != other_than).map(|revision| revision.version.minor)
     };
     if let Some(good) = claim.good.as_ref().filter(|good| view.world.revisions.contains_key(*good)) {
-        return Some(good.clone()).filter(|good| starts(good, proven));
+        return Some(good.clone()).filter(|good| minor_of(good).is_some_and(|minor| Some(minor) >= proven));
     }
-    let floor = proven.max(claim.opened.map(|opened| opened.minor));
+    // No member is brought to another minor by this.
+    let own = proven.max(claim.opened.map(|opened| opened.minor))?;
     let mut others = view.world.claims.values().filter_map(|other| other.good.clone());
-    others.find(|good| starts(good, floor))
+    others.find(|good| minor_of(good) == Some(own))
 }
 
 /// The last good revision, where the member itself is what is wrong and that one still starts.
@@ -406,7 +405,8 @@ fn put_back(view: &View<'_>, member: &MemberName, pod: &PodFacts, why: &Notice) 
     let voters = view.members();
     let others = voters.iter().filter(|other| *other != member && view.up(other).is_some()).count();
     // Without the others nothing passes its gate; that its container does not even stay up is its own fault.
-    if voters.len() > 1 && others < quorum(voters.len()) && !gates::is_down(view, member) {
+    let fails_itself = gates::is_down(view, member) && has_failed(&pod.container);
+    if voters.len() > 1 && others < quorum(voters.len()) && !fails_itself {
         return None;
     }
     let good = last_good(view, member, &pod.revision)?;

@@ -38,6 +38,10 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
             reason: "the cluster is being deleted".to_owned(),
         }));
     }
+    // So do probes, and one that looked into a volume holds its claim after it has ended.
+    if !view.world.probes.is_empty() {
+        return Some(Next::Do(Step::delete_probes(view.world.probes.iter())));
+    }
     let open: Vec<_> = claims
         .iter()
         .filter(|member| view.claim_of(member).is_some_and(|claim| !claim.deleting))

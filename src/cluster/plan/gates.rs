@@ -112,7 +112,9 @@ pub(super) fn nodes_are_well(view: &View<'_>) -> Result<(), Notice> {
     for (member, node) in nodes {
         let (what, remedy) = match view.world.nodes_in_trouble.get(node) {
             None => continue,
-            Some(NodeTrouble::Cordoned) => ("cordoned", format!("kubectl uncordon {node}")),
+            Some(NodeTrouble::Cordoned) => {
+                ("cordoned", format!("wait until it has been drained, or kubectl uncordon {node}"))
+            }
             Some(NodeTrouble::NotReady) => ("not ready", format!("kubectl describe node {node}")),
         };
         let message = format!("no member is stopped while {node}, the node of {member}, is {what}");
@@ -184,14 +186,17 @@ pub(super) fn stop_of_a_down_member(view: &View<'_>, member: &MemberName, uid: &
 
 /// Whether a member is down by more than one witness. That it did not answer us in time is not enough:
 /// its readiness probe must fail too, and where the others do not hold quorum without it, so that an
-/// error would cost quorum, its container must not even run.
+/// error would cost quorum, its container must not even run. One that is only starting is not down.
 pub(super) fn is_down(view: &View<'_>, member: &MemberName) -> bool {
     let Some(pod) = view.pod(member) else { return false };
     let silent = view.answer(member).is_none_or(|answer| answer.status.is_err());
     let voters = view.members();
     let others = voters.iter().filter(|other| *other != member && view.up(other).is_some()).count();
     let spared = voters.len() > 1 && others >= quorum(voters.len());
-    silent && !pod.ready && (spared || pod.container.running_since.is_none())
+    silent
+        && !pod.ready
+        && !view.is_on_its_way(member, pod)
+        && (spared || pod.container.running_since.is_none())
 }
 
 fn agree_on_a_leader(ups: &[Up<'_>]) -> Result<(), Notice> {

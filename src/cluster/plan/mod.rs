@@ -45,6 +45,7 @@ const CONCERNS: &[Concern] = &[
     delete::volumes_with_the_cluster,
     guard::members_with_a_wal,
     paused,
+    probe::that_stand_in_a_members_way,
     adopt::volumes_of_an_earlier_cluster,
     loss::all_members,
     presence::every_member_has_a_pod,

@@ -56,17 +56,41 @@ fn image_on_every_node(view: &View<'_>, outdated: &[MemberName], target: &Revisi
 /// Data of the v2 API on any member's volume, looked for by an etcdutl that finds it.
 pub(super) fn v2_data_on_every_volume(view: &View<'_>) -> Option<Next> {
     let stop = v2_data_matters_to(view)?;
-    let mut wanted = Vec::new();
     for member in view.members() {
-        let (Some(node), Some(tool)) = (view.pod(member)?.node.clone(), with_the_tool(view, member)) else {
-            continue;
+        let Some(node) = view.pod(member)?.node.clone() else { continue };
+        let Some(tool) = with_the_tool(view, member) else {
+            let message = format!(
+                "{member}'s volume cannot be searched for data of the v2 API: no release is known that does it with \
+                 these settings; set spec.version to a later patch of {FINDS_V2_DATA_IN} first"
+            );
+            return Some(wait(view, Obstacle { code: Code::V2DataUnknown, message, final_word: true }));
         };
-        match view.stored(&tool)? {
-            Ok(revision) => wanted.push(NewProbe { node, revision, tries: Tries::Volume(member.clone()) }),
+        let revision = match view.stored(&tool)? {
+            Ok(revision) => revision,
             Err(store) => return Some(Next::Do(store)),
+        };
+        // One after the other: each reads as much as a start does, on disks that the members live on.
+        let wanted = vec![NewProbe { node, revision, tries: Tries::Volume(member.clone()) }];
+        if let Some(next) = all(view, wanted, |probe| what_a_volume_holds(probe, stop)) {
+            return Some(next);
         }
     }
-    all(view, wanted, |probe| what_a_volume_holds(probe, stop))
+    None
+}
+
+/// Probes that hold the volume of a member which is not beside them any more, and could not come up elsewhere.
+pub(super) fn that_stand_in_a_members_way(view: &View<'_>) -> Option<Next> {
+    let is_beside = |probe: &ProbeFacts, member: &MemberName| {
+        view.pod(member).is_some_and(|pod| !pod.deleting && pod.node.as_ref() == Some(&probe.node))
+    };
+    let mut in_the_way = view
+        .world
+        .probes
+        .iter()
+        .filter(|probe| matches!(&probe.tries, Tries::Volume(member) if !is_beside(probe, member)))
+        .peekable();
+    in_the_way.peek()?;
+    Some(Next::Do(Step::delete_probes(in_the_way)))
 }
 
 /// The version on the way that does not start on data of the v2 API, until a member runs its minor.
@@ -74,6 +98,10 @@ pub(super) fn v2_data_matters_to(view: &View<'_>) -> Option<EtcdVersion> {
     let version = view.cluster_version()?;
     let mut way = view.way.iter().flatten().flatten();
     let stop = *way.find(|stop| stops_on_v2_data(version, stop.minor))?;
+    let desired = view.desired.as_ref().ok()?;
+    if view.revision_at(desired, stop)?.skips_the_check_for_v2_data() {
+        return None;
+    }
     (!view.running_versions().iter().any(|runs| runs.minor >= stop.minor)).then_some(stop)
 }
 
@@ -102,7 +130,7 @@ fn all(
         match view.world.probes.iter().find(is_it) {
             None => missing.push(new),
             Some(probe) if is_worth_another_try(view, probe) => {
-                return Some(Next::Do(Step::DeleteProbes(vec![(probe.pod.clone(), probe.uid.clone())])));
+                return Some(Next::Do(Step::delete_probes(std::iter::once(probe))));
             }
             Some(probe) => {
                 if let Some(obstacle) = obstacle(probe) {
@@ -162,7 +190,9 @@ fn what_a_volume_holds(probe: &ProbeFacts, stop: EtcdVersion) -> Option<Obstacle
     let (code, message, final_word) = match &probe.state {
         ProbeState::FoundNothing => return None,
         ProbeState::Found(words) => {
-            (Code::V2DataFound, format!("{stop} would not start on {member}'s volume: {words}"), true)
+            // What stands in the WAL alone goes with the next raft snapshot.
+            let passes = if words.contains("v2store") { "" } else { ", until its next raft snapshot" };
+            (Code::V2DataFound, format!("{stop} would not start on {member}'s volume{passes}: {words}"), true)
         }
         ProbeState::Running(None) => {
             (Code::V2DataUnknown, format!("{member}'s volume is searched by the Pod {pod}"), false)

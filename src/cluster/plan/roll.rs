@@ -43,6 +43,9 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
             None,
         ));
     }
+    if let Err(notice) = gates::nodes_are_well(view) {
+        return Some(view.wait_for(notice, None));
+    }
     if changes_version(view, target)
         && !hold::has_begun(view)
         && let Err(notice) = gates::databases_have_room(view)
@@ -61,9 +64,6 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
             v2_data_on_every_volume(view).or_else(|| images_on_every_node(view, &outdated, target))
     {
         return Some(probe);
-    }
-    if let Err(notice) = gates::nodes_are_well(view) {
-        return Some(view.wait_for(notice, None));
     }
     if downgrade::begins_with_a_job(view) {
         return behind(view, target.version.minor.next())
@@ -146,13 +146,8 @@ pub(super) fn next_to_mend<'a>(view: &View<'a>) -> Option<(MemberName, &'a PodFa
         return None;
     }
     let mut down = view.outdated().into_iter().filter_map(|member| Some((view.pod(&member)?, member)));
-    down.find(|(pod, member)| {
-        !pod.deleting
-            && gates::is_down(view, member)
-            && !is_lost(view, member)
-            && !view.is_on_its_way(member, pod)
-    })
-    .map(|(pod, member)| (member, pod))
+    down.find(|(pod, member)| !pod.deleting && gates::is_down(view, member) && !is_lost(view, member))
+        .map(|(pod, member)| (member, pod))
 }
 
 /// Whether the change may be what brings a down member up. A hop to a new minor begins with all members up;

@@ -7,7 +7,7 @@ use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::objects::probe::NewProbe;
-use crate::cluster::observation::{PodFacts, SnapshotBase};
+use crate::cluster::observation::{PodFacts, ProbeFacts, SnapshotBase};
 use crate::cluster::revision::Revision;
 use crate::etcd::{ClusterId, DowngradeCall, EtcdVersion, MemberId};
 use jiff::Timestamp;
@@ -213,7 +213,7 @@ pub enum Record {
         /// What was done.
         action: Action,
     },
-    /// Nothing was touched under this claim, and it is of no use any more.
+    /// A claim that is of no use any more: nothing was touched under it, or nothing brings its member up.
     Withdraw {
         /// Who.
         member: MemberName,
@@ -248,6 +248,11 @@ impl Next {
 }
 
 impl Step {
+    /// Removes these probes.
+    pub fn delete_probes<'a>(probes: impl Iterator<Item = &'a ProbeFacts>) -> Self {
+        Self::DeleteProbes(probes.map(|probe| (probe.pod.clone(), probe.uid.clone())).collect())
+    }
+
     /// A Pod that has ended is made again.
     pub(super) fn remove_ended(member: &MemberName, pod: &PodFacts) -> Self {
         Self::RemovePod {

@@ -33,6 +33,45 @@ fn target(world: &Observation) -> Revision {
     revision::render(&cluster.namespace, &cluster.name, &cluster.spec, &desired, desired.version).unwrap()
 }
 
+/// Data that somebody has decided to leave behind is not looked for.
+#[rstest]
+#[case::searched("{version: 3.6.16}", "CreateProbes")]
+#[case::not_searched(
+    "{version: 3.6.16, etcd: {extraArgs: {v2-deprecation: write-only-skip-check}}}",
+    "Claim"
+)]
+fn volumes_are_searched_for_v2_data_unless_it_is_to_be_left(#[case] yaml: &str, #[case] expected: &str) {
+    let mut world = edited(healthy("version: 3.5.35"), yaml);
+    let target = target(&world);
+    for number in 0..3 {
+        world.probes.push(ProbeFacts {
+            pod: format!("probe-{number}"),
+            uid: format!("probe-{number}"),
+            node: format!("node-{number}"),
+            revision: target.name.clone(),
+            tries: Tries::Image,
+            state: ProbeState::Said(Some(target.version)),
+        });
+    }
+    world.revisions.insert(target.name.clone(), Arc::new(target));
+    assert_eq!(next(&world), expected);
+}
+
+/// The API server is asked for nodes between two members, whatever is waited for meanwhile; else a cordon would be seen
+/// too late.
+#[test]
+fn nodes_are_asked_for_until_a_member_is_claimed() {
+    let mut world = ready_to_roll();
+    assert!(world.cluster.may_claim_a_member(), "a new spec");
+    world.cluster.status.observed_generation = Some(world.cluster.generation);
+    assert!(!world.cluster.may_claim_a_member(), "nothing is planned");
+    world.cluster.status.plan = Some(crate::api::PlanStatus::default());
+    world.cluster.status.progress = claimed(1).cluster.status.progress;
+    assert!(!world.cluster.may_claim_a_member(), "one is claimed");
+    world.cluster.status.progress.as_mut().unwrap().action = Action::ProbeImage;
+    assert!(world.cluster.may_claim_a_member(), "a wait without a claim");
+}
+
 /// A cluster on 3.6.15 that shall go to 3.6.16: the revision is stored and the image was tried out.
 fn ready_to_roll() -> Observation {
     let mut world = edited(healthy("version: 3.6.15"), "version: 3.6.16");

@@ -11,8 +11,7 @@ pub(super) fn what_is_left_behind(view: &View<'_>) -> Option<Next> {
         return None;
     }
     if !world.probes.is_empty() {
-        let probes = world.probes.iter().map(|probe| (probe.pod.clone(), probe.uid.clone())).collect();
-        return Some(Next::Do(Step::DeleteProbes(probes)));
+        return Some(Next::Do(Step::delete_probes(world.probes.iter())));
     }
     let target = view.target.as_ref()?;
     let used: BTreeSet<&str> = world

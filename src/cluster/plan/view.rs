@@ -8,7 +8,7 @@ use super::support;
 use crate::api::{BootstrapStatus, Code, ProgressStatus};
 use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::{Answer, ClaimFacts, Observation, PodFacts};
+use crate::cluster::observation::{Answer, ClaimFacts, ContainerFacts, Observation, PodFacts};
 use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
 use crate::etcd::logs::says_a_downgrade_keeps_it_out;
@@ -241,17 +241,10 @@ impl<'a> View<'a> {
 
     /// Whether a member's Pod was made and nothing says yet that it does not come up as it is.
     pub fn is_on_its_way(&self, member: &MemberName, pod: &PodFacts) -> bool {
-        let container = &pod.container;
-        let begins = |(reason, _): &(String, String)| {
-            ["ContainerCreating", "PodInitializing"].contains(&reason.as_str())
-        };
         let patience = &self.world.patience;
         let for_too_long = patience.subject == Self::subject_of(member)
             && patience.without_progress >= self.member_deadline();
-        !container.has_run()
-            && pod.unschedulable.is_none()
-            && container.waiting.as_ref().is_none_or(begins)
-            && !for_too_long
+        !has_failed(&pod.container) && pod.unschedulable.is_none() && !for_too_long
     }
 
     /// What patience with a member is counted on: by the member, not by the code, since a crash loop goes through
@@ -388,6 +381,14 @@ impl<'a> View<'a> {
             Some(status) => 4 * STAGE + status.raft_applied_index.min(STAGE - 1),
         }
     }
+}
+
+/// Whether a container has ended, or cannot start for what it is made of.
+pub(super) fn has_failed(container: &ContainerFacts) -> bool {
+    let begins =
+        |(reason, _): &(String, String)| ["ContainerCreating", "PodInitializing"].contains(&reason.as_str());
+    let has_ended = container.exit_code.is_some() || container.restarts > 0;
+    has_ended || !container.waiting.as_ref().is_none_or(begins)
 }
 
 fn is_kept_out(pod: &PodFacts) -> bool {

@@ -100,10 +100,13 @@ pub(super) fn mood(world: &Observation, plan: &Plan, outcome: &Outcome) -> Mood 
         Next::Wait(wait) if wait.overdue && !wait.close && !plan.refusals.is_empty() => {}
         Next::Wait(wait) if wait.overdue || wait.notice.is_refusal() => {
             let remedy = &wait.notice.remedy;
-            let message = if wait.overdue && !wait.notice.is_refusal() {
+            let ran_out = world.patience.without_progress >= wait.deadline;
+            let message = if wait.overdue && ran_out && !wait.notice.is_refusal() {
                 format!("{}; no progress for {} s — {remedy}", wait.notice.message, wait.deadline.as_secs())
-            } else {
+            } else if wait.notice.is_refusal() {
                 wait.notice.message.clone()
+            } else {
+                format!("{} — {remedy}", wait.notice.message)
             };
             mood.stalled = Some(Notice { message, ..wait.notice.clone() });
         }

@@ -171,7 +171,7 @@ impl World {
         let unused: Vec<MemberName> = self
             .claims
             .iter()
-            .filter(|(member, volume)| volume.facts.deleting && !self.pods.contains_key(*member))
+            .filter(|(member, volume)| volume.facts.deleting && !self.is_in_use(member))
             .map(|(member, _)| member.clone())
             .collect();
         for member in unused {
@@ -179,6 +179,12 @@ impl World {
             self.claims.remove(&member);
             self.changed();
         }
+    }
+
+    /// Whether a Pod has a member's volume, be it one that has ended.
+    fn is_in_use(&self, member: &MemberName) -> bool {
+        let looks_into_it = |probe: &Probe| probe.tries == Tries::Volume(member.clone());
+        self.pods.contains_key(member) || self.probes.values().any(looks_into_it)
     }
 
     /// A member's data is destroyed, by whomever.
