@@ -177,10 +177,12 @@ fn may_start_on(view: &View<'_>, version: EtcdVersion) -> bool {
 
 /// Whether a member has opened its data, serves, or is about to.
 fn has_begun(view: &View<'_>, member: &MemberName) -> bool {
-    let about_to = |pod: &PodFacts| {
-        !pod.deleting && pod.container.running_since.is_some() && pod.container.restarts == 0
-    };
-    view.claim_of(member).is_some_and(|claim| claim.opened.is_some())
+    let about_to = |pod: &PodFacts| pod.container.running_since.is_some() && pod.container.restarts == 0;
+    // A Pod that went may have run, and nobody noted it.
+    let may_have =
+        view.pod(member).is_none() && view.claim_of(member).is_some_and(|it| it.assigned.is_some());
+    may_have
+        || view.claim_of(member).is_some_and(|claim| claim.opened.is_some())
         || view.answer(member).is_some_and(|answer| answer.status.is_ok())
         || view.pod(member).is_some_and(about_to)
 }
