@@ -111,7 +111,7 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     let idle = idle(&operator, &args).await?;
-    let scale = scale::measure(&client, quorate.namespace(), &operator, &args.audit_log).await?;
+    let scale = scale::measure(&client, quorate.namespace(), &operator).await?;
     quorate.remove().await?;
 
     let table = Table { plain: &plain_rounds, quorate: &rounds, idle: &idle, scale: &scale, image: &image };

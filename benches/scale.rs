@@ -1,14 +1,13 @@
 //! Many clusters beside one operator. A machine that runs the bench holds no thousand etcd clusters, so these are paused
 //! from the beginning: they have no members, and are watched, observed, planned and reported like any other.
 
-use crate::operator::{Audit, Memory, Operator};
+use crate::operator::{Memory, Operator};
 use anyhow::bail;
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Client, ResourceExt as _};
 use quorate::api::EtcdCluster;
 use serde_json::json;
-use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
@@ -24,16 +23,9 @@ pub struct Scale {
     pub memory: Memory,
     /// From the first one made to the last one reported.
     pub reported: Duration,
-    /// Writes to the API server within [`IDLE`].
-    pub writes: usize,
 }
 
-pub async fn measure(
-    client: &Client,
-    namespace: &str,
-    operator: &Operator,
-    audit_log: &Path,
-) -> anyhow::Result<Scale> {
+pub async fn measure(client: &Client, namespace: &str, operator: &Operator) -> anyhow::Result<Scale> {
     let api = Api::<EtcdCluster>::namespaced(client.clone(), namespace);
     println!("{CLUSTERS} more clusters");
     let began = Instant::now();
@@ -42,11 +34,8 @@ pub async fn measure(
         created.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
         until_reported(&api, began).await?;
         let reported = began.elapsed();
-        sleep(Duration::from_secs(10)).await;
-        let audit = Audit::from_now(audit_log)?;
         sleep(IDLE).await;
-        let (writes, _) = audit.writes()?;
-        Ok(Scale { memory: operator.memory()?, reported, writes: writes.len() })
+        Ok(Scale { memory: operator.memory()?, reported })
     }
     .await;
     api.delete_collection(&DeleteParams::default(), &ListParams::default().labels(LABEL)).await?;
