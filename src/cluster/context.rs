@@ -2,7 +2,7 @@
 //! matters is in etcd, in Kubernetes objects, or in the status.
 
 use super::observation::Patience;
-use super::observe::{Nodes, Zones};
+use super::observe::Nodes;
 use super::plan::{Next, Plan, Step};
 use super::report::Outcome;
 use crate::etcd::versions::Releases;
@@ -30,8 +30,7 @@ pub struct Context {
     pub docs_url: Option<String>,
     /// What is known of etcd's releases.
     pub releases: Releases,
-    /// Which zone each node is in.
-    pub(super) zones: Zones,
+    /// What was read of nodes.
     pub(super) nodes: Nodes,
     memories: Mutex<Memories>,
 }
@@ -75,7 +74,6 @@ impl Context {
             reporter,
             docs_url,
             releases,
-            zones: Zones::default(),
             nodes: Nodes::default(),
             memories: Mutex::default(),
         }

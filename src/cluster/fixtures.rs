@@ -138,6 +138,7 @@ fn zone_of(member: &MemberName) -> String {
 fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
     PodFacts {
         uid: format!("pod-{member}"),
+        resource_version: "1".to_owned(),
         ownership: Ownership::Ours,
         deleting: false,
         revision: revision.to_owned(),
@@ -169,6 +170,7 @@ fn claim(
         assigned: Some(revision.to_owned()),
         good: Some(revision.to_owned()),
         opened: Some(version),
+        first_pod: None,
         snapshot_base: None,
         free_of_v2_entries: false,
         size: Some(8 << 30),

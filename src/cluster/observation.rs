@@ -158,6 +158,8 @@ impl Ownership {
 pub struct PodFacts {
     /// Its UID.
     pub uid: String,
+    /// Changes with anything about it.
+    pub resource_version: String,
     /// To whom it belongs.
     pub ownership: Ownership,
     /// Whether it carries a deletionTimestamp: it counts as away even while it still answers.
@@ -227,6 +229,8 @@ pub struct ClaimFacts {
     pub good: Option<String>,
     /// The newest version that was seen to serve this data.
     pub opened: Option<EtcdVersion>,
+    /// The Pod, by its UID, that was the first one made from the assigned revision, while the cluster forms.
+    pub first_pod: Option<String>,
     /// The raft snapshots that its member had taken when they began to matter, until one more was.
     pub snapshot_base: Option<SnapshotBase>,
     /// Whether a raft snapshot was taken since entries of the v2 API can have been written last.

@@ -123,19 +123,21 @@ pub fn name(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion) -> Stri
 }
 
 impl Revision {
+    /// What etcd is started with, but for what makes it this or that member.
+    pub fn args(&self) -> impl Iterator<Item = &str> {
+        let containers = self.template.spec.iter().flat_map(|spec| &spec.containers);
+        containers.flat_map(|container| container.args.iter().flatten()).map(String::as_str)
+    }
+
     /// Raft entries between two snapshots on disk.
     pub fn snapshot_count(&self) -> u64 {
-        let containers = self.template.spec.iter().flat_map(|spec| &spec.containers);
-        let mut args = containers.flat_map(|container| container.args.iter().flatten());
-        let given = args.find_map(|arg| arg.strip_prefix("--snapshot-count=")?.parse().ok());
+        let given = self.args().find_map(|arg| arg.strip_prefix("--snapshot-count=")?.parse().ok());
         given.unwrap_or(DEFAULT_SNAPSHOT_COUNT)
     }
 
     /// Whether it starts over data of the v2 API, which somebody has decided.
     pub fn skips_the_check_for_v2_data(&self) -> bool {
-        let containers = self.template.spec.iter().flat_map(|spec| &spec.containers);
-        let mut args = containers.flat_map(|container| container.args.iter().flatten());
-        args.any(|arg| arg == "--v2-deprecation=write-only-skip-check")
+        self.args().any(|arg| arg == "--v2-deprecation=write-only-skip-check")
     }
 
     /// The object that stores it, owned by the cluster.
@@ -228,8 +230,7 @@ mod tests {
 
     #[test]
     fn flags_are_those_of_the_version() {
-        let args =
-            |yaml: &str| rendered(yaml).template.spec.unwrap().containers[0].args.clone().unwrap().join(" ");
+        let args = |yaml: &str| rendered(yaml).args().collect::<Vec<_>>().join(" ");
         let old = args("{version: 3.5.35, etcd: {extraArgs: {corrupt-check-time: 1h}}}");
         assert!(old.ends_with("--experimental-corrupt-check-time=1h"), "{old}");
         let new = args("{version: 3.7.3, etcd: {extraArgs: {experimental-initial-corrupt-check: 'true'}}}");

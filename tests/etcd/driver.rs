@@ -253,7 +253,7 @@ impl Driven {
                     self.claims.insert(member.clone(), self.new_claim(member));
                 }
             }
-            Step::Assign { members, revision } => {
+            Step::Assign { members, revision, .. } => {
                 for member in members {
                     self.claims.get_mut(member).unwrap().assigned = Some(revision.clone());
                 }
@@ -274,6 +274,11 @@ impl Driven {
                     claim.opened = opened.get(member).copied().or(claim.opened);
                     claim.good = good.get(member).cloned().or(claim.good.take());
                     claim.bootstrap = None;
+                }
+            }
+            Step::NoteFirstPods(first) => {
+                for (member, uid) in first {
+                    self.claims.get_mut(member).unwrap().first_pod = Some(uid.clone());
                 }
             }
             Step::NoteSnapshots(notes) => {
@@ -340,6 +345,7 @@ impl Driven {
             assigned: None,
             good: None,
             opened: None,
+            first_pod: None,
             snapshot_base: None,
             free_of_v2_entries: false,
             size: storage_size(&self.spec).bytes(),
@@ -351,12 +357,8 @@ impl Driven {
         let n = number(&new.member);
         let revision = self.revisions[&new.revision].clone();
         self.writes += 1;
-        let containers = revision.template.spec.iter().flat_map(|spec| &spec.containers);
-        let flags: Vec<String> = containers
-            .flat_map(|container| container.args.iter().flatten())
-            .filter(|arg| !is_of_the_place(arg))
-            .cloned()
-            .collect();
+        let flags: Vec<String> =
+            revision.args().filter(|arg| !is_of_the_place(arg)).map(str::to_owned).collect();
         self.etcd.extra_args = [flags.clone(), self.inherited.clone()].concat();
         let version = revision.version.to_string();
         match &new.initial {
@@ -366,6 +368,7 @@ impl Driven {
         self.starts.push((n, revision.version, flags));
         let pod = PodFacts {
             uid: format!("pod-{}", self.writes),
+            resource_version: String::new(),
             ownership: Ownership::Ours,
             deleting: false,
             revision: new.revision.clone(),

@@ -52,12 +52,15 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
         Step::CreateClaims(members) => {
             each!(members, |world: &mut World, item| create_claim(world, seen, item))
         }
-        Step::Assign { members, revision } => each!(members, |world: &mut World, member: &MemberName| {
-            if let Some(volume) = world.claims.get_mut(member) {
-                volume.facts.assigned = Some(revision.clone());
-                wrote(world);
-            }
-        }),
+        Step::Assign { members, revision, afresh } => {
+            each!(members, |world: &mut World, member: &MemberName| {
+                if let Some(volume) = world.claims.get_mut(member) {
+                    volume.facts.assigned = Some(revision.clone());
+                    volume.facts.first_pod.take_if(|_| *afresh);
+                    wrote(world);
+                }
+            })
+        }
         Step::CreateProbes(probes) => each!(probes, create_probe),
         Step::DeleteProbes(probes) => each!(probes, |world: &mut World, (name, uid): &(String, String)| {
             if world.probes.get(name).is_some_and(|probe| probe.uid == *uid) {
@@ -84,6 +87,14 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
                 wrote(world);
             })
         }
+        Step::NoteFirstPods(first) => {
+            each!(first, |world: &mut World, (member, uid): (&MemberName, &String)| {
+                if let Some(volume) = world.claims.get_mut(member) {
+                    volume.facts.first_pod = Some(uid.clone());
+                    wrote(world);
+                }
+            })
+        }
         Step::NoteSnapshots(notes) => {
             each!(notes, |world: &mut World, (member, note): (&MemberName, &SnapshotNote)| {
                 let Some(volume) = world.claims.get_mut(member) else { return };
@@ -104,19 +115,9 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
                 wrote(world);
             }
         }),
-        Step::ApplySupport { voters } => {
-            let (owner, spec) = (world.owner(), seen.facts.cluster.spec.clone());
-            world.headless =
-                Some(Arc::new(support::headless(NAMESPACE, NAME, &spec, owner.clone()).stamped()));
-            wrote(world);
-            if !alive() {
-                return Outcome::Killed;
-            }
-            world.client = Some(Arc::new(support::client(NAMESPACE, NAME, &spec, owner.clone()).stamped()));
-            world.budget = Some(support::budget(NAMESPACE, NAME, *voters, owner).stamped());
-            wrote(world);
-            Outcome::Done
-        }
+        Step::ApplySupport { voters } => each!([false, true], |world: &mut World, behind_the_first| {
+            apply_support(world, seen, *voters, behind_the_first);
+        }),
         _ if !alive() => Outcome::Killed,
         step => one_write(world, seen, step),
     }
@@ -138,8 +139,11 @@ fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
             store(world, revision);
             true
         }
-        Step::RemovePod { member, uid, .. } => {
-            let meant = world.pods.get(member).is_some_and(|pod| pod.uid == *uid);
+        Step::RemovePod { member, uid, resource_version, .. } => {
+            let meant = world
+                .pods
+                .get(member)
+                .is_some_and(|pod| pod.uid == *uid && pod.resource_version() == *resource_version);
             if meant {
                 check::before_a_pod_is_removed(world, member);
                 world.delete_pod(member);
@@ -185,7 +189,13 @@ pub fn apply_record(status: &mut EtcdClusterStatus, record: &Record) {
                 status.last_failure.clone_from(&claim.failure);
             }
         }
-        Record::Release { .. } | Record::Withdraw { .. } => status.progress = None,
+        Record::Release { member, .. } => {
+            let released = status.progress.take().map(|progress| progress.revision);
+            status.last_failure.take_if(|failure| {
+                failure.member == member.to_string() && Some(&failure.revision) == released.as_ref()
+            });
+        }
+        Record::Withdraw { .. } => status.progress = None,
     }
 }
 
@@ -215,6 +225,18 @@ fn store(world: &mut World, revision: &Arc<Revision>) {
         world.revisions.insert(revision.name.clone(), stored);
         wrote(world);
     }
+}
+
+/// The headless Service, then the rest.
+fn apply_support(world: &mut World, seen: &Seen, voters: usize, behind_the_first: bool) {
+    let (owner, spec) = (world.owner(), &seen.facts.cluster.spec);
+    if behind_the_first {
+        world.client = Some(Arc::new(support::client(NAMESPACE, NAME, spec, owner.clone()).stamped()));
+        world.budget = Some(support::budget(NAMESPACE, NAME, voters, owner).stamped());
+    } else {
+        world.headless = Some(Arc::new(support::headless(NAMESPACE, NAME, spec, owner).stamped()));
+    }
+    wrote(world);
 }
 
 fn set_finalizer(world: &mut World, wanted: bool) -> bool {
@@ -249,6 +271,7 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName) {
         assigned: None,
         good: None,
         opened: None,
+        first_pod: None,
         snapshot_base: None,
         free_of_v2_entries: false,
         size: spec::storage_size(spec).bytes(),
@@ -277,7 +300,7 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
         deleting: None,
         revision: new.revision.clone(),
         image: revision.image.clone(),
-        bad_flag: check::args_of(&revision).any(|arg| arg.contains(BAD_FLAG)),
+        bad_flag: revision.args().any(|arg| arg.contains(BAD_FLAG)),
         initial: new.initial.clone(),
         node: None,
         ready: false,

@@ -66,12 +66,6 @@ pub fn before_a_pod_is_removed(world: &mut World, member: &MemberName) {
     }
 }
 
-/// The arguments that a member of a revision is given.
-pub fn args_of(revision: &Revision) -> impl Iterator<Item = &String> {
-    let containers = revision.template.spec.iter().flat_map(|spec| &spec.containers);
-    containers.flat_map(|container| container.args.iter().flatten())
-}
-
 /// Invariants 3 and 5: no `new` after bootstrap, no binary that cannot open the data. And no flag that the
 /// binary does not know.
 pub fn before_a_pod_is_made(world: &mut World, seen: &Seen, new: &NewPod, revision: &Revision) {
@@ -80,7 +74,7 @@ pub fn before_a_pod_is_made(world: &mut World, seen: &Seen, new: &NewPod, revisi
     if id_is_known && matches!(new.initial, Initial::New { .. }) {
         world.violate(format!("{member} is made as `new` after the cluster had formed"));
     }
-    for arg in args_of(revision) {
+    for arg in revision.args() {
         let flag = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
         if !is_known(flag, revision.version) {
             world
@@ -236,19 +230,20 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
         return Some("data of the v2 API");
     }
     // What an earlier stop needs is needed too.
-    let next = way.first().copied().unwrap_or(desired.version);
-    let target = revision::name("db", &cluster.spec, next);
     let is_bad =
         |stop: &EtcdVersion| catalogue::image(&image_of(&cluster.spec, *stop)) != Image::Holds(*stop);
     if way.iter().any(is_bad) {
         return Some("bad image");
     }
-    // Members get a lower count on the way to 3.7 than the spec says.
+    // Members get a lower count on the way to 3.7 than the spec says, first on what they run.
     let mut lowered = cluster.spec.clone();
     lowered.etcd.get_or_insert_default().snapshot_count = Some(10_000);
-    let lowered = revision::name("db", &lowered, next);
+    let next = way.first().copied().unwrap_or(desired.version);
+    let is_of = |failed: &str, version: EtcdVersion| {
+        [&cluster.spec, &lowered].into_iter().any(|spec| failed == revision::name("db", spec, version))
+    };
     let failed = cluster.status.last_failure.as_ref().map(|failure| &failure.revision);
-    if failed.is_some_and(|failed| [&target, &lowered].contains(&failed)) {
+    if failed.is_some_and(|failed| members.iter().chain([&next]).any(|version| is_of(failed, *version))) {
         return Some("failed before");
     }
     plan.refusals.iter().find(|refusal| refusal.code == Code::VolumesIncomplete).map(|_| "volumes incomplete")
@@ -305,7 +300,7 @@ fn left_down<'a>(world: &'a World, plan: &Plan) -> Option<&'a MemberName> {
         let good = good.and_then(|good| world.revisions.get(good)).map(|stored| &stored.revision);
         let starts = good.is_some_and(|good| {
             catalogue::image(&good.image) == Image::Holds(good.version)
-                && !args_of(good).any(|arg| arg.contains(BAD_FLAG))
+                && !good.args().any(|arg| arg.contains(BAD_FLAG))
                 && Some(good.version.minor) >= raft.cluster_version
         });
         starts

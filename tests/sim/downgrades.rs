@@ -4,6 +4,7 @@ use crate::faults::{Fault, member, strike};
 use crate::named::{codes, settled, spec, uids, version};
 use crate::run::{rest, until};
 use crate::world::World;
+use crate::world::catalogue::BAD_FLAG;
 use quorate::api::{Action, Code, Hops};
 use quorate::cluster::plan::plan;
 use quorate::etcd::{EtcdVersion, Minor};
@@ -161,6 +162,45 @@ fn a_member_that_remembers_a_job_is_started_once_on_the_next_minor(#[case] yaml:
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
     assert!(runs_only(&world, "3.5.35"));
     assert_eq!((world.raft().unwrap().cluster_version, job(&world)), (Some(V3_5), None));
+}
+
+/// Seed 94148: somebody enables a job while a member is away that comes up late. Its put-back must wait for the end of
+/// the job, and is given up when it is there.
+#[test]
+fn a_member_that_is_late_under_a_job_is_not_put_back_after_all() {
+    let (mut world, mut operator) = settled("{version: 3.5.30, rollout: {memberDeadline: 20s}}");
+    world.edit_spec(version("3.5.35"));
+    until(&mut world, &mut operator, plan, "a member away", |world| world.running().len() < 3);
+    let away = member((0..3).find(|number| !world.running().contains_key(&member(*number))).unwrap());
+    world.slow.insert(away.clone(), 21_000);
+    let there = member((away.number() + 1) % 3);
+    strike(&mut world, Fault::DowngradeJob, Some(&there), &spec(ON_3_6));
+    until(&mut world, &mut operator, plan, "its put-back", |world| {
+        world.cluster.as_ref().unwrap().status.last_failure.is_some()
+    });
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert!(runs_only(&world, "3.5.35"));
+    assert_eq!((world.cluster.as_ref().unwrap().status.last_failure.clone(), job(&world)), (None, None));
+}
+
+/// Seed 83454: every member is down for the settings that it was made again with, and the one that is mended second
+/// remembers a job besides. Whether that is over only a quorum can say, which the third brings.
+#[test]
+fn a_member_that_remembers_a_job_waits_until_there_is_a_quorum_to_ask() {
+    let (mut world, mut operator) = settled("{version: 3.5.35, rollout: {memberDeadline: 20s}}");
+    strike(&mut world, Fault::DowngradeJob, Some(&member(0)), &spec(ON_3_6));
+    world.tick();
+    strike(&mut world, Fault::Crash, Some(&member(1)), &spec(ON_3_6));
+    until(&mut world, &mut operator, plan, "the end of the job", |world| job(world).is_none());
+    strike(&mut world, Fault::Recreated, None, &spec(ON_3_6));
+    world.edit_spec(|spec| {
+        spec.etcd.get_or_insert_default().extra_args = [(BAD_FLAG.to_owned(), String::new())].into();
+    });
+    rest(&mut world, &mut operator, plan).unwrap();
+    assert!(world.running().is_empty());
+    world.edit_spec(|spec| spec.etcd = None);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert!(runs_only(&world, "3.5.35"));
 }
 
 /// Seeds 32116 and 36765: a member that was mended while down runs an image that lies, and what it ran before

@@ -5,7 +5,7 @@ use crate::seeds::run;
 use quorate::api::Action;
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
-use quorate::cluster::observation::Observation;
+use quorate::cluster::observation::{Observation, PodFacts};
 use quorate::cluster::plan::{Next, Plan, Record, Step, plan};
 use quorate::etcd::Minor;
 use rstest::rstest;
@@ -85,8 +85,7 @@ fn deletes_volumes(seen: &Observation) -> Plan {
 fn is_impatient(seen: &Observation) -> Plan {
     let mut plan = plan(seen);
     if let (Next::Wait(_), Some((member, pod))) = (&plan.next, seen.pods.iter().next()) {
-        let (member, uid) = (member.clone(), pod.uid.clone());
-        plan.next = Next::Do(Step::RemovePod { member, uid, reason: "impatience".to_owned() });
+        plan.next = Next::Do(Step::remove(member, pod, "impatience"));
     }
     plan
 }
@@ -126,10 +125,10 @@ fn never_puts_back(seen: &Observation) -> Plan {
     plan
 }
 
-fn crashing(seen: &Observation) -> Option<(MemberName, String)> {
+fn crashing(seen: &Observation) -> Option<(MemberName, &PodFacts)> {
     let mut pods = seen.pods.iter().filter(|(_, pod)| !pod.deleting);
     let (member, pod) = pods.find(|(_, pod)| pod.container.restarts > 0 && !pod.ready)?;
-    Some((member.clone(), pod.uid.clone()))
+    Some((member.clone(), pod))
 }
 
 /// Gives a member that crashes a new volume.
@@ -144,8 +143,8 @@ fn deletes_a_member_that_crashes(seen: &Observation) -> Plan {
 /// Gives a member that crashes a new Pod, again and again.
 fn fights_a_crash_loop(seen: &Observation) -> Plan {
     let mut plan = plan(seen);
-    if let (Next::Wait(_) | Next::Refused, Some((member, uid))) = (&plan.next, crashing(seen)) {
-        plan.next = Next::Do(Step::RemovePod { member, uid, reason: "it crashes".to_owned() });
+    if let (Next::Wait(_) | Next::Refused, Some((member, pod))) = (&plan.next, crashing(seen)) {
+        plan.next = Next::Do(Step::remove(&member, pod, "it crashes"));
     }
     plan
 }
@@ -155,7 +154,7 @@ fn writes_for_ever(seen: &Observation) -> Plan {
     let mut plan = plan(seen);
     if let (Next::Settled, Some((member, claim))) = (&plan.next, seen.claims.iter().next()) {
         let revision = claim.assigned.clone().unwrap_or_default();
-        plan.next = Next::Do(Step::Assign { members: vec![member.clone()], revision });
+        plan.next = Next::Do(Step::Assign { members: vec![member.clone()], revision, afresh: false });
     }
     plan
 }

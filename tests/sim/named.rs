@@ -7,11 +7,9 @@ use crate::run::{rest, until};
 use crate::world::World;
 use crate::world::catalogue::{BAD_FLAG, BROKEN, CRASHES, LIES, MISSING};
 use quorate::api::{Action, Code, EtcdClusterSpec, Hops};
-use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{Next, plan};
 use quorate::etcd::{EtcdVersion, Minor};
 use rstest::rstest;
-use std::collections::BTreeSet;
 
 pub fn spec(yaml: &str) -> EtcdClusterSpec {
     serde_saphyr::from_str(yaml).unwrap()
@@ -38,14 +36,6 @@ fn a_patch_roll_takes_the_leader_last_and_moves_leadership_once() {
     assert_eq!(world.raft().unwrap().moves, moves + 1);
 }
 
-#[test]
-fn a_bootstrap_ends_as_formed_not_as_adopted() {
-    let (world, _) = settled("{version: 3.5.35, rollout: {memberDeadline: 20s}}");
-    let status = &world.cluster.as_ref().unwrap().status;
-    assert_eq!((status.last_member_number, &status.bootstrap), (Some(2), &None));
-    assert_eq!(world.records, ["Bootstrap", "Formed"]);
-}
-
 pub fn version(version: &str) -> impl FnOnce(&mut EtcdClusterSpec) {
     let version = version.to_owned();
     move |spec| spec.version = version
@@ -59,7 +49,7 @@ fn in_one_hop(to: &str) -> impl FnOnce(&mut EtcdClusterSpec) {
     }
 }
 
-const THREE: &str = "{version: 3.5.35, rollout: {memberDeadline: 20s}}";
+pub const THREE: &str = "{version: 3.5.35, rollout: {memberDeadline: 20s}}";
 
 /// UIDs of all Pods: what nobody touched stays the same.
 pub fn uids(world: &World) -> Vec<String> {
@@ -343,87 +333,6 @@ fn drains_during_a_roll_wait_for_it_and_it_for_them() {
         strike(&mut world, Fault::Drain, Some(&member(turn % 3)), &spec(THREE));
         assert!(world.running().len() >= 2, "two members were away at {} ms", world.now);
     }
-    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
-}
-
-#[test]
-fn an_edit_during_bootstrap_finishes_the_pinned_one_first() {
-    let mut world = World::new(Rng::seeded(3), spec(THREE));
-    let mut operator = Operator::default();
-    until(&mut world, &mut operator, plan, "a first member", |world| !world.running().is_empty());
-    world.edit_spec(|spec| {
-        spec.version = "3.6.16".to_owned();
-        spec.replicas = 5;
-    });
-    assert_eq!(rest(&mut world, &mut operator, plan), Ok("replicas"));
-    assert_eq!(world.raft().unwrap().voters.len(), 3);
-    assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 5, 35)));
-    world.edit_spec(|spec| spec.replicas = 3);
-    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
-}
-
-/// Seed 11102: the only volume goes before the cluster has formed, and all that is left is a revision.
-/// Seed 19090: the volume of one that had its WAL goes, then EtcdCluster, status and revisions too.
-#[rstest]
-#[case::of_one("{version: 3.6.16, replicas: 1}", &[Fault::ClaimLost])]
-#[case::of_three(THREE, &[Fault::ClaimLost])]
-#[case::status_and_claim("{version: 3.6.16}", &[Fault::StatusEmptied, Fault::ClaimLost])]
-#[case::made_again("{version: 3.6.16}", &[Fault::ClaimLost, Fault::Recreated])]
-fn a_volume_that_goes_before_the_cluster_has_formed_is_not_made_again(
-    #[case] yaml: &str,
-    #[case] faults: &[Fault],
-) {
-    let mut world = World::new(Rng::seeded(3), spec(yaml));
-    let mut operator = Operator::default();
-    until(&mut world, &mut operator, plan, "a guard", |world| {
-        world.pods.get(&member(0)).is_some_and(|pod| pod.initial == Initial::Guard)
-    });
-    assert!(world.cluster.as_ref().unwrap().status.cluster_id.is_none(), "it has not formed");
-    for fault in faults {
-        strike(&mut world, *fault, Some(&member(0)), &spec(yaml));
-    }
-    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
-    assert!(!world.claims.contains_key(&member(0)));
-    assert_eq!(codes(&operator), [Code::MemberDataLost]);
-}
-
-/// Seeds 17560 and 18295: the version is edited at any moment of a bootstrap. All members form the cluster
-/// with one version, and that is what each comes back with.
-#[test]
-fn an_edit_while_the_first_members_start_does_not_mix_versions() {
-    for (seed, steps) in (0..20).flat_map(|seed| (1..12).map(move |steps| (seed, steps))) {
-        let mut world = World::new(Rng::seeded(seed), spec("{version: 3.7.3}"));
-        let mut operator = Operator::default();
-        for _ in 0..steps {
-            crate::run::calm_step(&mut world, &mut operator, plan);
-        }
-        world.edit_spec(version("3.5.30"));
-        let rests = rest(&mut world, &mut operator, plan);
-        assert!(matches!(rests, Ok("settled" | "hop")), "seed {seed}, edit after {steps} steps: {rests:?}");
-        let versions: BTreeSet<EtcdVersion> = world.running().into_values().collect();
-        assert_eq!(versions.len(), 1, "seed {seed}, edit after {steps} steps: {versions:?}");
-        for number in 0..3 {
-            strike(&mut world, Fault::Drain, Some(&member(number)), &spec(THREE));
-            assert_eq!(rest(&mut world, &mut operator, plan), rests);
-        }
-        assert_eq!(world.running().into_values().collect::<BTreeSet<_>>(), versions);
-    }
-}
-
-/// Seed 10445: a cluster that formed from an image which holds another version than its tag says.
-#[rstest]
-#[case::patch("3.6.16")]
-#[case::minor("3.7.3")]
-fn an_image_that_lies_from_the_beginning_is_told_and_can_be_left(#[case] to: &str) {
-    let yaml = format!("{{version: 3.6.{LIES}, rollout: {{memberDeadline: 20s}}}}");
-    let mut world = World::new(Rng::seeded(7), spec(&yaml));
-    let mut operator = Operator::default();
-    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
-    // Other settings of the same image are tried once, and put back.
-    world.edit_spec(|spec| spec.etcd.get_or_insert_default().snapshot_count = Some(5_000));
-    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
-    assert_eq!(world.running().len(), 3);
-    world.edit_spec(version(to));
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
 }
 

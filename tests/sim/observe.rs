@@ -188,6 +188,7 @@ fn pod_facts(world: &World, cluster: &Cluster, pod: &Pod) -> PodFacts {
     };
     PodFacts {
         uid: pod.uid.clone(),
+        resource_version: pod.resource_version(),
         ownership,
         deleting: pod.deleting.is_some(),
         revision: pod.revision.clone(),

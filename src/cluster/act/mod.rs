@@ -31,7 +31,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use writes::{gone_is_fine, refusal};
+use writes::{gone_is_fine, refusal, this};
 
 /// Lines of a container's log that are kept as evidence. A Go panic prints its cause above a long stack.
 const LOG_LINES: i64 = 40;
@@ -86,8 +86,11 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::ApplySupport { voters } => hands.apply_support(*voters).await?,
         Step::StoreRevision(revision) => return hands.store_revision(revision).await,
         Step::CreateClaims(members) => return hands.create_claims(members).await,
-        Step::Assign { members, revision } => {
-            let assigned = || json!({ labels::ASSIGNED: revision });
+        Step::Assign { members, revision, afresh } => {
+            let assigned = || match afresh {
+                true => json!({ labels::ASSIGNED: revision, labels::FIRST_POD: Value::Null }),
+                false => json!({ labels::ASSIGNED: revision }),
+            };
             try_join_all(members.iter().map(|member| hands.annotate(member, assigned()))).await?;
         }
         Step::CreatePods(new) => return hands.create_pods(new).await,
@@ -95,9 +98,17 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::NoteMembers { cluster_id, voters, opened, good } => {
             hands.note_members(*cluster_id, voters, opened, good).await?;
         }
+        Step::NoteFirstPods(first) => {
+            let note = |(member, uid)| hands.annotate(member, json!({ labels::FIRST_POD: uid }));
+            try_join_all(first.iter().map(note)).await?;
+        }
         Step::NoteSnapshots(notes) => hands.note_snapshots(notes).await?,
         Step::Propose { through, entries } => hands.propose(through, *entries).await?,
-        Step::RemovePod { member, uid, .. } => hands.delete::<Pod>(&member.to_string(), Some(uid)).await?,
+        Step::RemovePod { member, uid, resource_version, .. } => {
+            let as_seen =
+                Preconditions { uid: Some(uid.clone()), resource_version: Some(resource_version.clone()) };
+            hands.delete::<Pod>(&member.to_string(), Some(as_seen)).await?;
+        }
         Step::MoveLeader { from, from_id, cluster_id, to_id, .. } => {
             hands
                 .move_leader(from, Identity { cluster_id: *cluster_id, member_id: *from_id }, *to_id)
@@ -107,7 +118,7 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::Stop(proven) => return hands.stop(proven).await,
         Step::CreateProbes(probes) => return hands.create_probes(probes).await,
         Step::DeleteProbes(probes) => {
-            try_join_all(probes.iter().map(|(pod, uid)| hands.delete::<Pod>(pod, Some(uid)))).await?;
+            try_join_all(probes.iter().map(|(pod, uid)| hands.delete::<Pod>(pod, Some(this(uid))))).await?;
         }
         Step::DeleteRevisions(names) => {
             try_join_all(names.iter().map(|name| hands.delete::<ControllerRevision>(name, None))).await?;
@@ -164,11 +175,15 @@ impl Hands<'_> {
     }
 
     async fn delete_claims(&self, members: &[MemberName]) -> Result<(), ActError> {
-        let uid = |member| self.world.claims.get(member).map(|claim| claim.uid.as_str());
-        let names: Vec<(String, Option<&str>)> =
+        let uid = |member| self.world.claims.get(member).map(|claim| this(&claim.uid));
+        let names: Vec<(String, Option<Preconditions>)> =
             members.iter().map(|member| (member.claim(), uid(member))).collect();
-        try_join_all(names.iter().map(|(name, uid)| self.delete::<PersistentVolumeClaim>(name, *uid)))
-            .await?;
+        try_join_all(
+            names
+                .into_iter()
+                .map(|(name, uid)| async move { self.delete::<PersistentVolumeClaim>(&name, uid).await }),
+        )
+        .await?;
         Ok(())
     }
 
@@ -352,10 +367,7 @@ impl Hands<'_> {
         }
         let params = EvictParams {
             delete_options: Some(DeleteParams {
-                preconditions: Some(Preconditions {
-                    uid: Some(stop.uid().to_owned()),
-                    resource_version: None,
-                }),
+                preconditions: Some(this(stop.uid())),
                 ..DeleteParams::default()
             }),
             post_options: PostParams::default(),

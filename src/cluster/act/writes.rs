@@ -82,12 +82,14 @@ impl Hands<'_> {
         }
     }
 
-    pub(super) async fn delete<K>(&self, name: &str, uid: Option<&str>) -> Result<(), ActError>
+    pub(super) async fn delete<K>(
+        &self,
+        name: &str,
+        preconditions: Option<Preconditions>,
+    ) -> Result<(), ActError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        let preconditions =
-            uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
         let params = DeleteParams { preconditions, ..DeleteParams::default() };
         gone_is_fine(self.api::<K>().delete(name, &params).await.map(|_| ()))
     }
@@ -102,6 +104,11 @@ impl Hands<'_> {
             .await?;
         Ok(())
     }
+}
+
+/// The object of this UID, whatever it has become.
+pub(super) fn this(uid: &str) -> Preconditions {
+    Preconditions { uid: Some(uid.to_owned()), resource_version: None }
 }
 
 fn post() -> PostParams {

@@ -20,6 +20,7 @@ pub(super) fn pod(pod: &Pod, cluster: &ClusterFacts) -> PodFacts {
     };
     PodFacts {
         uid: pod.uid().unwrap_or_default(),
+        resource_version: pod.resource_version().unwrap_or_default(),
         ownership: Ownership::of_owned(&pod.metadata, &cluster.uid, &cluster.name),
         deleting: pod.metadata.deletion_timestamp.is_some(),
         revision: annotation(labels::REVISION),
@@ -104,6 +105,7 @@ pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts 
         assigned: annotation(labels::ASSIGNED).cloned(),
         good: annotation(labels::GOOD).cloned(),
         opened: annotation(labels::OPENED).and_then(|version| version.parse().ok()),
+        first_pod: annotation(labels::FIRST_POD).cloned(),
         snapshot_base: annotation(labels::SNAPSHOT_BASE).and_then(|json| serde_json::from_str(json).ok()),
         free_of_v2_entries: annotation(labels::FREE_OF_V2_ENTRIES).is_some_and(|value| value == "true"),
         size: spec

@@ -4,11 +4,10 @@
 mod facts;
 mod members;
 mod nodes;
-mod zones;
+mod remembered;
 
 pub use members::{ask_members, client_of};
 pub(super) use nodes::Nodes;
-pub(super) use zones::Zones;
 
 use super::context::Context;
 use super::names::{MemberName, bootstrap_members, client_service, disruption_budget, headless_service};
@@ -118,7 +117,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     let asked = if world.cluster.may_claim_a_member() { nodes.clone() } else { BTreeSet::new() };
     let ((), zones, in_trouble) = tokio::join!(
         ask_members(&ctx.channels, &mut world),
-        ctx.zones.of(&ctx.client, &nodes),
+        ctx.nodes.zones(&ctx.client, &nodes),
         ctx.nodes.in_trouble(&ctx.client, &asked)
     );
     world.zones = zones;

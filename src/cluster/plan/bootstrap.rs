@@ -9,7 +9,7 @@ use crate::api::{BootstrapStatus, Code};
 use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::{Answer, PodFacts};
+use crate::cluster::observation::{Answer, ClaimFacts, PodFacts};
 use crate::cluster::revision;
 use crate::cluster::spec::storage_class;
 use crate::etcd::EtcdVersion;
@@ -61,12 +61,16 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
         return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::Assign {
             members: unassigned,
             revision,
+            afresh: false,
         }));
     }
     let new: Vec<NewPod> =
         members.iter().filter_map(|member| first_pod(view, member, &members, &bootstrap)).collect();
     if !new.is_empty() {
         return Some(Next::Do(Step::CreatePods(new)));
+    }
+    if let Some(note) = note_first_pods(view, &members) {
+        return Some(note);
     }
     Some(formed(view, &members).unwrap_or_else(|| await_members(view, &members)))
 }
@@ -171,6 +175,17 @@ fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<Etcd
     if begun.contains(&pinned) { pinned } else { begun.into_iter().flatten().next().or(pinned) }
 }
 
+/// Which Pods are the first ones. Another one that stands there later is made for a volume that may have been used.
+fn note_first_pods(view: &View<'_>, members: &[MemberName]) -> Option<Next> {
+    let first = members.iter().filter_map(|member| {
+        let (claim, pod) = (view.claim_of(member)?, view.pod(member)?);
+        let is_first = claim.first_pod.is_none() && claim.assigned.as_ref() == Some(&pod.revision);
+        (is_first && !pod.deleting).then(|| (member.clone(), pod.uid.clone()))
+    });
+    let first: BTreeMap<MemberName, String> = first.collect();
+    (!first.is_empty()).then_some(Next::Do(Step::NoteFirstPods(first)))
+}
+
 fn may_start_on(view: &View<'_>, version: EtcdVersion) -> bool {
     is_supported(version.minor) && view.world.releases.refused(version).is_none()
 }
@@ -179,9 +194,11 @@ fn may_start_on(view: &View<'_>, version: EtcdVersion) -> bool {
 fn has_begun(view: &View<'_>, member: &MemberName) -> bool {
     let about_to = |pod: &PodFacts| pod.container.running_since.is_some() && pod.container.restarts == 0;
     // A Pod that went may have run, and nobody noted it.
-    let may_have =
-        view.pod(member).is_none() && view.claim_of(member).is_some_and(|it| it.assigned.is_some());
-    may_have
+    let may_have = |claim: &ClaimFacts| match view.pod(member) {
+        None => claim.assigned.is_some(),
+        Some(pod) => claim.first_pod.as_ref().is_some_and(|first| *first != pod.uid),
+    };
+    view.claim_of(member).is_some_and(may_have)
         || view.claim_of(member).is_some_and(|claim| claim.opened.is_some())
         || view.answer(member).is_some_and(|answer| answer.status.is_ok())
         || view.pod(member).is_some_and(about_to)
@@ -218,7 +235,7 @@ fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[Memb
                 view.pod(member).map(|pod| pod.revision.as_str()).filter(|begun| assigned != Some(begun));
             if let Some(begun) = begun.filter(|begun| view.world.revisions.contains_key(*begun)) {
                 let (members, revision) = (vec![member.clone()], begun.to_owned());
-                return Some(Next::Do(Step::Assign { members, revision }));
+                return Some(Next::Do(Step::Assign { members, revision, afresh: false }));
             }
             continue;
         }
@@ -226,15 +243,12 @@ fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[Memb
             return Some(on_the_starting_revision(view, bootstrap, |revision| Step::Assign {
                 members: vec![member.clone()],
                 revision,
+                afresh: !has_begun(view, member),
             }));
         }
         let stale = view.pod(member).filter(|pod| !pod.deleting && pod.revision != wanted);
         if let Some(pod) = stale {
-            return Some(Next::Do(Step::RemovePod {
-                member: member.clone(),
-                uid: pod.uid.clone(),
-                reason: "it never served, and the spec was changed".to_owned(),
-            }));
+            return Some(Next::Do(Step::remove(member, pod, "it never served, and the spec was changed")));
         }
     }
     None

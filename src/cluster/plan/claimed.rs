@@ -8,22 +8,20 @@
 //!                           no progress for too long → claim again, to put the last good revision back
 //! ```
 
-use super::downgrade;
+use super::downgrade::{self, forgetting};
 use super::gates;
 use super::loss::is_lost;
+use super::put_back::{last_good, next_left_half_way, put_back, refused_for_too_long};
 use super::records;
 use super::request;
 use super::roll::{is_canary, may_mend, next_to_mend};
 use super::step::{Claim, NewPod, Next, Record, Step};
-use super::view::{View, has_failed, quorum};
-use crate::api::{Action, Code, FailureStatus, ProgressStatus};
+use super::view::{View, quorum};
+use crate::api::{Action, Code, ProgressStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::{ContainerFacts, DowngradeJob, Ownership, Patience, PodFacts};
-use crate::cluster::revision;
-use crate::etcd::versions::STARTS_UNDER_ANY_DOWNGRADE;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use crate::cluster::observation::{Ownership, PodFacts};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +52,10 @@ fn stopping(view: &View<'_>, member: &MemberName) -> Next {
 
 fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
     let withdraw = || Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    if progress.action == Action::PutBack && gates::after(view, member, Action::ReplaceMember).is_ok() {
+        // It has come up after all, late, and before it was touched: what was given up is taken up again.
+        return view.claim(Action::ReplaceMember, member, "", pod.revision.clone(), None);
+    }
     let down = gates::stop_of_a_down_member(view, member, &pod.uid);
     if progress.action.follows_the_spec() {
         let wanted = view.target.as_ref().is_some_and(|target| target.name == progress.revision)
@@ -72,6 +74,11 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if up.is_err() && (progress.action.follows_the_spec() || another_is_mendable()) {
         // Nothing was touched yet, and another member may need the claim to be mended.
         return withdraw();
+    }
+    if up.as_ref().is_err_and(|notice| notice.code == Code::DowngradePending)
+        && let Some(next) = downgrade::a_job_that_has_arrived(view)
+    {
+        return next;
     }
     if let Err(notice) = gates::budget(view, member) {
         return wait(notice);
@@ -136,30 +143,10 @@ fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
         return Next::Do(Step::StoreRevision(Arc::clone(target)));
     }
     if claim.assigned.as_deref() != Some(revision.as_str()) {
-        return Next::Do(Step::Assign { members: vec![member.clone()], revision });
+        return Next::Do(Step::Assign { members: vec![member.clone()], revision, afresh: false });
     }
     let create = Step::CreatePods(vec![NewPod { member: member.clone(), revision, initial: Initial::Guard }]);
     refused_for_too_long(view, progress, member, &create).unwrap_or(Next::Do(create))
-}
-
-/// Quota, Pod Security or a webhook refuses the new Pod, and the old one is gone: what ran before is
-/// put back.
-fn refused_for_too_long(
-    view: &View<'_>,
-    progress: &ProgressStatus,
-    member: &MemberName,
-    create: &Step,
-) -> Option<Next> {
-    let patience = &view.world.patience;
-    let overdue = patience.subject == Patience::subject_of_refused(create)
-        && patience.without_progress >= view.member_deadline();
-    if !overdue || progress.action == Action::PutBack {
-        return None;
-    }
-    let good = last_good(view, member, &progress.revision)?;
-    let pod_uid = progress.pod_uid.as_deref().unwrap_or_default();
-    let failure = failure(view, member, &progress.revision, &ContainerFacts::default(), Code::PodRefused);
-    Some(claim_again(view, member, pod_uid, Action::PutBack, good, Some(failure)))
 }
 
 /// The binary is chosen when the Pod is made, from what is true after the old one is gone: the spec's
@@ -209,13 +196,20 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     if let Some(next) = another {
         return next;
     }
+    let mended_first = quorum_needs(view, member);
+    if view.is_kept_out_by_a_downgrade(member)
+        && mended_first.as_ref().is_some_and(|other| !view.is_kept_out_by_a_downgrade(other))
+    {
+        // Whether the job is over only a quorum can say, and another member brings that.
+        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    }
     let passes_the_claim_on = match notice.code {
         Code::ImageVersionMismatch => is_free_to_go_elsewhere(view, member),
-        Code::MemberBehind => quorum_needs_another_mended(view, member),
+        Code::MemberBehind => mended_first.is_some(),
         _ => false,
     };
     if passes_the_claim_on {
-        return Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }));
+        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
     }
     let subject = format!("back/{member}/{}", pod.revision);
     let wait = view.wait(notice, Some(member), subject, view.start_progress(member));
@@ -236,17 +230,17 @@ fn is_free_to_go_elsewhere(view: &View<'_>, member: &MemberName) -> bool {
         && gates::after(view, member, Action::PutBack).is_ok()
 }
 
-/// Whether this member answers, and what it still lacks is a quorum that only another revision of
-/// another member can bring: then the claim must pass on, or both wait for each other for ever.
-fn quorum_needs_another_mended(view: &View<'_>, member: &MemberName) -> bool {
+/// The other member whose next revision may bring the quorum that is not there: the claim must pass on to it where
+/// what this one lacks is the quorum, or both wait for each other for ever.
+fn quorum_needs(view: &View<'_>, member: &MemberName) -> Option<MemberName> {
     let voters = view.members();
     let answering =
         voters.iter().filter(|voter| view.answer(voter).is_some_and(|answer| answer.status.is_ok()));
-    let another_may_come_up = || {
-        next_to_mend(view).is_some_and(|(other, _)| other != *member)
-            || left_half_way(view).any(|(other, ..)| other != member)
-    };
-    answering.count() < quorum(voters.len()) && another_may_come_up()
+    if answering.count() >= quorum(voters.len()) {
+        return None;
+    }
+    let next = next_to_mend(view).map(|(other, _)| other);
+    next.or_else(|| Some(next_left_half_way(view)?.0.clone())).filter(|next| next != member)
 }
 
 fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
@@ -280,7 +274,7 @@ fn what_starts_at_all(
     let is_asked_for = view.target.as_ref().is_some_and(|target| target.name == revision);
     let action =
         if is_asked_for && view.may_change_members() { Action::ReplaceMember } else { Action::PutBack };
-    Some(claim_again(view, member, &pod.uid, action, revision, None))
+    Some(view.claim(action, member, &pod.uid, revision, None))
 }
 
 /// The spec was edited while the member is away: it gets what the spec says now, at once.
@@ -302,134 +296,7 @@ fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Nex
         }
         // A hop to a new minor begins with all members up: so this one goes back to what it had.
         return last_good(view, member, &pod.revision)
-            .map(|good| claim_again(view, member, &pod.uid, Action::PutBack, good, None));
+            .map(|good| view.claim(Action::PutBack, member, &pod.uid, good, None));
     }
-    Some(claim_again(view, member, &pod.uid, Action::ReplaceMember, target.name.clone(), None))
-}
-
-fn claim_again(
-    view: &View<'_>,
-    member: &MemberName,
-    pod_uid: &str,
-    action: Action,
-    revision: String,
-    failure: Option<FailureStatus>,
-) -> Next {
-    Next::Do(Step::Record(Record::Claim(Claim {
-        action,
-        member: member.clone(),
-        revision,
-        pod_uid: pod_uid.to_owned(),
-        since: view.world.now,
-        failure,
-    })))
-}
-
-/// A member that is down with a revision on which it never passed its gate, and whose claim was lost
-/// with the status or given up: what it had before still starts. Unless the spec may mend it, whatever the
-/// spec asks for.
-pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
-    if view.cluster_id().is_none() || next_to_mend(view).is_some() {
-        return None;
-    }
-    let (member, pod, good) = left_half_way(view).next()?;
-    Some(claim_again(view, member, &pod.uid, Action::PutBack, good, None))
-}
-
-/// Members that are down with a revision on which they never passed their gate, and what they had before.
-fn left_half_way<'a>(view: &'a View<'a>) -> impl Iterator<Item = (&'a MemberName, &'a PodFacts, String)> {
-    view.members().iter().filter_map(|member| {
-        let pod = view.pod(member).filter(|pod| !pod.deleting && gates::is_down(view, member))?;
-        let good = last_good(view, member, &pod.revision).filter(|_| !is_lost(view, member))?;
-        Some((member, pod, good))
-    })
-}
-
-/// A member that is kept out by a downgrade job which is over.
-pub(super) fn a_member_that_remembers_a_downgrade(view: &View<'_>) -> Option<Next> {
-    view.cluster_id()?;
-    let mut kept_out = view.members().iter().filter(|member| view.is_kept_out_by_a_downgrade(member));
-    kept_out.find_map(|member| forgetting(view, member, view.pod(member)?))
-}
-
-/// A member of 3.5 whose data remembers a downgrade job that is over does not start. One start on the next
-/// minor makes it forget; then it gets its own version back, as in any revert. There is nothing to put back
-/// meanwhile: where it does not come up, the spec's settings are what can be mended.
-fn forgetting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Next> {
-    // Whether the job is over only the others can say.
-    let over = view.world.downgrade_job == DowngradeJob::Absent || view.members().len() == 1;
-    if pod.deleting || !over || !gates::is_down(view, member) {
-        return None;
-    }
-    let version = view.world.releases.newest(STARTS_UNDER_ANY_DOWNGRADE)?;
-    let revision = revision::at(view.world, view.desired.as_ref().ok()?, version).ok()?;
-    if pod.revision == revision.name {
-        return None;
-    }
-    Some(match view.stored(&revision)? {
-        Ok(name) => claim_again(view, member, &pod.uid, Action::ClearDowngrade, name, None),
-        Err(store) => Next::Do(store),
-    })
-}
-
-/// The revision with which a member last passed its gate, where it is another one than this and etcd
-/// still starts with it. Where that is not known, as after the EtcdCluster was made again, one with which another
-/// member did.
-fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) -> Option<String> {
-    let claim = view.claim_of(member)?;
-    let proven = view.proven_cluster_version();
-    let minor_of = |good: &String| {
-        view.world.revisions.get(good).filter(|_| good != other_than).map(|revision| revision.version.minor)
-    };
-    if let Some(good) = claim.good.as_ref().filter(|good| view.world.revisions.contains_key(*good)) {
-        return Some(good.clone()).filter(|good| minor_of(good).is_some_and(|minor| Some(minor) >= proven));
-    }
-    // No member is brought to another minor by this.
-    let own = proven.max(claim.opened.map(|opened| opened.minor))?;
-    let mut others = view.world.claims.values().filter_map(|other| other.good.clone());
-    others.find(|good| minor_of(good) == Some(own))
-}
-
-/// The last good revision, where the member itself is what is wrong and that one still starts.
-fn put_back(view: &View<'_>, member: &MemberName, pod: &PodFacts, why: &Notice) -> Option<Next> {
-    let others_fault = [
-        Code::MembershipUnexpected,
-        Code::QuorumUnproven,
-        Code::NoLeader,
-        Code::MemberStopping,
-        Code::AlarmActive,
-    ];
-    if others_fault.contains(&why.code) {
-        return None;
-    }
-    let voters = view.members();
-    let others = voters.iter().filter(|other| *other != member && view.up(other).is_some()).count();
-    // Without the others nothing passes its gate; that its container does not even stay up is its own fault.
-    let fails_itself = gates::is_down(view, member) && has_failed(&pod.container);
-    if voters.len() > 1 && others < quorum(voters.len()) && !fails_itself {
-        return None;
-    }
-    let good = last_good(view, member, &pod.revision)?;
-    let failure = failure(view, member, &pod.revision, &pod.container, why.code);
-    Some(claim_again(view, member, &pod.uid, Action::PutBack, good, Some(failure)))
-}
-
-/// The evidence, as far as it is known here.
-fn failure(
-    view: &View<'_>,
-    member: &MemberName,
-    revision: &str,
-    container: &ContainerFacts,
-    why: Code,
-) -> FailureStatus {
-    let waiting = container.waiting.as_ref().map(|(reason, _)| reason.clone());
-    FailureStatus {
-        member: member.to_string(),
-        revision: revision.to_owned(),
-        version: view.revision(revision).map(|revision| revision.version.to_string()).unwrap_or_default(),
-        reason: waiting.or_else(|| Some(why.to_string())),
-        exit_code: container.exit_code,
-        log: container.last_words.clone(),
-        time: Time(view.world.now),
-    }
+    Some(view.claim(Action::ReplaceMember, member, &pod.uid, target.name.clone(), None))
 }

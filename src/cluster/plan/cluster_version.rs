@@ -14,10 +14,7 @@ impl View<'_> {
     /// The cluster version as read now, or as it was last known (it falls by a downgrade only), or else the
     /// highest that it can be.
     pub fn known_cluster_version(&self) -> Option<Minor> {
-        self.world.witnessed_cluster_version().or_else(|| {
-            let remembered = self.world.last_known_cluster_version();
-            remembered.or_else(|| self.highest_possible_cluster_version())
-        })
+        self.proven_cluster_version().or_else(|| self.highest_possible_cluster_version())
     }
 
     /// What the cluster version is at least: no binary below it is started. To start one below what it may

@@ -32,11 +32,7 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
     if let Some((member, pod)) =
         view.world.pods.iter().find(|(_, pod)| pod.ownership == Ownership::Ours && !pod.deleting)
     {
-        return Some(Next::Do(Step::RemovePod {
-            member: member.clone(),
-            uid: pod.uid.clone(),
-            reason: "the cluster is being deleted".to_owned(),
-        }));
+        return Some(Next::Do(Step::remove(member, pod, "the cluster is being deleted")));
     }
     // So do probes, and one that looked into a volume holds its claim after it has ended.
     if !view.world.probes.is_empty() {

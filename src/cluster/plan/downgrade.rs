@@ -9,11 +9,12 @@ use super::gates;
 use super::request;
 use super::step::{Next, Step};
 use super::view::View;
-use crate::api::Code;
+use crate::api::{Action, Code};
+use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::DowngradeJob;
-use crate::cluster::revision::Revision;
-use crate::etcd::versions::Hop;
+use crate::cluster::observation::{DowngradeJob, PodFacts};
+use crate::cluster::revision::{self, Revision};
+use crate::etcd::versions::{Hop, STARTS_UNDER_ANY_DOWNGRADE};
 use crate::etcd::{DowngradeCall, Minor};
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub(super) fn a_job_that_has_arrived(view: &View<'_>) -> Option<Next> {
         DowngradeJob::Absent | DowngradeJob::Unknown => return None,
     }
     let patience = &view.world.patience;
-    if patience.subject == SUBJECT && patience.without_progress >= ENDS_WITHIN && view.refusals().is_empty() {
+    if patience.subject == SUBJECT && patience.without_progress >= ENDS_WITHIN {
         return give_up(view);
     }
     let message = "a downgrade job is enabled; etcd ends it once all members run the version it leads to";
@@ -108,4 +109,31 @@ pub(super) fn not_lowered_yet(view: &View<'_>, minor: Minor) -> Option<Next> {
 
 fn wait(view: &View<'_>, message: String) -> Next {
     Next::Wait(view.wait(Notice::of(Code::DowngradePending, message), None, SUBJECT.to_owned(), 0))
+}
+
+/// A member that is kept out by a downgrade job which is over.
+pub(super) fn a_member_that_remembers_a_job(view: &View<'_>) -> Option<Next> {
+    view.cluster_id()?;
+    let mut kept_out = view.members().iter().filter(|member| view.is_kept_out_by_a_downgrade(member));
+    kept_out.find_map(|member| forgetting(view, member, view.pod(member)?))
+}
+
+/// A member of 3.5 whose data remembers a downgrade job that is over does not start. One start on the next
+/// minor makes it forget; then it gets its own version back, as in any revert. There is nothing to put back
+/// meanwhile: where it does not come up, the spec's settings are what can be mended.
+pub(super) fn forgetting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Next> {
+    // Whether the job is over only the others can say.
+    let over = view.world.downgrade_job == DowngradeJob::Absent || view.members().len() == 1;
+    if pod.deleting || !over || !gates::is_down(view, member) {
+        return None;
+    }
+    let version = view.world.releases.newest(STARTS_UNDER_ANY_DOWNGRADE)?;
+    let revision = revision::at(view.world, view.desired.as_ref().ok()?, version).ok()?;
+    if pod.revision == revision.name {
+        return None;
+    }
+    Some(match view.stored(&revision)? {
+        Ok(name) => view.claim(Action::ClearDowngrade, member, &pod.uid, name, None),
+        Err(store) => Next::Do(store),
+    })
 }

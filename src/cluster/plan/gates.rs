@@ -1,7 +1,8 @@
 //! What must be true, read live from etcd, before a member is stopped and after it came back. Facts,
 //! not pauses.
 
-use super::view::{Up, View, quorum};
+use super::up::Up;
+use super::view::{View, quorum};
 use crate::api::{Action, Code};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;

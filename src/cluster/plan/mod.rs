@@ -17,6 +17,7 @@ mod loss;
 mod ownership;
 mod presence;
 mod probe;
+mod put_back;
 mod records;
 mod request;
 mod roll;
@@ -26,6 +27,7 @@ mod support;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod up;
 mod view;
 
 pub use gates::Stop;
@@ -57,8 +59,8 @@ const CONCERNS: &[Concern] = &[
     downgrade::a_job_that_has_arrived,
     records::what_etcd_says_of_members,
     snapshots::that_count_no_more,
-    claimed::a_member_that_remembers_a_downgrade,
-    claimed::a_member_left_half_way,
+    downgrade::a_member_that_remembers_a_job,
+    put_back::a_member_left_half_way,
     request::what_cannot_be_done,
     roll::the_next_outdated_member,
     tidy::what_is_left_behind,
@@ -117,8 +119,8 @@ const CONVERGENCE: &[Concern] = &[
     downgrade::a_job_that_leads_elsewhere,
     claimed::the_member_that_may_be_away,
     downgrade::a_job_that_has_arrived,
-    claimed::a_member_that_remembers_a_downgrade,
-    claimed::a_member_left_half_way,
+    downgrade::a_member_that_remembers_a_job,
+    put_back::a_member_left_half_way,
     request::what_cannot_be_done,
     roll::the_next_outdated_member,
     presence::every_member_is_up,

@@ -50,7 +50,7 @@ fn own_revision(view: &View<'_>, member: &MemberName) -> Option<Result<String, S
     // Flags that it would not start with are refused elsewhere.
     let rendered = revision::at(view.world, view.desired.as_ref().ok()?, claim.opened?).ok()?;
     Some(Err(match view.stored(&rendered)? {
-        Ok(revision) => Step::Assign { members: vec![member.clone()], revision },
+        Ok(revision) => Step::Assign { members: vec![member.clone()], revision, afresh: false },
         Err(store) => store,
     }))
 }

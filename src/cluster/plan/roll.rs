@@ -7,7 +7,7 @@ use super::loss::is_lost;
 use super::probe::{images_on_every_node, v2_data_on_every_volume};
 use super::request;
 use super::snapshots;
-use super::step::{Claim, Next, Record, Step};
+use super::step::{Next, Step};
 use super::view::View;
 use crate::api::{Action, Code, StepStatus};
 use crate::cluster::names::MemberName;
@@ -30,7 +30,7 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     }
     // What is down already and may be mended by the change goes first: bringing it up needs no gate.
     if let Some((down, pod)) = next_to_mend(view) {
-        return Some(claim(view, &down, target, &pod.uid, Action::ReplaceMember));
+        return Some(view.claim(Action::ReplaceMember, &down, &pod.uid, target.name.clone(), None));
     }
     if let Some((member, notice)) =
         view.members().iter().find_map(|member| Some((member, view.why_not_up(member).err()?)))
@@ -76,7 +76,7 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
         return Some(view.wait_for(notice, Some(first)));
     }
     let action = if leader == Some(first) { Action::ReplaceLeader } else { Action::ReplaceMember };
-    Some(claim(view, first, target, &view.pod(first)?.uid, action))
+    Some(view.claim(action, first, &view.pod(first)?.uid, target.name.clone(), None))
 }
 
 /// What the whole cluster must have come to before the first member of a minor hop is touched.
@@ -122,17 +122,6 @@ fn behind(view: &View<'_>, wanted: Minor) -> Option<Next> {
     )))
 }
 
-fn claim(view: &View<'_>, member: &MemberName, target: &Revision, pod_uid: &str, action: Action) -> Next {
-    Next::Do(Step::Record(Record::Claim(Claim {
-        action,
-        member: member.clone(),
-        revision: target.name.clone(),
-        pod_uid: pod_uid.to_owned(),
-        since: view.world.now,
-        failure: None,
-    })))
-}
-
 /// Followers first, the leader last: so a roll moves leadership once.
 fn order(view: &View<'_>, mut members: Vec<MemberName>) -> Vec<MemberName> {
     let leader = view.leader();
@@ -145,8 +134,11 @@ pub(super) fn next_to_mend<'a>(view: &View<'a>) -> Option<(MemberName, &'a PodFa
     if !may_mend(view) || !view.may_change_members() {
         return None;
     }
-    let mut down = view.outdated().into_iter().filter_map(|member| Some((view.pod(&member)?, member)));
-    down.find(|(pod, member)| !pod.deleting && gates::is_down(view, member) && !is_lost(view, member))
+    let outdated = view.outdated().into_iter().filter_map(|member| Some((view.pod(&member)?, member)));
+    outdated
+        .filter(|(pod, member)| !pod.deleting && gates::is_down(view, member) && !is_lost(view, member))
+        // What such a one needs may be a quorum first.
+        .min_by_key(|(_, member)| view.is_kept_out_by_a_downgrade(member))
         .map(|(pod, member)| (member, pod))
 }
 
@@ -244,7 +236,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
         let runs = view.answer(&member).and_then(|answer| answer.status()).map(|status| status.version);
         let why = match runs {
             Some(version) if version != target.version => format!("it runs {version}"),
-            Some(_) if snapshots::lower_the_count(view, target) => {
+            Some(_) if snapshots::lowered_at(view, target.version).is_some() => {
                 "it gets a lower snapshotCount until 3.7, for which every member takes a raft snapshot"
                     .to_owned()
             }

@@ -100,15 +100,12 @@ pub(super) fn lowered(spec: &EtcdClusterSpec) -> Option<EtcdClusterSpec> {
     Some(lowered)
 }
 
-/// Whether members that run this version on the way must take raft snapshots before it goes on.
-pub(super) fn are_due_after(view: &View<'_>, stop: EtcdVersion) -> bool {
+/// The same for members that run this version on the way, where they must take raft snapshots before it goes on.
+pub(super) fn lowered_at(view: &View<'_>, stop: EtcdVersion) -> Option<EtcdClusterSpec> {
     let mut later = view.way.iter().flatten().flatten().filter(|later| **later > stop);
-    !may_write_v2_entries(stop.minor) && later.any(|later| needs_a_snapshot_before(stop.minor, later.minor))
-}
-
-/// Whether what members get next differs from what the spec says by a lower count.
-pub(super) fn lower_the_count(view: &View<'_>, target: &Revision) -> bool {
-    lowered(&view.world.cluster.spec).is_some() && are_due_after(view, target.version)
+    let are_due = !may_write_v2_entries(stop.minor)
+        && later.any(|later| needs_a_snapshot_before(stop.minor, later.minor));
+    lowered(&view.world.cluster.spec).filter(|_| are_due)
 }
 
 /// The version that runs, where it must be rolled once more, with a lower count, before a hop that asks for snapshots.

@@ -93,6 +93,8 @@ pub enum Step {
         members: Vec<MemberName>,
         /// The revision.
         revision: String,
+        /// Whether the Pods before have never run, so that the next are the first.
+        afresh: bool,
     },
     /// Make the Pods of members that have none.
     CreatePods(Vec<NewPod>),
@@ -109,6 +111,8 @@ pub enum Step {
         /// The revision that each passed its gate with.
         good: BTreeMap<MemberName, String>,
     },
+    /// Write on the claims of a bootstrap which Pod, by its UID, was the first that was made for each volume.
+    NoteFirstPods(BTreeMap<MemberName, String>),
     /// Write on the claims what is known of their members' raft snapshots.
     NoteSnapshots(BTreeMap<MemberName, SnapshotNote>),
     /// Write entries into the raft log that touch no key, so that members take a snapshot.
@@ -124,6 +128,8 @@ pub enum Step {
         member: MemberName,
         /// The Pod that is meant.
         uid: String,
+        /// As it was when that was decided: one whose container has started since is another matter.
+        resource_version: String,
         /// Why.
         reason: String,
     },
@@ -213,7 +219,8 @@ pub enum Record {
         /// What was done.
         action: Action,
     },
-    /// A claim that is of no use any more: nothing was touched under it, or nothing brings its member up.
+    /// A claim that is of no use any more: nothing was touched under it, nothing brings its member up, or another member
+    /// must come first.
     Withdraw {
         /// Who.
         member: MemberName,
@@ -255,10 +262,16 @@ impl Step {
 
     /// A Pod that has ended is made again.
     pub(super) fn remove_ended(member: &MemberName, pod: &PodFacts) -> Self {
+        Self::remove(member, pod, "it has ended and the kubelet does not start it again")
+    }
+
+    /// Removes a Pod, as it was observed.
+    pub fn remove(member: &MemberName, pod: &PodFacts, reason: &str) -> Self {
         Self::RemovePod {
             member: member.clone(),
             uid: pod.uid.clone(),
-            reason: "it has ended and the kubelet does not start it again".to_owned(),
+            resource_version: pod.resource_version.clone(),
+            reason: reason.to_owned(),
         }
     }
 
@@ -280,6 +293,7 @@ impl Step {
             Self::CreatePods(_) => "CreatePods",
             Self::Guard(_) => "Guard",
             Self::NoteMembers { .. } => "NoteMembers",
+            Self::NoteFirstPods(_) => "NoteFirstPods",
             Self::NoteSnapshots(_) => "NoteSnapshots",
             Self::Propose { .. } => "Propose",
             Self::RemovePod { .. } => "RemovePod",

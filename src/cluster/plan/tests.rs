@@ -41,20 +41,7 @@ fn target(world: &Observation) -> Revision {
     "Claim"
 )]
 fn volumes_are_searched_for_v2_data_unless_it_is_to_be_left(#[case] yaml: &str, #[case] expected: &str) {
-    let mut world = edited(healthy("version: 3.5.35"), yaml);
-    let target = target(&world);
-    for number in 0..3 {
-        world.probes.push(ProbeFacts {
-            pod: format!("probe-{number}"),
-            uid: format!("probe-{number}"),
-            node: format!("node-{number}"),
-            revision: target.name.clone(),
-            tries: Tries::Image,
-            state: ProbeState::Said(Some(target.version)),
-        });
-    }
-    world.revisions.insert(target.name.clone(), Arc::new(target));
-    assert_eq!(next(&world), expected);
+    assert_eq!(next(&tried_out(edited(healthy("version: 3.5.35"), yaml))), expected);
 }
 
 /// The API server is asked for nodes between two members, whatever is waited for meanwhile; else a cordon would be seen
@@ -72,9 +59,8 @@ fn nodes_are_asked_for_until_a_member_is_claimed() {
     assert!(world.cluster.may_claim_a_member(), "a wait without a claim");
 }
 
-/// A cluster on 3.6.15 that shall go to 3.6.16: the revision is stored and the image was tried out.
-fn ready_to_roll() -> Observation {
-    let mut world = edited(healthy("version: 3.6.15"), "version: 3.6.16");
+/// The revision that is asked for is stored, and its image was tried out on every node.
+fn tried_out(mut world: Observation) -> Observation {
     let target = target(&world);
     for number in 0..3 {
         world.probes.push(ProbeFacts {
@@ -88,6 +74,11 @@ fn ready_to_roll() -> Observation {
     }
     world.revisions.insert(target.name.clone(), Arc::new(target));
     world
+}
+
+/// A cluster on 3.6.15 that shall go to 3.6.16, for which all is ready.
+fn ready_to_roll() -> Observation {
+    tried_out(edited(healthy("version: 3.6.15"), "version: 3.6.16"))
 }
 
 /// The same with this member claimed, and a proposal that committed just now.

@@ -112,7 +112,14 @@ fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome,
                 status.last_failure = Some(failure);
             }
         }
-        Record::Release { .. } | Record::Withdraw { .. } => status.progress = None,
+        Record::Release { member, .. } => {
+            let released = status.progress.take().map(|progress| progress.revision);
+            // What failed once has come up.
+            status.last_failure.take_if(|failure| {
+                failure.member == member.to_string() && Some(&failure.revision) == released.as_ref()
+            });
+        }
+        Record::Withdraw { .. } => status.progress = None,
     }
 }
 

@@ -12,6 +12,7 @@ use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::{ClaimFacts, ProbeState, Tries};
 use quorate::cluster::revision::Revision;
 use quorate::etcd::versions::finds_v2_data;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 #[derive(Clone, Debug)]
@@ -84,6 +85,15 @@ pub struct Probe {
     pub image: String,
     pub tries: Tries,
     pub done_at: u64,
+}
+
+impl Pod {
+    /// Changes with what the kubelet says of it.
+    pub fn resource_version(&self) -> String {
+        let mut hash = DefaultHasher::new();
+        (&self.deleting, self.node, self.ready, self.ended, self.restarts, &self.state).hash(&mut hash);
+        hash.finish().to_string()
+    }
 }
 
 impl World {

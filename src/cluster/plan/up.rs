@@ -1,0 +1,160 @@
+//! Whether a member is up, what keeps it from that, and how far it has come. Pure.
+
+use super::view::View;
+use crate::api::Code;
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::cluster::observation::{Answer, ContainerFacts, PodFacts};
+use crate::etcd::MemberStatus;
+use crate::etcd::logs::says_a_downgrade_keeps_it_out;
+
+/// A voter that is there in every sense: it answers under its own id in its own cluster, votes, and a
+/// linearizable read through it succeeds (which proves that it has applied what the leader had
+/// committed when the read began).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Up<'a> {
+    pub status: &'a MemberStatus,
+}
+
+impl<'a> View<'a> {
+    /// Whether a member is there in every sense.
+    pub fn up(&self, member: &MemberName) -> Option<Up<'a>> {
+        self.why_not_up(member).ok()
+    }
+
+    /// Whether a member is there in every sense, or else why not.
+    pub fn why_not_up(&self, member: &MemberName) -> Result<Up<'a>, Notice> {
+        let starting = |message: String| Err(Notice::of(Code::MemberStarting, message));
+        let Some(pod) = self.pod(member) else {
+            return starting(format!("{member} has no Pod"));
+        };
+        if pod.deleting {
+            return Err(Notice::of(Code::MemberStopping, format!("{member}'s Pod is going away")));
+        }
+        if let Some(words) = &pod.unschedulable {
+            return Err(Notice::of(Code::PodUnschedulable, format!("no node takes {member}: {words}")));
+        }
+        let Some(answer) = self.answer(member) else {
+            return starting(format!("{member} {}", container_words(pod)));
+        };
+        let status = match &answer.status {
+            Ok(status) => status,
+            Err(_) if self.has_just_started(pod) => return starting(format!("{member} does not answer yet")),
+            Err(_) if is_kept_out(pod) => {
+                let message = format!(
+                    "{member} does not start: its data remembers a downgrade job that leads to another minor than its \
+                     own; one start on the next minor makes it forget"
+                );
+                return Err(Notice::of(Code::MemberDown, message));
+            }
+            Err(_) => {
+                return Err(Notice::of(Code::MemberDown, format!("{member} {}", container_words(pod))));
+            }
+        };
+        if let Some(expected) = self.cluster_id().filter(|id| *id != status.cluster_id) {
+            return Err(Notice::of(
+                Code::MembershipUnexpected,
+                format!("{member} answers for cluster {}, not {expected}", status.cluster_id),
+            ));
+        }
+        if let Some(expected) = self.voters().get(member).filter(|id| **id != status.member_id) {
+            return Err(Notice::of(
+                Code::MembershipUnexpected,
+                format!("{member} answers as member {}, not {expected}", status.member_id),
+            ));
+        }
+        if status.is_learner {
+            return Err(Notice::of(Code::MembershipUnexpected, format!("{member} is a learner")));
+        }
+        if answer.read.is_err() {
+            return Err(Notice::of(
+                Code::MemberBehind,
+                format!("a linearizable read through {member} does not answer"),
+            ));
+        }
+        Ok(Up { status })
+    }
+
+    /// Whether a container runs for a moment only: etcd may still be opening its data.
+    fn has_just_started(&self, pod: &PodFacts) -> bool {
+        const A_MOMENT: i64 = 60;
+        let since = pod.container.running_since;
+        pod.container.restarts == 0
+            && since.is_some_and(|since| self.world.now.duration_since(since).as_secs() < A_MOMENT)
+    }
+
+    /// Whether a member's Pod was made and nothing says yet that it does not come up as it is.
+    pub fn is_on_its_way(&self, member: &MemberName, pod: &PodFacts) -> bool {
+        let patience = &self.world.patience;
+        let for_too_long = patience.subject == Self::subject_of(member)
+            && patience.without_progress >= self.member_deadline();
+        !has_failed(&pod.container) && pod.unschedulable.is_none() && !for_too_long
+    }
+
+    /// Members that are up.
+    pub fn up_members(&self) -> Vec<(MemberName, Up<'a>)> {
+        self.members().iter().filter_map(|member| Some((member.clone(), self.up(member)?))).collect()
+    }
+
+    /// Whether a member does not start because of a downgrade job, enabled or remembered, that leads to another
+    /// minor than its own.
+    pub fn is_kept_out_by_a_downgrade(&self, member: &MemberName) -> bool {
+        self.up(member).is_none() && self.pod(member).is_some_and(is_kept_out)
+    }
+
+    /// How far a member has come since its Pod was made: grows through the stages of a start, then with
+    /// each raft entry that it applies. A crash loop reaches its best stage once and then no better.
+    pub fn start_progress(&self, member: &MemberName) -> u64 {
+        const STAGE: u64 = 1 << 48;
+        let Some(pod) = self.pod(member).filter(|pod| !pod.deleting) else { return 0 };
+        if pod.unschedulable.is_some() || pod.node.is_none() {
+            return STAGE;
+        }
+        if !pod.container.has_run() {
+            return 2 * STAGE;
+        }
+        if self.up(member).is_some() {
+            // It is there; what its gate still asks for does not come by applying entries.
+            return 5 * STAGE;
+        }
+        match self.answer(member).and_then(Answer::status) {
+            None => 3 * STAGE,
+            // Each start of a crash loop gets a little further in a busy cluster; that is no progress.
+            Some(_) if pod.container.restarts > 0 => 4 * STAGE,
+            Some(status) => 4 * STAGE + status.raft_applied_index.min(STAGE - 1),
+        }
+    }
+}
+
+/// Whether a container has ended, or cannot start for what it is made of.
+pub(super) fn has_failed(container: &ContainerFacts) -> bool {
+    let begins =
+        |(reason, _): &(String, String)| ["ContainerCreating", "PodInitializing"].contains(&reason.as_str());
+    let has_ended = container.exit_code.is_some() || container.restarts > 0;
+    has_ended || !container.waiting.as_ref().is_none_or(begins)
+}
+
+fn is_kept_out(pod: &PodFacts) -> bool {
+    pod.container.last_words.as_deref().is_some_and(says_a_downgrade_keeps_it_out)
+}
+
+/// What the kubelet says of a member that does not answer. A crash loop waits and runs in turn, and is
+/// told as one, so that the status is not written at each turn.
+fn container_words(pod: &PodFacts) -> String {
+    let container = &pod.container;
+    match (&container.waiting, container.exit_code) {
+        (waiting, Some(code)) if container.restarts > 0 || waiting.is_some() => {
+            let reason = waiting
+                .as_ref()
+                .map(|(reason, _)| reason.as_str())
+                .filter(|reason| *reason != "CrashLoopBackOff");
+            let reason = reason.map(|reason| format!("{reason}, ")).unwrap_or_default();
+            format!("does not stay up ({reason}last exit code {code})")
+        }
+        (Some((reason, message)), _) if message.is_empty() => format!("is not running yet ({reason})"),
+        (Some((reason, message)), _) => format!("is not running yet ({reason}: {message})"),
+        (None, Some(code)) if container.running_since.is_none() => format!("has ended with exit code {code}"),
+        (None, _) if container.running_since.is_some() => "runs and does not answer".to_owned(),
+        (None, _) => "is not running yet".to_owned(),
+    }
+}

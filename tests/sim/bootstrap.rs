@@ -1,0 +1,138 @@
+//! Worlds in which a cluster forms.
+
+use crate::faults::{Fault, member, strike};
+use crate::named::{THREE, codes, settled, spec, version};
+use crate::operator::Operator;
+use crate::rng::Rng;
+use crate::run::{calm_step, rest, until};
+use crate::world::World;
+use crate::world::catalogue::LIES;
+use quorate::api::Code;
+use quorate::cluster::objects::pod::Initial;
+use quorate::cluster::plan::plan;
+use quorate::etcd::EtcdVersion;
+use rstest::rstest;
+use std::collections::BTreeSet;
+
+#[test]
+fn a_bootstrap_ends_as_formed_not_as_adopted() {
+    let (world, _) = settled("{version: 3.5.35, rollout: {memberDeadline: 20s}}");
+    let status = &world.cluster.as_ref().unwrap().status;
+    assert_eq!((status.last_member_number, &status.bootstrap), (Some(2), &None));
+    assert_eq!(world.records, ["Bootstrap", "Formed"]);
+}
+
+#[test]
+fn an_edit_during_bootstrap_finishes_the_pinned_one_first() {
+    let mut world = World::new(Rng::seeded(3), spec(THREE));
+    let mut operator = Operator::default();
+    until(&mut world, &mut operator, plan, "a first member", |world| !world.running().is_empty());
+    world.edit_spec(|spec| {
+        spec.version = "3.6.16".to_owned();
+        spec.replicas = 5;
+    });
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("replicas"));
+    assert_eq!(world.raft().unwrap().voters.len(), 3);
+    assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 5, 35)));
+    world.edit_spec(|spec| spec.replicas = 3);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}
+
+/// Seed 11102: the only volume goes before the cluster has formed, and all that is left is a revision.
+/// Seed 19090: the volume of one that had its WAL goes, then EtcdCluster, status and revisions too.
+#[rstest]
+#[case::of_one("{version: 3.6.16, replicas: 1}", &[Fault::ClaimLost])]
+#[case::of_three(THREE, &[Fault::ClaimLost])]
+#[case::status_and_claim("{version: 3.6.16}", &[Fault::StatusEmptied, Fault::ClaimLost])]
+#[case::made_again("{version: 3.6.16}", &[Fault::ClaimLost, Fault::Recreated])]
+fn a_volume_that_goes_before_the_cluster_has_formed_is_not_made_again(
+    #[case] yaml: &str,
+    #[case] faults: &[Fault],
+) {
+    let mut world = World::new(Rng::seeded(3), spec(yaml));
+    let mut operator = Operator::default();
+    until(&mut world, &mut operator, plan, "a guard", |world| {
+        world.pods.get(&member(0)).is_some_and(|pod| pod.initial == Initial::Guard)
+    });
+    assert!(world.cluster.as_ref().unwrap().status.cluster_id.is_none(), "it has not formed");
+    for fault in faults {
+        strike(&mut world, *fault, Some(&member(0)), &spec(yaml));
+    }
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
+    assert!(!world.claims.contains_key(&member(0)));
+    assert_eq!(codes(&operator), [Code::MemberDataLost]);
+}
+
+/// Seeds 17560, 18295 and 133404: the version is edited at any moment of a bootstrap. All members form the cluster
+/// with one version, and that is what each comes back with. A second operator carries out what it planned a step ago.
+#[rstest]
+#[case::by_one_operator(3, false)]
+#[case::beside_a_late_one(3, true)]
+#[case::alone_beside_a_late_one(1, true)]
+fn an_edit_while_the_first_members_start_does_not_mix_versions(#[case] members: u32, #[case] late_too: bool) {
+    for (seed, steps) in (0..20).flat_map(|seed| (1..12).map(move |steps| (seed, steps))) {
+        let yaml = format!("{{version: 3.7.3, replicas: {members}, rollout: {{allowDowntime: true}}}}");
+        let mut world = World::new(Rng::seeded(seed), spec(&yaml));
+        let (mut operator, mut late) = (Operator::default(), Operator::default());
+        for step in 0..40 {
+            if step == steps {
+                world.edit_spec(version("3.5.30"));
+            }
+            if late_too {
+                world.tick();
+                operator.think(&mut world, plan, &BTreeSet::new());
+                operator.carry_out(&mut world, usize::MAX);
+                late.carry_out(&mut world, usize::MAX);
+                late.think(&mut world, plan, &BTreeSet::new());
+            } else {
+                calm_step(&mut world, &mut operator, plan);
+            }
+            assert_eq!(world.violation, None, "seed {seed}, edit after {steps} steps");
+        }
+        let rests = rest(&mut world, &mut operator, plan);
+        assert!(matches!(rests, Ok("settled" | "hop")), "seed {seed}, edit after {steps} steps: {rests:?}");
+        let versions: BTreeSet<EtcdVersion> = world.running().into_values().collect();
+        assert_eq!(versions.len(), 1, "seed {seed}, edit after {steps} steps: {versions:?}");
+        for number in 0..members {
+            strike(&mut world, Fault::Drain, Some(&member(number)), &spec(THREE));
+            assert_eq!(rest(&mut world, &mut operator, plan), rests);
+        }
+        assert_eq!(world.running().into_values().collect::<BTreeSet<_>>(), versions);
+    }
+}
+
+/// Seed 93177: the first members have started, nobody has noted it, and the EtcdCluster is made again and edited. Their
+/// volumes are used, whatever their next Pods have come to.
+#[test]
+fn a_bootstrap_that_an_earlier_object_began_keeps_its_version() {
+    for (seed, steps) in (0..5).flat_map(|seed| (1..40).map(move |steps| (seed, steps))) {
+        let mut world = World::new(Rng::seeded(seed), spec("{version: 3.5.30}"));
+        let mut operator = Operator::default();
+        until(&mut world, &mut operator, plan, "a member that starts", |world| !world.rafts.is_empty());
+        strike(&mut world, Fault::Recreated, None, &spec(THREE));
+        for _ in 0..steps {
+            calm_step(&mut world, &mut operator, plan);
+        }
+        world.edit_spec(version("3.7.3"));
+        let rests = rest(&mut world, &mut operator, plan);
+        assert_eq!(rests, Ok("settled"), "seed {seed}, edit after {steps} steps");
+        assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 7, 3)));
+    }
+}
+
+/// Seed 10445: a cluster that formed from an image which holds another version than its tag says.
+#[rstest]
+#[case::patch("3.6.16")]
+#[case::minor("3.7.3")]
+fn an_image_that_lies_from_the_beginning_is_told_and_can_be_left(#[case] to: &str) {
+    let yaml = format!("{{version: 3.6.{LIES}, rollout: {{memberDeadline: 20s}}}}");
+    let mut world = World::new(Rng::seeded(7), spec(&yaml));
+    let mut operator = Operator::default();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
+    // Other settings of the same image are tried once, and put back.
+    world.edit_spec(|spec| spec.etcd.get_or_insert_default().snapshot_count = Some(5_000));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
+    assert_eq!(world.running().len(), 3);
+    world.edit_spec(version(to));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}
