@@ -6,7 +6,7 @@ use crate::operator::Operator;
 use crate::rng::Rng;
 use crate::run::{calm_step, rest, until};
 use crate::world::World;
-use crate::world::catalogue::LIES;
+use crate::world::catalogue::{BROKEN, LIES};
 use quorate::api::Code;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::plan;
@@ -118,6 +118,18 @@ fn a_bootstrap_that_an_earlier_object_began_keeps_its_version() {
         assert_eq!(rests, Ok("settled"), "seed {seed}, edit after {steps} steps");
         assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 7, 3)));
     }
+}
+
+/// Seed 3225: a member that has no version to start with may be deleted by hand, and the spec still be corrected.
+#[test]
+fn a_version_that_does_not_start_can_be_corrected_after_its_pods_were_deleted() {
+    let mut world = World::new(Rng::seeded(7), spec(&format!("{{version: 3.6.{BROKEN}}}")));
+    let mut operator = Operator::default();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
+    strike(&mut world, Fault::PodDeleted, Some(&member(1)), &spec(THREE));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
+    world.edit_spec(version("3.5.30"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
 }
 
 /// Seed 10445: a cluster that formed from an image which holds another version than its tag says.

@@ -4,6 +4,7 @@
 
 use super::request;
 use super::step::{NewPod, Next, Record, Step};
+use super::up::has_failed;
 use super::view::View;
 use crate::api::{BootstrapStatus, Code};
 use crate::cluster::names::{MemberName, bootstrap_members};
@@ -196,7 +197,10 @@ fn has_begun(view: &View<'_>, member: &MemberName) -> bool {
     // A Pod that went may have run, and nobody noted it.
     let may_have = |claim: &ClaimFacts| match view.pod(member) {
         None => claim.assigned.is_some(),
-        Some(pod) => claim.first_pod.as_ref().is_some_and(|first| *first != pod.uid),
+        // One that fails says more: what it is made from does not start.
+        Some(pod) => {
+            claim.first_pod.as_ref().is_some_and(|first| *first != pod.uid) && !has_failed(&pod.container)
+        }
     };
     view.claim_of(member).is_some_and(may_have)
         || view.claim_of(member).is_some_and(|claim| claim.opened.is_some())
