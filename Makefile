@@ -21,7 +21,8 @@ IMAGE ?= quorate:$(VERSION)
 IMAGE_TAR ?= $(CACHE)/quorate-image.tar
 NAMESPACE ?= quorate-system
 NODES ?= 3
-# Of the simulator: `make check` takes a minute and a half of them on two cores, `make soak` a quarter of an hour.
+# Of the simulator: `make check` takes a minute and a half of them on two cores, `make soak` a quarter to half an hour, see
+# docs/soak.md.
 SEEDS ?=
 # Of `make bench`: how often each side is measured.
 ROUNDS ?= 3

@@ -1,6 +1,7 @@
 //! Quorate: a Kubernetes operator that runs etcd clusters.
 //!
-//! The modules tell the story, and imports point one way (each may use those above it):
+//! The modules tell the story, and imports point one way: `api` and `etcd` use none of the others, `process`
+//! uses `api`, `cluster` uses all three (of `process` the metrics, the shutdown, the wording of errors):
 //!
 //! - [`api`]: what users say, and what they are told: the `EtcdCluster` kind, conditions, codes.
 //! - [`etcd`]: etcd as seen from outside: its types, what is known of its versions, a client.

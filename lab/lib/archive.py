@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes a one-layer docker-archive out of files, and tells the names in an archive. No network, no daemon; the same input gives
-the same bytes, so that an image's digest changes only with its content.
+the same bytes on machines of one architecture, so that an image's digest changes only with its content.
 
   archive.py write OUT NAME [--file SRC DEST] [--dir PATH MODE] [--link PATH TARGET] [--entrypoint ARG]... [--cmd ARG]... [--workdir P]
                        [--user U] [--label KEY VALUE]... [--scratch]
@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import platform
 import sys
 import tarfile
 
@@ -22,6 +23,9 @@ BASE_FILES = {
     "etc/nsswitch.conf": "hosts: files dns\n",
 }
 BASE_DIRS = {"root": 0o700, "tmp": 0o1777, "etc": 0o755, "usr": 0o755, "var": 0o755, "home/nonroot": 0o755}
+
+# Binaries are built on the machine that they run on, so an image is for it too. Where Go's name is the kernel's, none is listed.
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 def entry(name, mode, kind=tarfile.REGTYPE):
@@ -80,7 +84,7 @@ def write(args):
         layer.add_link(path, target)
     data = layer.bytes()
     config = {
-        "architecture": "amd64",
+        "architecture": ARCHITECTURE,
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
         "config": {

@@ -2,7 +2,7 @@
 
 use quorate::etcd::versions::{
     ASKS_FOR_CONSISTENT_READS, BUGS, CONSISTENT_READS, CONSISTENT_READS_SOURCE, GATES, GRADUATED, HOPS,
-    KNOWN_FLAGS, KUBERNETES, MINORS, OWNED_FLAGS, Start, is_known,
+    KNOWN_FLAGS, KUBERNETES, MINORS, OWNED_FLAGS, Start, is_known, is_supported,
 };
 use quorate::etcd::{EtcdVersion, Minor};
 use std::fmt::Write as _;
@@ -40,15 +40,21 @@ fn hops(text: &mut String) {
     );
     for hop in HOPS {
         let start = match hop.start {
+            Start::Floor(_) if !hop.is_begun() => "refused: no cluster begins there".to_owned(),
             Start::Floor(0) => "any patch".to_owned(),
             Start::Floor(patch) => hop.from.patch(patch).to_string(),
             Start::Never => "never".to_owned(),
         };
-        let (from, to, why, note) = (hop.from, hop.to, hop.why, hop.note);
+        let not_run = [hop.from, hop.to].into_iter().find(|minor| !is_supported(*minor));
+        let why = match (hop.start, not_run) {
+            (Start::Floor(_), Some(minor)) => format!("Quorate runs no {minor}; for etcd itself {}", hop.why),
+            _ => hop.why.to_owned(),
+        };
+        let (from, to, note) = (hop.from, hop.to, hop.note);
         writeln!(text, "| {from} | {to} | {start} | {why} | {note} | {} |", link(hop.source)).unwrap();
     }
     text.push_str(
-        "\nA downgrade ends on no patch from which the way up again may not be begun; to an older one leads a further hop \\
+        "\nA downgrade ends on no patch from which the way up again may not be begun; to an older one leads a further hop\n\
          within the minor.\n",
     );
 }
