@@ -2,7 +2,7 @@
 //! matters is in etcd, in Kubernetes objects, or in the status.
 
 use super::observation::Patience;
-use super::observe::Nodes;
+use super::observe::{Nodes, Starts};
 use super::plan::{Next, Plan, Step};
 use super::report::Outcome;
 use crate::etcd::versions::Releases;
@@ -32,6 +32,8 @@ pub struct Context {
     pub releases: Releases,
     /// What was read of nodes.
     pub(super) nodes: Nodes,
+    /// How far starts have come.
+    pub(super) starts: Starts,
     memories: Mutex<Memories>,
 }
 
@@ -75,6 +77,7 @@ impl Context {
             docs_url,
             releases,
             nodes: Nodes::default(),
+            starts: Starts::default(),
             memories: Mutex::default(),
         }
     }

@@ -197,6 +197,8 @@ pub struct ContainerFacts {
     pub exit_code: Option<i32>,
     /// The end of the log of its last failed run.
     pub last_words: Option<String>,
+    /// How many stages of a start its log tells of; looked for only while it runs and does not serve.
+    pub came_to: u32,
 }
 
 impl ContainerFacts {

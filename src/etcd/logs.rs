@@ -45,6 +45,32 @@ pub fn says_v2_data_was_found(log: &str) -> bool {
     log.contains("detected custom")
 }
 
+/// What etcd says as its start gets further, each before something that takes long where there is much data: opening the
+/// backend (the freelist of bbolt is read), reading the WAL, building the index of keys, applying entries; and
+/// receiving a snapshot from the leader. All of 3.5 to 3.7 say these (measured).
+///
+/// Source: `server/embed/etcd.go`, `server/etcdserver/{bootstrap,server,raft}.go`, `server/storage/backend.go`,
+/// `server/storage/mvcc/kvstore.go` and `server/etcdserver/api/rafthttp/http.go` of
+/// <https://github.com/etcd-io/etcd/tree/v3.6.16>
+const STAGES_OF_A_START: [&str; 11] = [
+    "starting an etcd server",
+    "opened backend db",
+    "restarting local member",
+    "kvstore restored",
+    "starting etcd server",
+    "now serving peer/client/metrics",
+    "receiving database snapshot",
+    "received and saved database snapshot",
+    "applying snapshot",
+    "applied snapshot",
+    "published local member to cluster through raft",
+];
+
+/// How many different stages of a start a log tells of. What is said again counts once.
+pub fn stages_of_a_start(log: &str) -> u32 {
+    STAGES_OF_A_START.iter().map(|stage| u32::from(log.contains(stage))).sum()
+}
+
 /// The version in what `etcd --version` prints, whose first line is `etcd Version: 3.6.16`.
 pub fn version_in_version_output(output: &str) -> Option<EtcdVersion> {
     output

@@ -274,6 +274,7 @@ impl Driven {
                     claim.opened = opened.get(member).copied().or(claim.opened);
                     claim.good = good.get(member).cloned().or(claim.good.take());
                     claim.bootstrap = None;
+                    claim.first_pod = None;
                 }
             }
             Step::NoteFirstPods(first) => {

@@ -18,6 +18,7 @@ mod planned;
 mod processes;
 mod reach;
 mod roll;
+mod starts;
 #[path = "../support/writer.rs"]
 #[allow(dead_code, reason = "the demo uses the rest")]
 mod writer;

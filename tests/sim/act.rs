@@ -84,6 +84,7 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
                 facts.opened = opened.get(member).copied().or(facts.opened);
                 facts.good = good.get(member).cloned().or_else(|| facts.good.clone());
                 facts.bootstrap = None;
+                facts.first_pod = None;
                 wrote(world);
             })
         }
@@ -189,8 +190,8 @@ pub fn apply_record(status: &mut EtcdClusterStatus, record: &Record) {
                 status.last_failure.clone_from(&claim.failure);
             }
         }
-        Record::Release { member, .. } => {
-            let released = status.progress.take().map(|progress| progress.revision);
+        Record::Release { member, action } => {
+            let released = status.progress.take().filter(|_| action.follows_the_spec()).map(|it| it.revision);
             status.last_failure.take_if(|failure| {
                 failure.member == member.to_string() && Some(&failure.revision) == released.as_ref()
             });
@@ -309,6 +310,7 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
         exit_code: None,
         last_words: None,
         snapshots: 0,
+        joined: false,
         state: State::Unscheduled,
     };
     world.pods.insert(new.member.clone(), pod);

@@ -252,7 +252,7 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
 /// Whether a member does not start for a downgrade job that it remembers.
 fn is_kept_out(world: &World, member: &MemberName) -> bool {
     let remembers = |data: &Data| data.job.is_some_and(|job| job != data.opened.minor);
-    !world.serving(member) && world.data(member).is_some_and(remembers)
+    !world.takes_part(member) && world.data(member).is_some_and(remembers)
 }
 
 /// Invariant 7, once faults have stopped and nothing moves: the spec, or a reason that is true.
@@ -307,7 +307,7 @@ fn left_down<'a>(world: &'a World, plan: &Plan) -> Option<&'a MemberName> {
             && pod.owner.is_some()
             && volume.data.is_some()
             && !volume.facts.deleting
-            && !world.serving(member)
+            && !world.takes_part(member)
     })
 }
 

@@ -91,6 +91,7 @@ fn every_code_is_said_in_a_world() {
     edited("{version: 3.5.9}", |spec| *spec = self::spec("{version: 3.6.16, rollout: {hops: Single}}"));
     edited("{version: 3.5.35}", |spec| *spec = self::spec("{version: 3.7.3, rollout: {hops: Single}}"));
     edited("{version: 3.5.35}", version("3.4.45"));
+    edited("{version: 3.5.35, replicas: 1}", version("3.6.16"));
     edited("{version: 3.5.9}", |spec| *spec = self::spec("{version: 3.5.9, kubernetes: {version: '1.34'}}"));
     edited("{version: 3.6.16}", |spec| {
         *spec = self::spec("{version: 3.6.16, etcd: {extraArgs: {no-such-flag: '1'}}}");

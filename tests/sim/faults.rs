@@ -217,6 +217,7 @@ fn foreign(world: &mut World, member: &MemberName) {
             exit_code: None,
             last_words: None,
             snapshots: 0,
+            joined: false,
             state: State::Unscheduled,
         };
         world.pods.insert(member.clone(), pod);

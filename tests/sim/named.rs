@@ -5,7 +5,7 @@ use crate::operator::Operator;
 use crate::rng::Rng;
 use crate::run::{rest, until};
 use crate::world::World;
-use crate::world::catalogue::{BAD_FLAG, BROKEN, CRASHES, LIES, MISSING};
+use crate::world::catalogue::{BAD_FLAG, BROKEN, CRASHES, FALTERS, LIES, MISSING};
 use quorate::api::{Action, Code, EtcdClusterSpec, Hops};
 use quorate::cluster::plan::{Next, plan};
 use quorate::etcd::{EtcdVersion, Minor};
@@ -82,6 +82,42 @@ fn a_canary_that_does_not_come_up_is_put_back_and_nobody_else_is_touched() {
     let failure = world.cluster.as_ref().unwrap().status.last_failure.clone().unwrap();
     assert_eq!((failure.version.as_str(), failure.exit_code), ("3.6.98", Some(1)));
     assert_eq!(world.running().len(), 3);
+}
+
+/// A new minor that serves and then exits: it has passed its gate, and is still not one to come back to.
+#[test]
+fn a_canary_that_falters_after_its_gate_is_put_back() {
+    let (mut world, mut operator) = settled(THREE);
+    world.edit_spec(version(&format!("3.6.{FALTERS}")));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("bad image"));
+    assert_eq!(codes(&operator), [Code::MemberFailed]);
+    assert_eq!(world.running().len(), 3);
+    assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 5, 35)));
+}
+
+/// A start that takes three times its deadline: where its log tells of new stages it is slow, where not it is stuck.
+#[rstest]
+#[case::slow(Some(15_000), "3.6.16", None)]
+#[case::stuck(None, "3.6.14", Some("3.6.16"))]
+fn a_member_that_is_slow_is_told_from_one_that_is_stuck(
+    #[case] stage: Option<u64>,
+    #[case] runs: &str,
+    #[case] failed: Option<&str>,
+) {
+    let (mut world, mut operator) = settled("{version: 3.6.14, rollout: {memberDeadline: 20s}}");
+    for number in 0..3 {
+        world.slow.insert(member(number), 60_000);
+        world.moving.extend(stage.map(|stage| (member(number), stage)));
+    }
+    world.edit_spec(version("3.6.16"));
+    until(&mut world, &mut operator, plan, "a Pod that starts", |world| world.running().len() < 3);
+    world.slow.clear();
+    world.slow.insert(world.members().into_iter().find(|it| !world.serving(it)).unwrap(), 60_000);
+    rest(&mut world, &mut operator, plan).unwrap();
+    let runs: EtcdVersion = runs.parse().unwrap();
+    assert!(world.running().values().all(|version| *version == runs), "{:?}", world.running());
+    let failure = world.cluster.as_ref().unwrap().status.last_failure.as_ref();
+    assert_eq!(failure.map(|failure| failure.version.as_str()), failed);
 }
 
 #[rstest]

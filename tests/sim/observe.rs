@@ -60,7 +60,7 @@ pub fn observe(
         pods: world
             .pods
             .iter()
-            .map(|(member, pod)| (member.clone(), pod_facts(world, cluster, pod)))
+            .map(|(member, pod)| (member.clone(), pod_facts(world, cluster, member, pod)))
             .collect(),
         claims: world.claims.iter().map(|(member, volume)| (member.clone(), volume.facts.clone())).collect(),
         revisions: world
@@ -174,7 +174,18 @@ fn list(world: &World, through: &MemberName) -> Option<Vec<ListedMember>> {
     Some(listed.collect())
 }
 
-fn pod_facts(world: &World, cluster: &Cluster, pod: &Pod) -> PodFacts {
+/// At most this many stages has a start.
+const STAGES: u64 = 8;
+
+fn came_to(world: &World, member: &MemberName, pod: &Pod) -> u32 {
+    let (State::Running { since, serves_at }, Some(stage)) = (&pod.state, world.moving.get(member)) else {
+        return 0;
+    };
+    let ran = world.now.min(*serves_at) - since;
+    u32::try_from((ran / stage).min(STAGES)).unwrap_or_default()
+}
+
+fn pod_facts(world: &World, cluster: &Cluster, member: &MemberName, pod: &Pod) -> PodFacts {
     let ownership = match &pod.owner {
         None => Ownership::Foreign("Deployment other".to_owned()),
         Some(owner) if *owner == cluster.uid => Ownership::Ours,
@@ -210,6 +221,7 @@ fn pod_facts(world: &World, cluster: &Cluster, pod: &Pod) -> PodFacts {
             restarts: pod.restarts,
             exit_code: pod.exit_code,
             last_words: pod.last_words.clone(),
+            came_to: came_to(world, member, pod),
         },
     }
 }

@@ -270,6 +270,7 @@ impl Hands<'_> {
                     labels::OPENED: version.to_string(),
                     labels::GOOD: good.get(member),
                     labels::BOOTSTRAP: Value::Null,
+                    labels::FIRST_POD: Value::Null,
                 }),
             ))
         }))

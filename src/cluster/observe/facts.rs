@@ -63,6 +63,8 @@ pub(super) fn container(pod: &Pod) -> ContainerFacts {
         restarts: status.restart_count,
         exit_code: ended.as_ref().map(|ended| ended.exit_code),
         last_words: ended.and_then(|ended| ended.message).filter(|message| !message.is_empty()),
+        // In its log only.
+        came_to: 0,
     }
 }
 

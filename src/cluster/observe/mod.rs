@@ -5,9 +5,11 @@ mod facts;
 mod members;
 mod nodes;
 mod remembered;
+mod starts;
 
 pub use members::{ask_members, client_of};
 pub(super) use nodes::Nodes;
+pub(super) use starts::Starts;
 
 use super::context::Context;
 use super::names::{MemberName, bootstrap_members, client_service, disruption_budget, headless_service};
@@ -122,6 +124,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     );
     world.zones = zones;
     world.nodes_in_trouble = in_trouble;
+    starts::look_into_logs(ctx, &mut world).await;
     Ok(Some(world))
 }
 

@@ -34,11 +34,13 @@ impl<T: Clone> Remembered<T> {
         F: Future<Output = Result<(T, Duration), kube::Error>>,
     {
         let now = now();
-        let unknown: Vec<String> = {
+        // Copied here: what is known now may be forgotten by another cluster's look while this one reads.
+        let mut facts: BTreeMap<String, Option<T>> = {
             let mut known = self.lock();
             known.retain(|_, (_, until)| *until > now);
-            names.iter().filter(|name| !known.contains_key(*name)).cloned().collect()
+            names.iter().filter_map(|name| Some((name.clone(), known.get(name)?.0.clone()))).collect()
         };
+        let unknown: Vec<String> = names.iter().filter(|name| !facts.contains_key(*name)).cloned().collect();
         let reads =
             unknown.iter().map(|name| async { tokio::time::timeout(LIMIT, read(name.clone())).await });
         let answers = futures::future::join_all(reads).await;
@@ -49,9 +51,10 @@ impl<T: Clone> Remembered<T> {
                 Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => (None, FORBIDDEN_FOR),
                 Ok(Err(_)) | Err(_) => (None, blank_for),
             };
+            facts.insert(name.clone(), fact.clone());
             known.insert(name, (fact, now + lasts));
         }
-        names.iter().filter_map(|name| Some((name.clone(), known.get(name)?.0.clone()?))).collect()
+        facts.into_iter().filter_map(|(name, fact)| Some((name, fact?))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, (Option<T>, Instant)>> {

@@ -67,11 +67,11 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     }
     let new: Vec<NewPod> =
         members.iter().filter_map(|member| first_pod(view, member, &members, &bootstrap)).collect();
-    if !new.is_empty() {
-        return Some(Next::Do(Step::CreatePods(new)));
-    }
     if let Some(note) = note_first_pods(view, &members) {
         return Some(note);
+    }
+    if !new.is_empty() {
+        return Some(Next::Do(Step::CreatePods(new)));
     }
     Some(formed(view, &members).unwrap_or_else(|| await_members(view, &members)))
 }
@@ -193,7 +193,10 @@ fn may_start_on(view: &View<'_>, version: EtcdVersion) -> bool {
 
 /// Whether a member has opened its data, serves, or is about to.
 fn has_begun(view: &View<'_>, member: &MemberName) -> bool {
-    let about_to = |pod: &PodFacts| pod.container.running_since.is_some() && pod.container.restarts == 0;
+    let about_to = |pod: &PodFacts| {
+        let runs = pod.container.running_since.is_some();
+        runs && (pod.container.restarts == 0 || view.has_stayed_up(pod))
+    };
     // A Pod that went may have run, and nobody noted it.
     let may_have = |claim: &ClaimFacts| match view.pod(member) {
         None => claim.assigned.is_some(),

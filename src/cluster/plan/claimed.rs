@@ -6,7 +6,10 @@
 //! Pod gone                  assign → create
 //! another Pod               gate after → release
 //!                           no progress for too long → claim again, to put the last good revision back
+//!                           what it lacks is a quorum, which another one brings → withdraw
 //! ```
+//!
+//! A put-back that comes to its stop when the member is up after all takes up again what was given up.
 
 use super::downgrade::{self, forgetting};
 use super::gates;
@@ -54,7 +57,7 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     let withdraw = || Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
     if progress.action == Action::PutBack && gates::after(view, member, Action::ReplaceMember).is_ok() {
         // It has come up after all, late, and before it was touched: what was given up is taken up again.
-        return view.claim(Action::ReplaceMember, member, "", pod.revision.clone(), None);
+        return view.claim_member(Action::ReplaceMember, member, "", pod.revision.clone(), None);
     }
     let down = gates::stop_of_a_down_member(view, member, &pod.uid);
     if progress.action.follows_the_spec() {
@@ -69,15 +72,15 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         return Next::Do(Step::Stop(stop));
     }
     let wait = |notice: Notice| Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
-    let up = view.why_not_up(member).and_then(|_| gates::before(view, member));
+    let gate = gates::before(view, member);
+    let under_a_job = gate.as_ref().is_err_and(|notice| notice.code == Code::DowngradePending);
+    let up = view.why_not_up(member).map(|_| ()).and(gate);
     let another_is_mendable = || next_to_mend(view).is_some_and(|(other, _)| other != *member);
     if up.is_err() && (progress.action.follows_the_spec() || another_is_mendable()) {
         // Nothing was touched yet, and another member may need the claim to be mended.
         return withdraw();
     }
-    if up.as_ref().is_err_and(|notice| notice.code == Code::DowngradePending)
-        && let Some(next) = downgrade::a_job_that_has_arrived(view)
-    {
+    if under_a_job && let Some(next) = downgrade::a_job_that_has_arrived(view) {
         return next;
     }
     if let Err(notice) = gates::budget(view, member) {
@@ -206,6 +209,7 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     let passes_the_claim_on = match notice.code {
         Code::ImageVersionMismatch => is_free_to_go_elsewhere(view, member),
         Code::MemberBehind => mended_first.is_some(),
+        Code::MemberStarting | Code::MemberDown => mended_first.is_some() && view.has_stayed_up(pod),
         _ => false,
     };
     if passes_the_claim_on {
@@ -231,7 +235,8 @@ fn is_free_to_go_elsewhere(view: &View<'_>, member: &MemberName) -> bool {
 }
 
 /// The other member whose next revision may bring the quorum that is not there: the claim must pass on to it where
-/// what this one lacks is the quorum, or both wait for each other for ever.
+/// what this one lacks is the quorum, or both wait for each other for ever. One that was started without a quorum does
+/// not answer at all.
 fn quorum_needs(view: &View<'_>, member: &MemberName) -> Option<MemberName> {
     let voters = view.members();
     let answering =
@@ -244,17 +249,19 @@ fn quorum_needs(view: &View<'_>, member: &MemberName) -> Option<MemberName> {
 }
 
 fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
-    if let Some(note) = records::note(view, |other| other == member) {
-        return note;
-    }
     // Counted by this process's own watch: the clock of a node says nothing. A restart begins it anew.
     let subject = format!("soak/{}/{}", pod.uid, pod.container.restarts);
     let patience = &view.world.patience;
-    let watched = patience.subject == subject && patience.without_progress >= SOAK;
+    let noted = view.claim_of(member).is_some_and(|claim| claim.good.as_ref() == Some(&pod.revision));
+    let watched = noted || (patience.subject == subject && patience.without_progress >= SOAK);
     if progress.action.follows_the_spec() && is_canary(view, member) && !watched {
         let message =
             format!("{member} is the first on its new minor; it is watched for {} s", SOAK.as_secs());
         return Next::Wait(view.wait(Notice::of(Code::Soaking, message), Some(member), subject, 0));
+    }
+    // Only now is its revision one to come back to.
+    if let Some(note) = records::note(view, |other| other == member) {
+        return note;
     }
     Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }))
 }
@@ -274,7 +281,7 @@ fn what_starts_at_all(
     let is_asked_for = view.target.as_ref().is_some_and(|target| target.name == revision);
     let action =
         if is_asked_for && view.may_change_members() { Action::ReplaceMember } else { Action::PutBack };
-    Some(view.claim(action, member, &pod.uid, revision, None))
+    Some(view.claim_member(action, member, &pod.uid, revision, None))
 }
 
 /// The spec was edited while the member is away: it gets what the spec says now, at once.
@@ -296,7 +303,7 @@ fn corrected(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Nex
         }
         // A hop to a new minor begins with all members up: so this one goes back to what it had.
         return last_good(view, member, &pod.revision)
-            .map(|good| view.claim(Action::PutBack, member, &pod.uid, good, None));
+            .map(|good| view.claim_member(Action::PutBack, member, &pod.uid, good, None));
     }
-    Some(view.claim(Action::ReplaceMember, member, &pod.uid, target.name.clone(), None))
+    Some(view.claim_member(Action::ReplaceMember, member, &pod.uid, target.name.clone(), None))
 }

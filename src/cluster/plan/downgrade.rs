@@ -25,10 +25,13 @@ const SUBJECT: &str = "downgrade-job";
 
 /// A job that leads to another minor than the spec does is given up, whoever began it.
 pub(super) fn a_job_that_leads_elsewhere(view: &View<'_>) -> Option<Next> {
-    let target = view.target.as_ref().filter(|_| view.cluster_id().is_some() && view.may_change_members())?;
+    view.cluster_id()?;
+    let target = view.target.as_ref().filter(|_| view.may_change_members());
     let elsewhere = match view.world.downgrade_job {
-        DowngradeJob::To(minor) => minor != target.version.minor && !has_arrived(view, minor),
-        // Members of 3.5 do not say where it leads. A member that does not start under it says enough.
+        DowngradeJob::To(minor) => {
+            target.is_some_and(|target| minor != target.version.minor) && !has_arrived(view, minor)
+        }
+        // Members of 3.5 do not say where it leads. A member that does not start under it says enough, whatever the spec.
         DowngradeJob::Somewhere => {
             view.members().iter().any(|member| view.is_kept_out_by_a_downgrade(member))
         }
@@ -133,7 +136,7 @@ pub(super) fn forgetting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -
         return None;
     }
     Some(match view.stored(&revision)? {
-        Ok(name) => view.claim(Action::ClearDowngrade, member, &pod.uid, name, None),
+        Ok(name) => view.claim_member(Action::ClearDowngrade, member, &pod.uid, name, None),
         Err(store) => Next::Do(store),
     })
 }

@@ -20,7 +20,7 @@ pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
         return None;
     }
     let (member, pod, good) = next_left_half_way(view)?;
-    Some(view.claim(Action::PutBack, member, &pod.uid, good, None))
+    Some(view.claim_member(Action::PutBack, member, &pod.uid, good, None))
 }
 
 /// The next member that is down with a revision on which it never passed its gate, and what it had before.
@@ -55,7 +55,7 @@ pub(super) fn put_back(view: &View<'_>, member: &MemberName, pod: &PodFacts, why
     }
     let good = last_good(view, member, &pod.revision)?;
     let failure = failure(view, member, &pod.revision, &pod.container, why.code);
-    Some(view.claim(Action::PutBack, member, &pod.uid, good, Some(failure)))
+    Some(view.claim_member(Action::PutBack, member, &pod.uid, good, Some(failure)))
 }
 
 /// Quota, Pod Security or a webhook refuses the new Pod, and the old one is gone: what ran before is
@@ -75,7 +75,7 @@ pub(super) fn refused_for_too_long(
     let good = last_good(view, member, &progress.revision)?;
     let pod_uid = progress.pod_uid.as_deref().unwrap_or_default();
     let failure = failure(view, member, &progress.revision, &ContainerFacts::default(), Code::PodRefused);
-    Some(view.claim(Action::PutBack, member, pod_uid, good, Some(failure)))
+    Some(view.claim_member(Action::PutBack, member, pod_uid, good, Some(failure)))
 }
 
 /// The revision with which a member last passed its gate, where it is another one than this and etcd

@@ -297,6 +297,11 @@ fn failed_before(view: &View<'_>) -> Option<Notice> {
     if failure.revision != target.name || view.outdated().is_empty() {
         return None;
     }
+    // It has come up late, and stays.
+    let its = view.members().iter().find(|member| member.to_string() == failure.member);
+    if its.is_some_and(|member| view.up(member).is_some() && !view.is_outdated(member)) {
+        return None;
+    }
     let how = match (&failure.reason, failure.exit_code) {
         (Some(reason), Some(code)) => format!(" ({reason}, exit code {code})"),
         (Some(reason), None) => format!(" ({reason})"),

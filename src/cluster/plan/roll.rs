@@ -30,7 +30,7 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     }
     // What is down already and may be mended by the change goes first: bringing it up needs no gate.
     if let Some((down, pod)) = next_to_mend(view) {
-        return Some(view.claim(Action::ReplaceMember, &down, &pod.uid, target.name.clone(), None));
+        return Some(view.claim_member(Action::ReplaceMember, &down, &pod.uid, target.name.clone(), None));
     }
     if let Some((member, notice)) =
         view.members().iter().find_map(|member| Some((member, view.why_not_up(member).err()?)))
@@ -76,7 +76,7 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
         return Some(view.wait_for(notice, Some(first)));
     }
     let action = if leader == Some(first) { Action::ReplaceLeader } else { Action::ReplaceMember };
-    Some(view.claim(action, first, &view.pod(first)?.uid, target.name.clone(), None))
+    Some(view.claim_member(action, first, &view.pod(first)?.uid, target.name.clone(), None))
 }
 
 /// What the whole cluster must have come to before the first member of a minor hop is touched.

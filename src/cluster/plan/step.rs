@@ -93,7 +93,7 @@ pub enum Step {
         members: Vec<MemberName>,
         /// The revision.
         revision: String,
-        /// Whether the Pods before have never run, so that the next are the first.
+        /// Whether no Pod before can have left data behind, so that the next are the first.
         afresh: bool,
     },
     /// Make the Pods of members that have none.
@@ -122,7 +122,7 @@ pub enum Step {
         /// How many.
         entries: u32,
     },
-    /// Remove a Pod that has ended, or one that never served during bootstrap.
+    /// Remove a Pod that has ended, one that never served during bootstrap, or one of a cluster that is deleted.
     RemovePod {
         /// Whose.
         member: MemberName,

@@ -83,6 +83,13 @@ impl<'a> View<'a> {
             && since.is_some_and(|since| self.world.now.duration_since(since).as_secs() < A_MOMENT)
     }
 
+    /// Whether a container has come further than to the faults with which etcd does not start.
+    pub fn has_stayed_up(&self, pod: &PodFacts) -> bool {
+        const LONG_ENOUGH: i64 = 10;
+        let since = pod.container.running_since;
+        since.is_some_and(|since| self.world.now.duration_since(since).as_secs() >= LONG_ENOUGH)
+    }
+
     /// Whether a member's Pod was made and nothing says yet that it does not come up as it is.
     pub fn is_on_its_way(&self, member: &MemberName, pod: &PodFacts) -> bool {
         let patience = &self.world.patience;
@@ -102,8 +109,9 @@ impl<'a> View<'a> {
         self.up(member).is_none() && self.pod(member).is_some_and(is_kept_out)
     }
 
-    /// How far a member has come since its Pod was made: grows through the stages of a start, then with
-    /// each raft entry that it applies. A crash loop reaches its best stage once and then no better.
+    /// How far a member has come since its Pod was made: grows through the stages of a start, those of which etcd tells
+    /// in its log among them, then with each raft entry that it applies. A crash loop reaches its best stage once and
+    /// then no better.
     pub fn start_progress(&self, member: &MemberName) -> u64 {
         const STAGE: u64 = 1 << 48;
         let Some(pod) = self.pod(member).filter(|pod| !pod.deleting) else { return 0 };
@@ -117,12 +125,16 @@ impl<'a> View<'a> {
             // It is there; what its gate still asks for does not come by applying entries.
             return 5 * STAGE;
         }
-        match self.answer(member).and_then(Answer::status) {
-            None => 3 * STAGE,
+        const STEP: u64 = 1 << 8;
+        let status = self.answer(member).and_then(Answer::status);
+        let stage = if status.is_none() { 3 * STAGE } else { 4 * STAGE };
+        if pod.container.restarts > 0 {
             // Each start of a crash loop gets a little further in a busy cluster; that is no progress.
-            Some(_) if pod.container.restarts > 0 => 4 * STAGE,
-            Some(status) => 4 * STAGE + status.raft_applied_index.min(STAGE - 1),
+            return stage;
         }
+        let applied = status.map_or(0, |status| status.raft_applied_index);
+        // A snapshot that is received shows in the log before it shows in the index.
+        stage + (applied * STEP + u64::from(pod.container.came_to)).min(STAGE - 1)
     }
 }
 

@@ -248,7 +248,7 @@ impl<'a> View<'a> {
     }
 
     /// Claims a member: no other is touched until it is back.
-    pub fn claim(
+    pub fn claim_member(
         &self,
         action: Action,
         member: &MemberName,

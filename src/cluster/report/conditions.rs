@@ -143,8 +143,11 @@ fn doing(step: &Step) -> Notice {
         Step::Record(Record::Claim(claim)) => {
             (Code::RolloutStarted, format!("{} is next to be replaced", claim.member))
         }
-        Step::Record(Record::Release { member, .. } | Record::Withdraw { member }) => {
+        Step::Record(Record::Release { member, .. }) => {
             (Code::MemberUpdated, format!("{member} is released"))
+        }
+        Step::Record(Record::Withdraw { member }) => {
+            (Code::MemberUpdated, format!("the claim on {member} is withdrawn"))
         }
         Step::Stop(proven) => (Code::MemberStopping, format!("{} is stopped", proven.member())),
         Step::MoveLeader { from, to, .. } => {

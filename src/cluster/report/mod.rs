@@ -112,8 +112,8 @@ fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome,
                 status.last_failure = Some(failure);
             }
         }
-        Record::Release { member, .. } => {
-            let released = status.progress.take().map(|progress| progress.revision);
+        Record::Release { member, action } => {
+            let released = status.progress.take().filter(|_| action.follows_the_spec()).map(|it| it.revision);
             // What failed once has come up.
             status.last_failure.take_if(|failure| {
                 failure.member == member.to_string() && Some(&failure.revision) == released.as_ref()

@@ -13,6 +13,8 @@ pub enum Image {
     Holds(EtcdVersion),
     /// It says this version and exits as soon as it is really started.
     Crashes(EtcdVersion),
+    /// It holds this etcd, which serves for some seconds and then exits.
+    Falters(EtcdVersion),
 }
 
 /// Tags with these patches are special.
@@ -20,6 +22,7 @@ pub const MISSING: u64 = 99;
 pub const CRASHES: u64 = 98;
 pub const LIES: u64 = 97;
 pub const BROKEN: u64 = 96;
+pub const FALTERS: u64 = 95;
 
 /// A flag with a value with which no etcd starts (exit code 2). One that etcd does not know would be refused.
 pub const BAD_FLAG: &str = "max-wals";
@@ -32,6 +35,7 @@ pub fn image(name: &str) -> Image {
             MISSING => Image::Missing,
             BROKEN => Image::Broken,
             CRASHES => Image::Crashes(version),
+            FALTERS => Image::Falters(version),
             LIES => Image::Holds(version.minor.patch(10)),
             _ => Image::Holds(version),
         },

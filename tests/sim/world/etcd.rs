@@ -124,13 +124,13 @@ impl World {
         self.rafts.get(&self.data(member)?.cluster_id)
     }
 
-    /// Members of a cluster that serve and reach each other.
+    /// Members of a cluster that reach each other.
     pub fn connected(&self, cluster: u64) -> Vec<MemberName> {
         let Some(raft) = self.rafts.get(&cluster) else { return Vec::new() };
         raft.voters
             .keys()
             .filter(|member| {
-                self.serving(member)
+                self.takes_part(member)
                     && !self.isolated.contains_key(*member)
                     && self.data(member).is_some_and(|data| data.cluster_id == cluster)
             })
@@ -269,6 +269,7 @@ impl World {
                 data.storage_version = version.filter(|_| data.opened.minor >= Minor::new(3, 6));
             }
             let Some(pod) = self.pods.get_mut(member) else { continue };
+            pod.joined = true;
             let given = self.revisions.get(&pod.revision).map(|stored| stored.revision.snapshot_count());
             let every = given.filter(|_| data.opened.minor >= Minor::new(3, 6)).unwrap_or(100_000);
             if index - data.snapshot.min(index) > every {

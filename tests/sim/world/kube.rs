@@ -61,6 +61,8 @@ pub struct Pod {
     pub last_words: Option<String>,
     /// Raft snapshots that the process which runs has taken.
     pub snapshots: u64,
+    /// Whether it has joined a quorum since its start.
+    pub joined: bool,
     pub state: State,
 }
 
@@ -91,7 +93,8 @@ impl Pod {
     /// Changes with what the kubelet says of it.
     pub fn resource_version(&self) -> String {
         let mut hash = DefaultHasher::new();
-        (&self.deleting, self.node, self.ready, self.ended, self.restarts, &self.state).hash(&mut hash);
+        (&self.deleting, self.node, self.ready, self.ended, self.restarts, self.joined, &self.state)
+            .hash(&mut hash);
         hash.finish().to_string()
     }
 }
@@ -281,7 +284,7 @@ impl World {
                 ProbeState::Running(Some(("ImagePullBackOff".to_owned(), "not found".to_owned())))
             }
             (Image::Broken, _) => ProbeState::Failed("exit code 127: exec format error".to_owned()),
-            (Image::Holds(version) | Image::Crashes(version), Tries::Image) => {
+            (Image::Holds(version) | Image::Crashes(version) | Image::Falters(version), Tries::Image) => {
                 ProbeState::Said(Some(version))
             }
             (Image::Holds(version) | Image::Crashes(version), Tries::Volume(_))

@@ -30,8 +30,14 @@ impl World {
         silent.then_some(NodeTrouble::NotReady).or_else(cordoned)
     }
 
-    /// Whether a member's etcd answers on its client port.
+    /// Whether a member's etcd answers on its client port: from when it has once joined a quorum since its start.
+    /// Before, it does not listen there at all (`Etcd.ReadyNotify` of `server/embed`; measured).
     pub fn serving(&self, member: &MemberName) -> bool {
+        self.takes_part(member) && self.pods.get(member).is_some_and(|pod| pod.joined)
+    }
+
+    /// Whether a member's etcd talks to its peers.
+    pub fn takes_part(&self, member: &MemberName) -> bool {
         let Some(pod) = self.pods.get(member) else { return false };
         let State::Running { serves_at, .. } = pod.state else { return false };
         pod.node.is_some_and(|node| self.node_is_up(node))
@@ -138,8 +144,8 @@ impl World {
         let Some(pod) = self.pods.get(member).cloned() else { return };
         self.changed();
         let version = match catalogue::image(&pod.image) {
-            Image::Holds(version) if !pod.bad_flag => version,
-            Image::Holds(_) => {
+            Image::Holds(version) | Image::Falters(version) if !pod.bad_flag => version,
+            Image::Holds(_) | Image::Falters(_) => {
                 return self.exit(member, 2, "invalid value \"many\" for flag -max-wals: parse error");
             }
             Image::Crashes(_) => return self.exit(member, 1, "panic: it does not start"),
@@ -177,6 +183,7 @@ impl World {
         }
         if let Some(pod) = self.pods.get_mut(member) {
             pod.snapshots = 0;
+            pod.joined = false;
         }
         if let Some(data) = self.claims.get_mut(member).and_then(|volume| volume.data.as_mut()) {
             data.opened = version;
@@ -209,7 +216,15 @@ impl World {
         };
         let known = self.rafts.get(&data.cluster_id).and_then(|raft| raft.cluster_version);
         if Some(data.opened.minor) < known && self.serving(member) {
-            self.exit(member, 1, "server version is lower than determined cluster version");
+            return self.exit(member, 1, "server version is lower than determined cluster version");
+        }
+        let Some(pod) = self.pods.get(member) else { return };
+        let served = match pod.state {
+            State::Running { serves_at, .. } if pod.joined => self.now.saturating_sub(serves_at),
+            _ => 0,
+        };
+        if served >= 3_000 && matches!(catalogue::image(&pod.image), Image::Falters(_)) {
+            self.exit(member, 2, "panic: it served, and then it did not");
         }
     }
 

@@ -43,6 +43,8 @@ pub struct World {
     pub rafts: BTreeMap<u64, Raft>,
     /// Members cut off from the others, until then.
     pub isolated: BTreeMap<MemberName, u64>,
+    /// Members whose starts come to a new stage each so many milliseconds.
+    pub moving: BTreeMap<MemberName, u64>,
     /// Members whose next starts are slow, and how slow.
     pub slow: BTreeMap<MemberName, u64>,
     /// Clusters of which somebody recorded that they have formed.
@@ -86,6 +88,7 @@ impl World {
             default_class: true,
             rafts: BTreeMap::new(),
             isolated: BTreeMap::new(),
+            moving: BTreeMap::new(),
             slow: BTreeMap::new(),
             formed: BTreeSet::new(),
             had_data: BTreeMap::new(),
