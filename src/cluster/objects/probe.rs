@@ -58,7 +58,6 @@ pub fn pod(
     if new.tries == Tries::Image {
         container.resources = Some(resources("256Mi"));
     }
-    let mut security = pod_security();
     let mut volumes = None;
     // By name and tolerating everything: the member is on this node already, and a cordon or a taint says nothing
     // about whether the image can be had there.
@@ -72,8 +71,6 @@ pub fn pod(
         volumes = Some(vec![volume_of(member, Some(true))]);
         // Where the member may not be, its volume is not to be held.
         tolerations = template.tolerations;
-        // Who may read the files is who wrote them.
-        security = template.security_context.unwrap_or(security);
     }
     Pod {
         metadata: ObjectMeta {
@@ -94,7 +91,8 @@ pub fn pod(
             service_account_name: template.service_account_name,
             runtime_class_name: template.runtime_class_name,
             image_pull_secrets: template.image_pull_secrets,
-            security_context: Some(security),
+            // As a member: a namespace or an image may want another user, and who wrote the files may read them.
+            security_context: Some(template.security_context.unwrap_or_else(pod_security)),
             containers: vec![container],
             volumes,
             ..PodSpec::default()
@@ -214,7 +212,7 @@ mod tests {
     #[case(volume())]
     fn what_lets_a_member_run_there_lets_its_probe_run(#[case] tries: Tries) {
         let said = "image: {repository: m/etcd, pullPolicy: Always, pullSecrets: [{name: pull}]},
-            pod: {serviceAccountName: etcd, runtimeClassName: kata}";
+            pod: {serviceAccountName: etcd, runtimeClassName: kata, securityContext: {runAsUser: 7}}";
         let members = json!(rendered(&format!("{{version: 3.6.16, {said}}}")).template);
         let probe = json!(probe(said, tries));
         for field in [
@@ -223,6 +221,7 @@ mod tests {
             "/spec/imagePullSecrets",
             "/spec/serviceAccountName",
             "/spec/runtimeClassName",
+            "/spec/securityContext",
         ] {
             assert!(members.pointer(field).is_some(), "{field}");
             assert_eq!(probe.pointer(field), members.pointer(field), "{field}");
