@@ -4,7 +4,8 @@ use super::names::MemberName;
 use super::observation::{
     Answer, ClaimFacts, ClusterFacts, ContainerFacts, Observation, Ownership, Patience, PodFacts,
 };
-use super::{revision, spec};
+use super::revision::{self, Revision};
+use super::spec;
 use crate::api::EtcdClusterStatus;
 use crate::cluster::objects::support;
 use crate::etcd::versions::Releases;
@@ -20,6 +21,8 @@ use std::time::Duration;
 pub const NAME: &str = "db";
 /// Its namespace.
 pub const NAMESPACE: &str = "prod";
+/// Its UID.
+pub const UID: &str = "uid-of-the-cluster";
 /// Its id in etcd.
 pub const CLUSTER: ClusterId = ClusterId(0xc1);
 
@@ -28,11 +31,18 @@ pub fn member(number: u32) -> MemberName {
     MemberName::new(NAME, number)
 }
 
+/// What members of this spec are made from.
+pub fn rendered(spec_yaml: &str) -> Revision {
+    let spec: crate::api::EtcdClusterSpec = serde_saphyr::from_str(spec_yaml).unwrap();
+    let desired = spec::parse(&spec).unwrap();
+    revision::render(NAMESPACE, NAME, &spec, &desired, desired.version).unwrap()
+}
+
 /// A healthy cluster that is what this spec says, led by the first member.
 pub fn healthy(spec_yaml: &str) -> Observation {
     let spec: crate::api::EtcdClusterSpec = serde_saphyr::from_str(spec_yaml).unwrap();
     let desired = spec::parse(&spec).unwrap();
-    let revision = revision::render(NAMESPACE, NAME, &spec, &desired, desired.version).unwrap();
+    let revision = rendered(spec_yaml);
     let members: Vec<MemberName> = (0..desired.replicas).map(member).collect();
     let voters: BTreeMap<MemberName, MemberId> =
         members.iter().map(|member| (member.clone(), id_of(member))).collect();
@@ -44,7 +54,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         cluster: ClusterFacts {
             namespace: NAMESPACE.to_owned(),
             name: NAME.to_owned(),
-            uid: "uid-of-the-cluster".to_owned(),
+            uid: UID.to_owned(),
             generation: 1,
             resource_version: "7".to_owned(),
             deleting: false,
@@ -113,11 +123,12 @@ pub fn silence(world: &mut Observation, member: &MemberName) {
     }
 }
 
-fn owner() -> OwnerReference {
+/// The cluster, as its objects refer to it.
+pub fn owner() -> OwnerReference {
     OwnerReference {
         kind: "EtcdCluster".to_owned(),
         name: NAME.to_owned(),
-        uid: "uid-of-the-cluster".to_owned(),
+        uid: UID.to_owned(),
         controller: Some(true),
         ..OwnerReference::default()
     }

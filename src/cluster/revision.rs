@@ -166,13 +166,8 @@ impl Revision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::fixtures::rendered;
     use rstest::rstest;
-
-    fn rendered(yaml: &str) -> Revision {
-        let spec: EtcdClusterSpec = serde_saphyr::from_str(yaml).unwrap();
-        let desired = super::super::spec::parse(&spec).unwrap();
-        render("prod", "db", &spec, &desired, desired.version).unwrap()
-    }
 
     const BASE: &str = "{version: 3.6.16, etcd: {extraArgs: {max-txn-ops: '256'}}}";
 

@@ -48,3 +48,63 @@ pub fn new(
         status: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fixtures::{NAME, NAMESPACE, member};
+    use crate::cluster::observation::Ownership;
+    use kube::ResourceExt;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn bootstrap() -> BootstrapStatus {
+        BootstrapStatus { members: 3, version: "3.6.16".to_owned(), token: "token".to_owned() }
+    }
+
+    fn claim(class: Option<&str>) -> PersistentVolumeClaim {
+        new(NAMESPACE, NAME, &member(1), &Quantity::new("9Gi"), class, &bootstrap())
+    }
+
+    #[rstest]
+    #[case::of_the_clusters_default(None, Value::Null)]
+    #[case::named(Some("fast"), json!("fast"))]
+    fn asks_for_a_volume_of_one_node(#[case] class: Option<&str>, #[case] name: Value) {
+        let mut spec = json!(claim(class).spec);
+        // An empty name is another wish than none: no volume is made for it.
+        assert_eq!(spec.as_object_mut().unwrap().remove("storageClassName").unwrap_or_default(), name);
+        let wanted =
+            json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "9Gi" } } });
+        assert_eq!(spec, wanted);
+    }
+
+    #[test]
+    fn outlives_its_cluster_and_is_known_by_its_labels() {
+        let claim = claim(None);
+        assert_eq!((claim.owner_references().len(), claim.finalizers().len()), (0, 0));
+        assert_eq!((claim.name_any().as_str(), claim.namespace().as_deref()), ("data-db-1", Some(NAMESPACE)));
+        assert_eq!(Ownership::of_claim(&claim.metadata, NAME), Ownership::Ours);
+        assert_eq!(
+            json!(claim.labels()),
+            json!({
+                "app.kubernetes.io/name": "etcd",
+                "app.kubernetes.io/component": "member",
+                "app.kubernetes.io/managed-by": "quorate",
+                "quorate.dev/cluster": "db",
+                "quorate.dev/member": "db-1",
+            })
+        );
+    }
+
+    /// It is neither assigned nor opened before it holds data.
+    #[test]
+    fn says_for_which_bootstrap_it_was_made_and_nothing_else() {
+        let claim = claim(None);
+        let noted: Vec<(&String, BootstrapStatus)> = claim
+            .annotations()
+            .iter()
+            .map(|(key, note)| (key, serde_json::from_str(note).unwrap()))
+            .collect();
+        assert_eq!(noted, [(&labels::BOOTSTRAP.to_owned(), bootstrap())]);
+    }
+}

@@ -248,3 +248,151 @@ fn readiness_probe(version: EtcdVersion) -> Probe {
         ..Probe::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fixtures::rendered;
+    use crate::etcd::versions::is_owned_flag;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn container(said: &str) -> Container {
+        rendered(&format!("{{version: 3.6.16, {said}}}")).template.spec.unwrap().containers.remove(0)
+    }
+
+    fn args(said: &str) -> Vec<String> {
+        container(said).args.unwrap()
+    }
+
+    #[test]
+    fn etcd_is_started_with_these_flags_and_no_other() {
+        let host = "$(QUORATE_MEMBER).db.prod.svc";
+        assert_eq!(container("").command.unwrap(), ["/usr/local/bin/etcd"]);
+        assert_eq!(
+            args(""),
+            [
+                "--name=$(QUORATE_MEMBER)",
+                "--data-dir=/var/lib/etcd/data",
+                "--listen-peer-urls=http://0.0.0.0:2380",
+                "--listen-client-urls=http://0.0.0.0:2379",
+                "--listen-metrics-urls=http://0.0.0.0:2381",
+                &format!("--initial-advertise-peer-urls=http://{host}:2380"),
+                &format!("--advertise-client-urls=http://{host}:2379"),
+                "--initial-cluster=$(QUORATE_INITIAL_CLUSTER)",
+                "--initial-cluster-state=$(QUORATE_INITIAL_CLUSTER_STATE)",
+                "--initial-cluster-token=$(QUORATE_INITIAL_CLUSTER_TOKEN)",
+                "--quota-backend-bytes=4026531840",
+                "--heartbeat-interval=100",
+                "--election-timeout=1000",
+            ]
+        );
+    }
+
+    #[rstest]
+    #[case::quota("quotaBackendBytes: 4Gi", &["--quota-backend-bytes=4294967296"])]
+    #[case::timing(
+        "heartbeatInterval: 250ms, electionTimeout: 2s500ms",
+        &["--heartbeat-interval=250", "--election-timeout=2500"]
+    )]
+    #[case::snapshots("snapshotCount: 5000", &["--snapshot-count=5000"])]
+    #[case::by_age(
+        "autoCompaction: {mode: Periodic, retention: 1h}",
+        &["--auto-compaction-mode=periodic", "--auto-compaction-retention=1h"]
+    )]
+    #[case::by_revisions(
+        "autoCompaction: {mode: Revision, retention: '1000'}",
+        &["--auto-compaction-mode=revision", "--auto-compaction-retention=1000"]
+    )]
+    #[case::gate("featureGates: {InitialCorruptCheck: true}", &["--feature-gates=InitialCorruptCheck=true"])]
+    #[case::ones_own_after_all_others(
+        "snapshotCount: 5000, extraArgs: {metrics: extensive, auth-token-ttl: '60'}",
+        &["--snapshot-count=5000", "--auth-token-ttl=60", "--metrics=extensive"]
+    )]
+    fn a_setting_becomes_its_flag(#[case] etcd: &str, #[case] flags: &[&str]) {
+        let (before, told) = (args(""), args(&format!("etcd: {{{etcd}}}")));
+        let new: Vec<&String> = told.iter().filter(|arg| !before.contains(arg)).collect();
+        assert_eq!(new, flags);
+    }
+
+    /// Else one of `extraArgs` would stand behind it, and etcd takes the last.
+    #[test]
+    fn every_flag_of_the_operators_is_kept_from_the_users() {
+        let own = "snapshotCount: 5000, autoCompaction: {mode: Periodic, retention: 1h}";
+        let told = args(&format!("etcd: {{{own}, extraArgs: {{auth-token-ttl: '60'}}}}"));
+        let is_free = |arg: &&String| is_owned_flag(arg[2..].split('=').next().unwrap()).is_none();
+        assert_eq!(told.iter().filter(is_free).collect::<Vec<_>>(), ["--auth-token-ttl=60"]);
+        assert_eq!(told.last().unwrap(), "--auth-token-ttl=60");
+    }
+
+    #[test]
+    fn the_quota_is_read_back_from_where_it_was_written() {
+        assert_eq!(quota_of(&args("etcd: {quotaBackendBytes: 4Gi}")), Some(4 << 30));
+        assert_eq!(quota_of(&["--name=db-0".to_owned()]), None);
+    }
+
+    #[rstest]
+    #[case("3.5.0", "/health?exclude=NOSPACE")]
+    #[case("3.5.10", "/health?exclude=NOSPACE")]
+    #[case("3.5.11", "/readyz")]
+    #[case("3.7.3", "/readyz")]
+    fn readiness_asks_what_the_version_knows(#[case] version: &str, #[case] path: &str) {
+        let revision = rendered(&format!("version: {version}"));
+        let container = &revision.template.spec.unwrap().containers[0];
+        assert_eq!(json!(container.readiness_probe)["httpGet"], json!({ "path": path, "port": 2381 }));
+    }
+
+    #[rstest]
+    #[case("startupProbe", 3600)]
+    #[case("livenessProbe", 60)]
+    fn only_a_port_that_stays_shut_restarts_a_member(#[case] probe: &str, #[case] seconds: i64) {
+        let probe = json!(container(""))[probe].clone();
+        let number = |field: &str| probe[field].as_i64().unwrap();
+        assert_eq!(number("periodSeconds") * number("failureThreshold"), seconds);
+        assert_eq!(probe["tcpSocket"], json!({ "port": 2381 }));
+        assert_eq!(probe.get("httpGet").or(probe.get("exec")), None);
+    }
+
+    #[rstest]
+    #[case::of_the_version("", "gcr.io/etcd-development/etcd:v3.6.16", "IfNotPresent")]
+    #[case::mirror("image: {repository: m/etcd, pullPolicy: Always}", "m/etcd:v3.6.16", "Always")]
+    #[case::digest(
+        "image: {repository: m/etcd, pullPolicy: Never, overrides: [{version: 3.6.16, digest: 'sha256:ab'}]}",
+        "m/etcd:v3.6.16@sha256:ab",
+        "Never"
+    )]
+    fn runs_the_image(#[case] said: &str, #[case] image: &str, #[case] policy: &str) {
+        let container = container(said);
+        assert_eq!(container.image.as_deref(), Some(image));
+        assert_eq!(container.image_pull_policy.as_deref(), Some(policy));
+    }
+
+    #[rstest]
+    #[case::defaults("", json!({ "requests": { "cpu": "100m", "memory": "256Mi" } }))]
+    #[case::ones_own(
+        "pod: {resources: {requests: {cpu: 2, memory: 1Gi}, limits: {memory: 2Gi}}}",
+        json!({ "requests": { "cpu": "2", "memory": "1Gi" }, "limits": { "memory": "2Gi" } })
+    )]
+    fn has_the_resources(#[case] said: &str, #[case] wanted: Value) {
+        assert_eq!(json!(container(said).resources), wanted);
+    }
+
+    #[test]
+    fn ones_own_variables_stand_behind_the_four_of_the_operator() {
+        let env = json!(container("pod: {env: [{name: GOMAXPROCS, value: '2'}]}").env);
+        assert_eq!(env[4], json!({ "name": "GOMAXPROCS", "value": "2" }));
+    }
+
+    #[test]
+    fn only_the_volume_is_written_and_a_failure_leaves_its_words() {
+        let container = json!(container(""));
+        assert_eq!(container["volumeMounts"], json!([{ "name": "data", "mountPath": "/var/lib/etcd" }]));
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], json!(true));
+        assert_eq!(container["terminationMessagePolicy"], json!("FallbackToLogsOnError"));
+        assert_eq!(
+            container["ports"],
+            json!([{ "name": "client", "containerPort": 2379 }, { "name": "peer", "containerPort": 2380 },
+                { "name": "metrics", "containerPort": 2381 }])
+        );
+    }
+}

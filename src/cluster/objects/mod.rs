@@ -1,5 +1,7 @@
 //! Builders of Kubernetes objects. Pure: the same input gives the same object.
 
+#[cfg(test)]
+mod checks;
 pub mod claim;
 pub mod container;
 pub mod pod;

@@ -210,3 +210,182 @@ fn spread(cluster: &str) -> Vec<TopologySpreadConstraint> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fixtures::{NAME, NAMESPACE, UID, member as named, owner, rendered};
+    use crate::cluster::objects::checks::{found_by, violations};
+    use crate::cluster::observation::Ownership;
+    use k8s_openapi::api::core::v1::EnvVar;
+    use kube::ResourceExt;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    const PLAIN: &str = "version: 3.6.16";
+
+    fn made(yaml: &str, number: u32, initial: &Initial) -> Pod {
+        let revision = rendered(yaml);
+        member(NAMESPACE, NAME, &named(number), &revision.name, &revision.template, initial, owner())
+    }
+
+    fn bootstrap() -> Initial {
+        Initial::New { members: (0..3).map(named).collect(), token: "token".to_owned() }
+    }
+
+    /// The arguments as the kubelet makes them, at each start of the container.
+    fn started_with(pod: &Pod) -> Vec<String> {
+        let value = |variable: &EnvVar| -> String {
+            let path = variable.value_from.as_ref().unwrap().field_ref.as_ref().unwrap().field_path.as_str();
+            let annotation = |path: &'_ str| {
+                path.strip_prefix("metadata.annotations['")?.strip_suffix("']").map(str::to_owned)
+            };
+            annotation(path).map_or_else(
+                || {
+                    assert_eq!(path, "metadata.name");
+                    pod.name_any()
+                },
+                |key| pod.annotations()[&key].clone(),
+            )
+        };
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let resolve = |arg: &String| {
+            container.env.iter().flatten().fold(arg.clone(), |arg, variable| {
+                arg.replace(&format!("$({})", variable.name), &value(variable))
+            })
+        };
+        container.args.iter().flatten().map(resolve).collect()
+    }
+
+    #[rstest]
+    #[case::at_the_bootstrap(
+        &bootstrap(),
+        "new",
+        "db-0=http://db-0.db.prod.svc:2380,db-1=http://db-1.db.prod.svc:2380,db-2=http://db-2.db.prod.svc:2380",
+        "token"
+    )]
+    #[case::ever_after(&Initial::Guard, "existing", "db-1=http://db-1.db.prod.svc:2380", "guard")]
+    fn etcd_is_told_who_it_is_and_with_whom_it_begins(
+        #[case] initial: &Initial,
+        #[case] state: &str,
+        #[case] members: &str,
+        #[case] token: &str,
+    ) {
+        let args = started_with(&made(PLAIN, 1, initial));
+        for flag in [
+            "--name=db-1".to_owned(),
+            format!("--initial-cluster={members}"),
+            format!("--initial-cluster-state={state}"),
+            format!("--initial-cluster-token={token}"),
+            // Of the same words as its entry above, or etcd does not start.
+            "--initial-advertise-peer-urls=http://db-1.db.prod.svc:2380".to_owned(),
+            "--advertise-client-urls=http://db-1.db.prod.svc:2379".to_owned(),
+        ] {
+            assert!(args.contains(&flag), "{flag} is not among {args:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_of_the_bootstrap_is_guarded_from_its_next_start_on() {
+        let mut pod = made(PLAIN, 1, &bootstrap());
+        pod.annotations_mut().extend(initial_annotations(NAMESPACE, &named(1), &Initial::Guard));
+        assert_eq!(started_with(&pod), started_with(&made(PLAIN, 1, &Initial::Guard)));
+    }
+
+    #[test]
+    fn it_is_found_under_the_name_that_it_advertises() {
+        let pod = made(PLAIN, 1, &Initial::Guard);
+        let spec = pod.spec.as_ref().unwrap();
+        let [host, subdomain] = [&spec.hostname, &spec.subdomain].map(|part| part.clone().unwrap());
+        assert_eq!(format!("{host}.{subdomain}.{NAMESPACE}.svc"), named(1).host(NAMESPACE));
+        assert_eq!((pod.name_any(), pod.namespace().as_deref()), (host, Some(NAMESPACE)));
+    }
+
+    /// Two processes on one volume, or one on another's, would be two under one member id.
+    #[rstest]
+    #[case(0)]
+    #[case(2)]
+    fn one_process_has_the_volume_of_its_own_name(#[case] number: u32) {
+        let spec = made(PLAIN, number, &Initial::Guard).spec.unwrap();
+        let claim = json!({ "claimName": format!("data-db-{number}") });
+        assert_eq!(json!(spec.volumes), json!([{ "name": "data", "persistentVolumeClaim": claim }]));
+        assert_eq!((spec.containers.len(), spec.init_containers), (1, None));
+    }
+
+    #[test]
+    fn it_is_known_as_the_clusters_own_and_by_its_revision() {
+        let pod = made(PLAIN, 1, &Initial::Guard);
+        assert_eq!(Ownership::of_owned(&pod.metadata, UID, NAME), Ownership::Ours);
+        assert_eq!(pod.owner_references(), [owner()]);
+        assert_eq!(pod.annotations()[labels::REVISION], rendered(PLAIN).name);
+        assert_eq!(
+            json!(pod.labels()),
+            json!({
+                "app.kubernetes.io/name": "etcd",
+                "app.kubernetes.io/component": "member",
+                "app.kubernetes.io/managed-by": "quorate",
+                "quorate.dev/cluster": "db",
+                "quorate.dev/member": "db-1",
+                "quorate.dev/role": "voter",
+            })
+        );
+        assert_eq!(found_by(&pod), ["headless Service", "client Service", "budget"]);
+    }
+
+    #[test]
+    fn it_passes_pod_security_restricted() {
+        assert_eq!(violations(&made(PLAIN, 1, &bootstrap()).spec.unwrap()), [""; 0]);
+    }
+
+    fn spread_over(key: &str) -> Value {
+        let members = json!({ "app.kubernetes.io/component": "member", "quorate.dev/cluster": "db" });
+        json!({ "topologyKey": key, "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": { "matchLabels": members } })
+    }
+
+    #[rstest]
+    #[case::variables_of_services("pod: {}", "/spec/enableServiceLinks", json!(false))]
+    #[case::token("pod: {serviceAccountName: etcd}", "/spec/automountServiceAccountToken", json!(false))]
+    #[case::owner_of_the_volume("pod: {}", "/spec/securityContext/fsGroup", json!(65532))]
+    #[case::large_volume("pod: {}", "/spec/securityContext/fsGroupChangePolicy", json!("OnRootMismatch"))]
+    #[case::grace("pod: {}", "/spec/terminationGracePeriodSeconds", json!(30))]
+    #[case::more_grace(
+        "pod: {terminationGracePeriodSeconds: 90}", "/spec/terminationGracePeriodSeconds", json!(90)
+    )]
+    #[case::other_nodes(
+        "pod: {}",
+        "/spec/affinity",
+        json!({ "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 100,
+            "podAffinityTerm": { "topologyKey": "kubernetes.io/hostname",
+                "labelSelector": spread_over("")["labelSelector"] } }] } })
+    )]
+    #[case::affinity("pod: {affinity: {}}", "/spec/affinity", json!({}))]
+    #[case::zones_and_nodes(
+        "pod: {}",
+        "/spec/topologySpreadConstraints",
+        json!([spread_over("topology.kubernetes.io/zone"), spread_over("kubernetes.io/hostname")])
+    )]
+    #[case::spread(
+        "pod: {topologySpreadConstraints: [{maxSkew: 2, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]}",
+        "/spec/topologySpreadConstraints",
+        json!([{ "maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule" }])
+    )]
+    #[case::nodes("pod: {nodeSelector: {disk: ssd}}", "/spec/nodeSelector", json!({ "disk": "ssd" }))]
+    #[case::taints("pod: {tolerations: [{key: etcd}]}", "/spec/tolerations", json!([{ "key": "etcd" }]))]
+    #[case::priority("pod: {priorityClassName: high}", "/spec/priorityClassName", json!("high"))]
+    #[case::account("pod: {serviceAccountName: etcd}", "/spec/serviceAccountName", json!("etcd"))]
+    #[case::scheduler("pod: {schedulerName: own}", "/spec/schedulerName", json!("own"))]
+    #[case::runtime("pod: {runtimeClassName: kata}", "/spec/runtimeClassName", json!("kata"))]
+    #[case::user("pod: {securityContext: {runAsUser: 7}}", "/spec/securityContext", json!({ "runAsUser": 7 }))]
+    #[case::label("pod: {labels: {team: a}}", "/metadata/labels/team", json!("a"))]
+    #[case::annotation("pod: {annotations: {scrape: 'no'}}", "/metadata/annotations/scrape", json!("no"))]
+    #[case::registry("image: {pullSecrets: [{name: pull}]}", "/spec/imagePullSecrets", json!([{ "name": "pull" }]))]
+    fn a_pod_is_what_the_spec_says_and_safe_where_it_says_nothing(
+        #[case] said: &str,
+        #[case] field: &str,
+        #[case] value: Value,
+    ) {
+        let pod = json!(made(&format!("{{version: 3.6.16, {said}}}"), 1, &Initial::Guard));
+        assert_eq!(pod.pointer(field), Some(&value));
+    }
+}

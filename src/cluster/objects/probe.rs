@@ -58,7 +58,6 @@ pub fn pod(
     if new.tries == Tries::Image {
         container.resources = Some(resources("256Mi"));
     }
-    let mut security = pod_security();
     let mut volumes = None;
     // By name and tolerating everything: the member is on this node already, and a cordon or a taint says nothing
     // about whether the image can be had there.
@@ -72,8 +71,6 @@ pub fn pod(
         volumes = Some(vec![volume_of(member, Some(true))]);
         // Where the member may not be, its volume is not to be held.
         tolerations = template.tolerations;
-        // Who may read the files is who wrote them.
-        security = template.security_context.unwrap_or(security);
     }
     Pod {
         metadata: ObjectMeta {
@@ -94,7 +91,8 @@ pub fn pod(
             service_account_name: template.service_account_name,
             runtime_class_name: template.runtime_class_name,
             image_pull_secrets: template.image_pull_secrets,
-            security_context: Some(security),
+            // As a member: a namespace or an image may want another user, and who wrote the files may read them.
+            security_context: Some(template.security_context.unwrap_or_else(pod_security)),
             containers: vec![container],
             volumes,
             ..PodSpec::default()
@@ -146,4 +144,156 @@ fn name(cluster: &str, new: &NewProbe) -> String {
 pub fn tries(pod: &Pod, cluster: &str) -> Tries {
     let member = pod.metadata.annotations.as_ref().and_then(|all| all.get(labels::PROBE_MEMBER));
     member.and_then(|member| MemberName::parse(cluster, member)).map_or(Tries::Image, Tries::Volume)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fixtures::{NAME, NAMESPACE, UID, member, owner, rendered};
+    use crate::cluster::objects::checks::{found_by, violations};
+    use crate::cluster::observation::Ownership;
+    use kube::ResourceExt;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn probe(said: &str, tries: Tries) -> Pod {
+        let revision = rendered(&format!("{{version: 3.6.16, {said}}}"));
+        let new = NewProbe { node: "node-1".to_owned(), revision: revision.name.clone(), tries };
+        super::pod(NAMESPACE, NAME, &new, &revision, owner())
+    }
+
+    fn volume() -> Tries {
+        Tries::Volume(member(1))
+    }
+
+    #[rstest]
+    #[case::image(
+        Tries::Image,
+        json!({ "command": ["/usr/local/bin/etcd"], "args": ["--version"], "volumes": null, "mounts": null })
+    )]
+    #[case::volume(
+        volume(),
+        json!({
+            "command": ["/usr/local/bin/etcdutl"],
+            "args": ["check", "v2store", "--data-dir", "/var/lib/etcd/data"],
+            "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "data-db-1", "readOnly": true } }],
+            "mounts": [{ "name": "data", "mountPath": "/var/lib/etcd", "readOnly": true }],
+        })
+    )]
+    fn runs_once_on_the_node_and_writes_nothing(#[case] tries: Tries, #[case] wanted: Value) {
+        let spec = probe("", tries).spec.unwrap();
+        assert_eq!(
+            (spec.node_name.as_deref(), spec.restart_policy.as_deref()),
+            (Some("node-1"), Some("Never"))
+        );
+        assert_eq!((spec.containers.len(), spec.init_containers), (1, None));
+        let container = &spec.containers[0];
+        let runs = json!({ "command": container.command, "args": container.args, "volumes": spec.volumes,
+            "mounts": container.volume_mounts });
+        assert_eq!(runs, wanted);
+        assert_eq!(json!(container.security_context)["readOnlyRootFilesystem"], json!(true));
+        assert_eq!(container.termination_message_policy.as_deref(), Some("FallbackToLogsOnError"));
+    }
+
+    #[rstest]
+    #[case(Tries::Image)]
+    #[case(volume())]
+    fn passes_pod_security_restricted(#[case] tries: Tries) {
+        let spec = probe("", tries).spec.unwrap();
+        assert_eq!(violations(&spec), [""; 0]);
+        assert_eq!(
+            (spec.enable_service_links, spec.automount_service_account_token),
+            (Some(false), Some(false))
+        );
+    }
+
+    #[rstest]
+    #[case(Tries::Image)]
+    #[case(volume())]
+    fn what_lets_a_member_run_there_lets_its_probe_run(#[case] tries: Tries) {
+        let said = "image: {repository: m/etcd, pullPolicy: Always, pullSecrets: [{name: pull}]},
+            pod: {serviceAccountName: etcd, runtimeClassName: kata, securityContext: {runAsUser: 7}}";
+        let members = json!(rendered(&format!("{{version: 3.6.16, {said}}}")).template);
+        let probe = json!(probe(said, tries));
+        for field in [
+            "/spec/containers/0/image",
+            "/spec/containers/0/imagePullPolicy",
+            "/spec/imagePullSecrets",
+            "/spec/serviceAccountName",
+            "/spec/runtimeClassName",
+            "/spec/securityContext",
+        ] {
+            assert!(members.pointer(field).is_some(), "{field}");
+            assert_eq!(probe.pointer(field), members.pointer(field), "{field}");
+        }
+    }
+
+    /// A volume is not to be held where its member may not be; whether an image can be had, a taint does not say.
+    #[rstest]
+    #[case::image(Tries::Image, json!([{ "operator": "Exists" }]))]
+    #[case::volume(volume(), json!([{ "key": "etcd" }]))]
+    fn tolerates(#[case] tries: Tries, #[case] wanted: Value) {
+        assert_eq!(
+            json!(probe("pod: {tolerations: [{key: etcd}]}", tries).spec.unwrap().tolerations),
+            wanted
+        );
+    }
+
+    /// A WAL is read as a whole, which takes what it takes a member; `etcd --version` takes next to nothing.
+    #[rstest]
+    #[case::image("", Tries::Image, json!({ "cpu": "1", "memory": "256Mi" }))]
+    #[case::image_of_large_members(LARGE, Tries::Image, json!({ "cpu": "1", "memory": "256Mi" }))]
+    #[case::volume("", volume(), Value::Null)]
+    #[case::volume_of_a_large_member(LARGE, volume(), json!({ "memory": "8Gi" }))]
+    fn asks_for_little_and_may_take(#[case] said: &str, #[case] tries: Tries, #[case] limits: Value) {
+        let resources = probe(said, tries).spec.unwrap().containers.remove(0).resources.unwrap();
+        assert_eq!(json!(resources.requests), json!({ "cpu": "10m", "memory": "32Mi" }));
+        assert_eq!(json!(resources.limits), limits);
+    }
+
+    const LARGE: &str = "pod: {resources: {requests: {cpu: 4, memory: 8Gi}, limits: {memory: 8Gi}}}";
+
+    #[rstest]
+    #[case(Tries::Image)]
+    #[case(volume())]
+    fn is_the_clusters_own_and_nobody_takes_it_for_a_member(#[case] tries: Tries) {
+        let pod = probe("", tries.clone());
+        assert_eq!(Ownership::of_owned(&pod.metadata, UID, NAME), Ownership::Ours);
+        assert_eq!(
+            json!(pod.labels()),
+            json!({
+                "app.kubernetes.io/name": "etcd",
+                "app.kubernetes.io/component": "probe",
+                "app.kubernetes.io/managed-by": "quorate",
+                "quorate.dev/cluster": "db",
+            })
+        );
+        assert_eq!(found_by(&pod), [""; 0]);
+        assert_eq!(pod.namespace().as_deref(), Some(NAMESPACE));
+        assert_eq!(pod.annotations()[labels::REVISION], rendered("version: 3.6.16").name);
+        assert_eq!(pod.annotations()[labels::PROBE_VERSION], "3.6.16");
+        assert_eq!(super::tries(&pod, NAME), tries, "what it tries is read back");
+    }
+
+    /// A second attempt finds the first, and nothing else.
+    #[test]
+    fn what_is_tried_where_has_one_name() {
+        let new = |node: &str, revision: &str, tries| NewProbe {
+            node: node.to_owned(),
+            revision: revision.to_owned(),
+            tries,
+        };
+        let all = [
+            new("node-1", "db-1", Tries::Image),
+            new("node-2", "db-1", Tries::Image),
+            new("node-1", "db-2", Tries::Image),
+            new("node-1", "db-1", Tries::Volume(member(1))),
+            new("node-1", "db-1", Tries::Volume(member(2))),
+        ];
+        let names: std::collections::BTreeSet<String> =
+            all.iter().chain(&all).map(|new| name(NAME, new)).collect();
+        assert_eq!(names.len(), all.len());
+        let longest = name(&"c".repeat(45), &all[0]);
+        assert!(longest.len() < 64, "{longest} is also the Pod's host name");
+    }
 }
