@@ -122,6 +122,11 @@ impl Context {
         })
     }
 
+    /// How often in a row this step was taken before.
+    pub fn times_in_a_row(&self, cluster: &str, step: &Step) -> u32 {
+        self.with(cluster, |memory| if memory.step == Some(step.name()) { memory.repeats + 1 } else { 0 })
+    }
+
     /// Counts a failed pass and says how long to wait before the next: exponential, at most half a minute.
     pub fn failed(&self, namespace: &str, name: &str, cluster: &str) -> Duration {
         self.seen(namespace, name, cluster);

@@ -45,6 +45,22 @@ pub fn says_v2_data_was_found(log: &str) -> bool {
     log.contains("detected custom")
 }
 
+/// The line of a log that tells best why a process ended: a panic, the last fatal or error line, or else the last one.
+/// At most 200 characters of it.
+pub fn cause(log: &str) -> Option<String> {
+    const MOST: usize = 200;
+    let lines = || log.lines().map(str::trim).filter(|line| !line.is_empty());
+    let is_grave = |line: &&str| {
+        ["fatal", "panic", "error"].iter().any(|level| line.contains(&format!("\"level\":\"{level}\"")))
+    };
+    let line = lines()
+        .find(|line| line.starts_with("panic:"))
+        .or_else(|| lines().rfind(is_grave))
+        .or_else(|| lines().next_back())?;
+    let rest = if line.chars().nth(MOST).is_some() { "…" } else { "" };
+    Some(line.chars().take(MOST).chain(rest.chars()).collect())
+}
+
 /// What etcd says as its start gets further, each before something that takes long where there is much data: opening the
 /// backend (the freelist of bbolt is read), reading the WAL, building the index of keys, applying entries; and
 /// receiving a snapshot from the leader. All of 3.5 to 3.7 say these (measured).
@@ -95,6 +111,21 @@ mod tests {
     #[case("", None)]
     fn reads_the_version_that_a_binary_prints(#[case] output: &str, #[case] version: Option<EtcdVersion>) {
         assert_eq!(version_in_version_output(output), version);
+    }
+
+    #[rstest]
+    #[case::a_panic(
+        "a\npanic: it does not start\n\ngoroutine 1 [running]:\nmain.main()\n",
+        Some("panic: it does not start")
+    )]
+    #[case::fatal(
+        "{\"level\":\"info\"}\n{\"level\":\"fatal\",\"msg\":\"x\"}\n{\"level\":\"info\"}\n",
+        Some("{\"level\":\"fatal\",\"msg\":\"x\"}")
+    )]
+    #[case::words("flag provided but not defined\n  \n", Some("flag provided but not defined"))]
+    #[case::nothing("\n", None)]
+    fn the_cause_is_the_line_that_tells_most(#[case] log: &str, #[case] line: Option<&str>) {
+        assert_eq!(cause(log).as_deref(), line);
     }
 
     #[rstest]

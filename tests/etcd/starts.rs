@@ -47,3 +47,28 @@ async fn a_start_tells_of_all_its_stages(#[case] version: &str) {
     assert_eq!(all, 11, "{log}");
     assert!(stages.windows(2).all(|two| two[1] == two[0] + 1), "one after the other: {stages:?}");
 }
+
+/// A member that is started without a quorum of others does not listen for clients at all, however well it is: that it
+/// does not answer says nothing of it. With a quorum it does.
+#[rstest]
+#[case("3.5.9")]
+#[case("3.6.16")]
+#[case("3.7.3")]
+#[tokio::test]
+async fn a_member_without_a_quorum_answers_nobody(#[case] version: &str) {
+    let mut cluster = Cluster::of(3, version).await;
+    for n in 0..3 {
+        cluster.stop(n).await;
+    }
+    cluster.start(0, version);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(cluster.exit_code(0), None, "it runs");
+    assert!(cluster.log(0).contains("now serving peer"), "it has come as far as that");
+    assert!(cluster.client(0).status().await.is_err(), "it does not answer");
+    cluster.start(1, version);
+    cluster
+        .eventually("with a quorum it answers", Duration::from_secs(20), async || {
+            cluster.client(0).status().await.is_ok()
+        })
+        .await;
+}

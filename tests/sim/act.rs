@@ -347,7 +347,10 @@ fn create_probe(world: &mut World, new: &NewProbe) {
 fn evict(world: &mut World, seen: &Seen, stop: &Stop) -> bool {
     let objection = check::objection_to_a_stop(world, seen, stop.member());
     let already = world.pods.get(stop.member()).is_some_and(|pod| pod.deleting.is_some());
-    let granted = world.evict(stop.member(), Some(stop.uid()));
+    let as_seen = stop.resource_version().is_none_or(|version| {
+        world.pods.get(stop.member()).is_some_and(|pod| pod.resource_version() == version)
+    });
+    let granted = as_seen && world.evict(stop.member(), Some(stop.uid()));
     if granted && !already {
         world.writes += 1;
         if let Some(objection) = objection {

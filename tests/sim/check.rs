@@ -38,6 +38,14 @@ pub fn objection_to_a_stop(world: &World, seen: &Seen, member: &MemberName) -> O
     if !away.is_empty() {
         return Some(format!("{member} is stopped while {} is away", away.join(", ")));
     }
+    let storage = world.data(member).and_then(|data| data.storage_version);
+    let gets = seen.facts.cluster.status.progress.as_ref().and_then(|it| world.revisions.get(&it.revision));
+    let gets = gets.map(|stored| stored.revision.version);
+    if let (Some(gets), Some(storage)) = (gets, storage)
+        && gets.minor < storage
+    {
+        return Some(format!("{member} is stopped for {gets}, and its storage version is still {storage}"));
+    }
     let leads = raft.voters.len() > 1 && raft.leader.as_ref() == Some(member);
     let just_now = seen.facts.now == world.timestamp(world.now);
     (leads && just_now).then(|| format!("{member} is stopped while it leads"))

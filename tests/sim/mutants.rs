@@ -5,7 +5,7 @@ use crate::seeds::run;
 use quorate::api::Action;
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
-use quorate::cluster::observation::{Observation, PodFacts};
+use quorate::cluster::observation::{DowngradeJob, Observation, PodFacts};
 use quorate::cluster::plan::{Next, Plan, Record, Step, plan};
 use quorate::etcd::Minor;
 use rstest::rstest;
@@ -57,6 +57,18 @@ fn forgets_the_cluster_version(seen: &Observation) -> Plan {
     seen.cluster.status.cluster_version = None;
     for answer in seen.answers.values_mut() {
         answer.cluster_version = answer.cluster_version.map(|_| Minor::new(3, 5));
+    }
+    plan(&seen)
+}
+
+/// Takes a downgrade job that is enabled for one that every member's data have followed.
+fn does_not_wait_for_the_lowering(seen: &Observation) -> Plan {
+    let mut seen = seen.clone();
+    if let DowngradeJob::To(minor) = seen.downgrade_job {
+        for answer in seen.answers.values_mut() {
+            answer.cluster_version = answer.cluster_version.map(|_| minor);
+            answer.storage_version = answer.storage_version.map(|_| minor);
+        }
     }
     plan(&seen)
 }
@@ -168,6 +180,7 @@ fn writes_for_ever(seen: &Observation) -> Plan {
 #[case(fights_a_crash_loop, "ends")]
 #[case(mistakes_the_leader, "while it leads")]
 #[case(forgets_the_cluster_version, "below the cluster version")]
+#[case(does_not_wait_for_the_lowering, "storage version is still")]
 #[case(never_guards, "as `new`")]
 #[case(deletes_volumes, "volume claim is deleted")]
 #[case(is_impatient, "")]

@@ -114,7 +114,11 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
                 .move_leader(from, Identity { cluster_id: *cluster_id, member_id: *from_id }, *to_id)
                 .await?;
         }
-        Step::Downgrade { through, call } => return hands.downgrade(through, *call).await,
+        Step::Downgrade { through, call } => {
+            let outcome = hands.downgrade(through, *call).await?;
+            let times = ctx.times_in_a_row(&world.cluster.uid, step);
+            return Ok(if times < TAKES_EFFECT_WITHIN { outcome } else { without_effect(times + 1, *call) });
+        }
         Step::Stop(proven) => return hands.stop(proven).await,
         Step::CreateProbes(probes) => return hands.create_probes(probes).await,
         Step::DeleteProbes(probes) => {
@@ -125,6 +129,18 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         }
     }
     Ok(Outcome::default())
+}
+
+/// Calls of the Downgrade API in a row; the first shows at the next look.
+const TAKES_EFFECT_WITHIN: u32 = 3;
+
+fn without_effect(times: u32, call: DowngradeCall) -> Outcome {
+    let what = match call {
+        DowngradeCall::Enable(minor) => format!("lower the cluster version to {minor}"),
+        DowngradeCall::Cancel => "give its downgrade job up".to_owned(),
+    };
+    let message = format!("etcd was asked {times} times to {what}, and its members do not say that it did");
+    Outcome::refused(Code::DowngradePending, message)
 }
 
 struct Hands<'a> {
@@ -368,7 +384,10 @@ impl Hands<'_> {
         }
         let params = EvictParams {
             delete_options: Some(DeleteParams {
-                preconditions: Some(this(stop.uid())),
+                preconditions: Some(Preconditions {
+                    resource_version: stop.resource_version().map(str::to_owned),
+                    ..this(stop.uid())
+                }),
                 ..DeleteParams::default()
             }),
             post_options: PostParams::default(),

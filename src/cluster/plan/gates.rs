@@ -21,7 +21,8 @@ const CLOSE: u64 = 1_000;
 pub struct Stop {
     member: MemberName,
     uid: String,
-    down: bool,
+    /// Of one that is down: as it was when it was found to be.
+    down: Option<String>,
 }
 
 impl Stop {
@@ -37,7 +38,13 @@ impl Stop {
 
     /// Whether it is down already, so that its stop takes nothing away.
     pub const fn is_down(&self) -> bool {
-        self.down
+        self.down.is_some()
+    }
+
+    /// The resource version of the Pod of a member that is down: one that has started since is not to be stopped
+    /// without a gate.
+    pub fn resource_version(&self) -> Option<&str> {
+        self.down.as_deref()
     }
 }
 
@@ -171,7 +178,7 @@ pub(super) fn budget(view: &View<'_>, member: &MemberName) -> Result<(), Notice>
 pub(super) fn stop(view: &View<'_>, member: &MemberName, uid: &str) -> Result<Stop, Notice> {
     before(view, member)?;
     match &view.world.proposal {
-        Some(Ok(())) => Ok(Stop { member: member.clone(), uid: uid.to_owned(), down: false }),
+        Some(Ok(())) => Ok(Stop { member: member.clone(), uid: uid.to_owned(), down: None }),
         Some(Err(error)) => {
             Err(Notice::of(Code::QuorumUnproven, format!("a proposal did not commit: {error}")))
         }
@@ -182,7 +189,8 @@ pub(super) fn stop(view: &View<'_>, member: &MemberName, uid: &str) -> Result<St
 /// The stop of a member that is down already: its Pod is replaced to bring it up, which takes nothing
 /// away from quorum, so that it needs no gate. It must really be down.
 pub(super) fn stop_of_a_down_member(view: &View<'_>, member: &MemberName, uid: &str) -> Option<Stop> {
-    is_down(view, member).then(|| Stop { member: member.clone(), uid: uid.to_owned(), down: true })
+    let pod = view.pod(member).filter(|_| is_down(view, member))?;
+    Some(Stop { member: member.clone(), uid: uid.to_owned(), down: Some(pod.resource_version.clone()) })
 }
 
 /// Whether a member is down by more than one witness. That it did not answer us in time is not enough:

@@ -11,6 +11,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::revision;
 use crate::cluster::spec::{self, storage_class};
 use crate::etcd::EtcdVersion;
+use crate::etcd::logs::cause;
 use crate::etcd::versions::{Hop, HopError, check_hop, stops};
 
 pub(super) fn what_cannot_be_done(view: &View<'_>) -> Option<Next> {
@@ -308,11 +309,14 @@ fn failed_before(view: &View<'_>) -> Option<Notice> {
         (None, Some(code)) => format!(" (exit code {code})"),
         (None, None) => String::new(),
     };
+    let log = failure.log.as_deref().and_then(cause).map(|line| format!(", saying `{line}`"));
     Some(Notice::new(
         Code::MemberFailed,
         format!(
-            "{} did not come up with {}{how}; its last good revision was put back, and no other member is touched",
-            failure.member, failure.version
+            "{} did not come up with {}{how}{}; its last good revision was put back, and no other member is touched",
+            failure.member,
+            failure.version,
+            log.unwrap_or_default()
         ),
         "read status.lastFailure.log and mend the spec, or set it back; set spec.rollout.restartedAt to try the \
          same once more",

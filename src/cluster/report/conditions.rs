@@ -34,7 +34,8 @@ pub(super) fn of(
         condition(kind, status, code, message, generation, world.now, before)
     };
     let with_link = |notice: &Notice| match docs_url {
-        Some(base) if notice.is_refusal() => {
+        // Whatever a person must look at.
+        Some(base) if mood.stalled.is_some() => {
             format!("{notice} (see {base}/refusals.md#{})", notice.code.as_str().to_lowercase())
         }
         _ => notice.to_string(),

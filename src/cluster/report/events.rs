@@ -7,6 +7,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::observation::Observation;
 use crate::cluster::plan::{Next, Plan, Record, Step};
 use crate::etcd::DowngradeCall;
+use crate::etcd::logs::cause;
 
 /// What a change waits for before it begins.
 const HOLDS: [Code; 2] = [Code::ApprovalPending, Code::OutsideWindow];
@@ -125,21 +126,23 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
             )]
         }
         Step::Record(Record::Claim(claim)) => match &claim.failure {
-            Some(failure) => vec![
+            Some(failure) => vec![{
+                let log = status.last_failure.as_ref().and_then(|failure| cause(failure.log.as_deref()?));
                 News::new(
                     Code::MemberFailed,
                     "PutBack",
                     format!(
-                        "{} did not come up with {} ({}{}); its last good revision {} is put back",
+                        "{} did not come up with {} ({}{}){}; its last good revision {} is put back",
                         claim.member,
                         failure.version,
                         failure.reason.as_deref().unwrap_or("no reason given"),
                         failure.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default(),
+                        log.map(|line| format!(", saying `{line}`")).unwrap_or_default(),
                         claim.revision,
                     ),
                 )
-                .about(&claim.member),
-            ],
+                .about(&claim.member)
+            }],
             None => Vec::new(),
         },
         Step::Record(Record::Release { member, action }) => {
