@@ -193,7 +193,7 @@ impl Cluster {
     }
 
     /// Waits until every member serves reads and knows the cluster version.
-    async fn formed(&self, version: &str) {
+    pub async fn formed(&self, version: &str) {
         let minor = reported(version).minor;
         for n in 0..self.size() {
             self.eventually(&format!("{} has formed", Self::name(n)), Duration::from_secs(20), async || {
