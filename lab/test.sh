@@ -64,6 +64,7 @@ zones() { [[ $(kubectl get nodes -o 'jsonpath={range .items[*]}{.metadata.labels
 admission() { kubectl get --raw /apis/admissionregistration.k8s.io/v1beta1 | grep -q mutatingadmissionpolicies; }
 audited() { grep -q '"verb":"create".*"name":"claim"' "$STATE/nodes/node-1/log/kubernetes/audit.log"; }
 etcd_says() { local dir; dir=$("$LAB" etcd "$1") && "$dir/etcd" --version | grep -q "etcd Version: $1" && "$dir/etcdctl" version | grep -q "$1" && "$dir/etcdutl" version | grep -q "$1"; }
+debian_says() { local dir; dir=$("$LAB" etcd "$1") && "$dir/etcd" --version | grep -q "etcd Version: $1" && "$dir/etcdctl" version | grep -q "$1"; }
 image_on() { "$LAB" exec "$1" ctr -n k8s.io images ls -q | grep -qx "$2"; }
 image_everywhere() { image_on 1 "$1" && image_on 2 "$1" && image_on 3 "$1"; }
 host_dials_member() { etcdctl --endpoints "http://$(kubectl get pod member -o 'jsonpath={.status.podIP}'):2379" --dial-timeout 2s --command-timeout 2s endpoint health; }
@@ -105,6 +106,8 @@ no_volume_on_host() { ! volume_on_host 2>/dev/null; }
 check "taking down what an earlier test left" "$LAB" down
 snapshot | sort -u >"$WORK/before"
 check "etcd binaries without a cluster" etcd_says "$ETCD_VERSION"
+check "an etcd that Debian's packages have" debian_says 3.4.23
+check "an etcd that they have not is refused" bash -c "! '$LAB' etcd 3.4.22"
 check "everything built (the first time takes up to 30 minutes)" "$LAB" build
 check "up in less than 60 s" within 60 "$LAB" up
 check "the second up is harmless" within 5 "$LAB" up

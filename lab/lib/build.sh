@@ -153,11 +153,14 @@ build_binary() {
   }
 }
 
-# Builds etcd, etcdctl and etcdutl of any released version.
+# Builds etcd, etcdctl and etcdutl of any released version. What is older than the modules comes from Debian, without etcdutl.
 build_etcd() {
   local binary
-  [[ $1 != 3.[0-4].* && $1 != [0-2].* ]] || die "etcd $1 cannot be built from Go modules" "they begin with 3.5.0; Debian's package etcd-server is a 3.4"
-  for binary in etcd etcdctl etcdutl; do build_binary etcd "$1" "$binary"; done
+  if is_older_than_modules "$1"; then
+    unpack_etcd "$1"
+  else
+    for binary in etcd etcdctl etcdutl; do build_binary etcd "$1" "$binary"; done
+  fi
 }
 
 # Builds everything `up` needs and says what and how far.

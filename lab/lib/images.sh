@@ -23,6 +23,7 @@ write_image() {
 # As upstream lays it out: binaries in /usr/local/bin, no shell, a CMD and no ENTRYPOINT. What works with this works with theirs.
 write_etcd_image() {
   local version=$1 dir
+  ! is_older_than_modules "$version" || die "no image of etcd $version is made: its binaries are Debian's, and need a libc that the image has not"
   dir=$(bin_dir etcd "$version")
   write_image "etcd-$version" "gcr.io/etcd-development/etcd:v$version" \
     --file "$dir/etcd" usr/local/bin/etcd --file "$dir/etcdctl" usr/local/bin/etcdctl --file "$dir/etcdutl" usr/local/bin/etcdutl \

@@ -6,6 +6,7 @@ use rstest::rstest;
 use std::time::{Duration, Instant};
 
 #[rstest]
+#[case("3.4.23")]
 #[case("3.5.9")]
 #[case("3.5.35")]
 #[case("3.6.16")]

@@ -3,10 +3,11 @@
 
 use crate::driver::{Driven, Rest};
 use crate::harness::reported;
-use quorate::api::Code;
+use quorate::api::{Code, Hops, MemberRole, RolloutSpec};
 use quorate::cluster::plan::Next;
 use quorate::etcd::DowngradeCall;
 use rstest::rstest;
+use std::cell::Cell;
 use std::time::Duration;
 
 /// Three hops, with some 10,000 entries before the last of them, on a busy machine.
@@ -54,6 +55,62 @@ async fn no_cluster_begins_on_a_minor_that_is_not_run() {
     let mut driven = Driven::new("{version: 3.4.23}");
     assert_eq!(driven.rest(LONG).await, Rest::Refused(vec![Code::VersionUnsupported]));
     assert!(driven.starts.is_empty());
+}
+
+/// The pairs that begin with 3.4: what runs is understood, and left alone whatever is asked for.
+#[tokio::test]
+async fn no_way_leads_from_a_minor_that_is_not_run() {
+    let mut driven = Driven::found("{version: 3.4.23}").await;
+    write_keys(&driven).await;
+    let (before, pids) = (driven.etcd.hash().await, driven.pids());
+    for hops in [Hops::Many, Hops::Single] {
+        for to in ["3.5.9", "3.5.35", "3.6.16", "3.7.3", "3.4.23"] {
+            driven.spec.version = to.to_owned();
+            driven.spec.rollout = Some(RolloutSpec { hops: Some(hops), ..RolloutSpec::default() });
+            let looks = Cell::new(0);
+            let stays_refused = driven.until("it is refused three times", LONG, |_, plan| {
+                if !matches!(plan.next, Next::Refused) {
+                    assert_eq!(looks.get(), 0, "to {to}: {:?}", plan.next);
+                    return None;
+                }
+                let [refusal] = &plan.refusals[..] else { panic!("to {to}: {:?}", plan.refusals) };
+                assert_eq!(refusal.code, Code::VersionUnsupported, "to {to}");
+                assert!(refusal.message.contains("etcd 3.4.23 is not in the table"), "{}", refusal.message);
+                assert!(
+                    !plan.converged && plan.steps.is_empty() && plan.hops.is_empty(),
+                    "to {to}: {plan:?}"
+                );
+                looks.set(looks.get() + 1);
+                (looks.get() == 3).then_some(())
+            });
+            stays_refused.await;
+        }
+    }
+    let told = &driven.status;
+    assert_eq!((told.cluster_version.as_deref(), told.storage_version.as_deref()), (Some("3.4.0"), None));
+    assert_eq!((told.members_ready.as_deref(), told.replicas), (Some("3/3"), Some(3)));
+    for member in &told.members {
+        assert_eq!(member.version.as_deref(), Some("3.4.23"), "{member:?}");
+        assert_eq!((member.ready, member.role), (true, Some(MemberRole::Voter)), "{member:?}");
+    }
+    assert_eq!(driven.starts.len(), 3, "nothing was started: {:?}", driven.starts);
+    assert_eq!(driven.pids(), pids, "nothing was stopped");
+    driven.assert_runs("3.4.23").await;
+    assert_eq!(driven.etcd.hash().await, before);
+}
+
+/// The counterpart: on a minor that is run, a cluster that is there already is taken on as it is, and goes its way.
+#[tokio::test]
+async fn a_cluster_that_is_there_already_goes_its_way() {
+    let mut driven = Driven::found("{version: 3.5.35, rollout: {memberDeadline: 60s}}").await;
+    write_keys(&driven).await;
+    let (before, pids) = (driven.etcd.hash().await, driven.pids());
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    assert_eq!(driven.pids(), pids, "nothing was touched");
+    driven.spec.version = "3.6.16".to_owned();
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    driven.assert_runs("3.6.16").await;
+    assert_eq!(driven.etcd.hash().await, before);
 }
 
 #[rstest]
