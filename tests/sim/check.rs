@@ -294,6 +294,8 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
 
 /// A member that is down on a revision which it never served with, though what it had before would start.
 fn left_down<'a>(world: &'a World, plan: &Plan) -> Option<&'a MemberName> {
+    // Before it has formed nothing is put back: the spec may be corrected.
+    world.cluster.as_ref()?.status.cluster_id.as_ref()?;
     let raft = world.raft()?;
     // A wait that has not lasted long enough yet is no rest.
     let still_waits = matches!(&plan.next, Next::Wait(wait) if !wait.overdue);

@@ -38,7 +38,10 @@ pub fn pod(
 ) -> Pod {
     let mut pod_labels = labels::of_cluster(cluster);
     pod_labels.insert(labels::COMPONENT.to_owned(), labels::COMPONENT_PROBE.to_owned());
-    let mut annotations = BTreeMap::from([
+    // Those of members too: by one of them they may be left out of what is injected into other Pods.
+    let mut annotations =
+        revision.template.metadata.as_ref().and_then(|it| it.annotations.clone()).unwrap_or_default();
+    annotations.extend([
         (labels::REVISION.to_owned(), revision.name.clone()),
         (labels::PROBE_VERSION.to_owned(), revision.version.to_string()),
     ]);

@@ -189,6 +189,11 @@ fn refused_hop(view: &View<'_>, error: &HopError) -> Notice {
         member_versions(view).into_iter().min().map(|version| version.to_string()).unwrap_or_default();
     let stay = format!("set spec.version back to {running}");
     match error {
+        HopError::Unsupported { version, known } if view.running_versions().contains(version) => Notice::new(
+            Code::VersionUnsupported,
+            format!("members run etcd {version}, and no members of that minor are run here (known: {known})"),
+            "bring the data to one of these minors by etcd itself first, or restore a backup into a new EtcdCluster",
+        ),
         HopError::Unsupported { known, .. } => Notice::new(
             Code::VersionUnsupported,
             error.to_string(),

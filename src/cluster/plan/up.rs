@@ -114,6 +114,8 @@ impl<'a> View<'a> {
     /// then no better.
     pub fn start_progress(&self, member: &MemberName) -> u64 {
         const STAGE: u64 = 1 << 48;
+        // More than there are stages in a log.
+        const ENTRY: u64 = 1 << 8;
         let Some(pod) = self.pod(member).filter(|pod| !pod.deleting) else { return 0 };
         if pod.unschedulable.is_some() || pod.node.is_none() {
             return STAGE;
@@ -125,7 +127,6 @@ impl<'a> View<'a> {
             // It is there; what its gate still asks for does not come by applying entries.
             return 5 * STAGE;
         }
-        const STEP: u64 = 1 << 8;
         let status = self.answer(member).and_then(Answer::status);
         let stage = if status.is_none() { 3 * STAGE } else { 4 * STAGE };
         if pod.container.restarts > 0 {
@@ -134,7 +135,7 @@ impl<'a> View<'a> {
         }
         let applied = status.map_or(0, |status| status.raft_applied_index);
         // A snapshot that is received shows in the log before it shows in the index.
-        stage + (applied * STEP + u64::from(pod.container.came_to)).min(STAGE - 1)
+        stage + (applied * ENTRY + u64::from(pod.container.came_to)).min(STAGE - 1)
     }
 }
 

@@ -43,6 +43,7 @@ pub struct Deletion {
     pub gone_at: u64,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 #[derive(Clone, Debug)]
 pub struct Pod {
     pub uid: String,
