@@ -92,7 +92,7 @@ codes! {
     Wait QuorumUnproven: "A linearizable read or a proposal did not succeed just now.", "Wait; nothing is touched until quorum is proven.";
     Wait QuorumLost: "Fewer than a quorum of the voters answer.", "Bring the missing members' nodes or volumes back.";
     Wait MembershipUnexpected: "The member list is not what it should be: a name is missing, or there is a learner.", "Compare with `etcdctl member list`; finish or undo the change that left it.";
-    Wait AnotherDisturbance: "Another member is away or going away, by whomever's hand.", "Wait until it is back.";
+    Wait AnotherDisturbance: "Another member is away or going away, by whomever's hand; a node of a member is cordoned or not ready; or what a step rested on was changed in the same moment.", "Wait until the member is back and the node has been drained, or `kubectl uncordon` it.";
     Wait DatabaseNearQuota: "A member's database is close to its quota, and a version change waits for room.", "Compact and defragment it, or raise spec.etcd.quotaBackendBytes.";
     Wait DisruptionBudget: "The PodDisruptionBudget allows no eviction just now.", "Wait; look at `kubectl get pdb`.";
     Wait Soaking: "The first member of a minor hop is watched for a moment.", "Wait.";
