@@ -168,9 +168,11 @@ impl World {
                     return self.exit(member, 2, KEPT_OUT);
                 }
                 if version.minor >= Minor::new(3, 6) && data.of_the_v2_api {
-                    // To make a member forget a downgrade job is tried, and harms nothing.
+                    // To make a member forget a downgrade job is tried, and harms nothing; so may be what is left of it
+                    // where the status was lost.
                     let progress = self.cluster.as_ref().and_then(|cluster| cluster.status.progress.as_ref());
-                    if progress.is_none_or(|progress| progress.action != Action::ClearDowngrade) {
+                    let forgets = progress.is_some_and(|progress| progress.action == Action::ClearDowngrade);
+                    if !forgets && data.job.is_none() {
                         self.violate(format!("{member} is started with {version} on data of the v2 API"));
                     }
                     return self.exit(member, 1, "detected disallowed custom content in v2store");
