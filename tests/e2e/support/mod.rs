@@ -2,6 +2,7 @@
 
 pub mod apiserver;
 pub mod cluster;
+pub mod kubectl;
 pub mod lab;
 pub mod operator;
 pub mod policy;
