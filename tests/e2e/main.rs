@@ -22,6 +22,8 @@ mod input;
 mod process;
 mod refusals;
 mod ship;
+#[path = "../support/specs.rs"]
+mod specs;
 mod strangers;
 mod support;
 mod upgrade;
