@@ -9,6 +9,8 @@ pub mod policy;
 #[path = "../../support/processes.rs"]
 pub mod processes;
 pub mod sampler;
+#[path = "../../support/say.rs"]
+pub mod say;
 pub mod store;
 mod turn;
 #[path = "../../support/writer.rs"]
