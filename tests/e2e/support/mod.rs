@@ -122,7 +122,13 @@ impl Space {
 
     /// An operator for this namespace. It ends with what is returned.
     pub fn operator(&self) -> Operator {
-        self.operator_with(&["--leader-elect=false", "--watch-namespaces", &self.namespace])
+        self.operator_and(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn operator_and(&self, more: &[&str]) -> Operator {
+        let args = [&["--leader-elect=false", "--watch-namespaces", &self.namespace], more].concat();
+        self.operator_with(&args)
     }
 
     /// An operator with these arguments.
