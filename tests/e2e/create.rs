@@ -1,13 +1,17 @@
 //! A new cluster: what is made, and what it says of itself.
 
 use crate::support::cluster::{Cluster, condition, spec};
-use crate::support::{FORMED_WITHIN, SAID_WITHIN, run, until};
+use crate::support::kubectl::{Undo, kubectl};
+use crate::support::{FORMED_WITHIN, SAID_WITHIN, run, run_alone, until};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use quorate::api::{ConditionType, MemberRole, labels};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_cluster_of_three_forms_and_says_so() {
@@ -43,6 +47,47 @@ fn a_cluster_of_one_forms_and_says_so() {
         cluster.formed(spec("v3.5.9", 1)).await;
         assert_formed(&cluster, 1, "3.5.9").await;
         assert_objects(&cluster, 1).await;
+    });
+}
+
+/// What is the default for all is taken away from all: this test is alone on the lab meanwhile.
+#[test]
+fn storage_left_out_is_8gi_of_the_default_class_and_where_there_is_none_it_is_said_at_once() {
+    run_alone("default-class", async |space| {
+        const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
+        let classes = Api::<StorageClass>::all(space.client.clone());
+        let mut defaults = classes.list(&ListParams::default()).await.unwrap().items;
+        defaults.retain(|class| class.annotations().get(IS_DEFAULT).is_some_and(|value| value == "true"));
+        let [default] = &defaults[..] else { panic!("one default class: {defaults:?}") };
+        let default = default.name_any();
+        let back = Undo::with(&["annotate", "sc", &default, "--overwrite", &format!("{IS_DEFAULT}=true")]);
+        kubectl(&["annotate", "sc", &default, &format!("{IS_DEFAULT}-")]).unwrap();
+
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let mut without_storage = spec("3.5.10", 3);
+        without_storage.as_object_mut().unwrap().remove("storage");
+        cluster.create(without_storage).await;
+        let message = cluster.stalled("NoStorageClass", Duration::from_secs(5)).await;
+        assert!(message.contains("spec.storage.storageClassName"), "{message}");
+        let refusals = cluster.status().await.refusals;
+        assert!(refusals[0].remedy.contains("mark a StorageClass as default"), "{refusals:?}");
+        let until = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < until {
+            let (claims, pods) = (cluster.claims().await, cluster.pods().await);
+            assert!(claims.is_empty() && pods.is_empty(), "{:?} {:?}", claims.keys(), pods.keys());
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+
+        drop(back);
+        cluster.ready(FORMED_WITHIN).await;
+        let claims = cluster.claims().await;
+        assert_eq!(claims.len(), 3);
+        for (name, claim) in claims {
+            let spec = claim.spec.unwrap();
+            let size = spec.resources.unwrap().requests.unwrap().remove("storage").unwrap();
+            assert_eq!((size.0.as_str(), spec.storage_class_name), ("8Gi", Some(default.clone())), "{name}");
+        }
     });
 }
 

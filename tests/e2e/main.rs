@@ -1,5 +1,6 @@
 //! The operator on a real Kubernetes. Each test has a namespace and an operator process of its own, and
-//! asserts from etcd's API and from Pod UIDs, not from the operator's word alone.
+//! asserts from etcd's API and from Pod UIDs, not from the operator's word alone. What is done to more than a
+//! namespace is done in a test that runs alone, see [`support::run_alone`].
 //!
 //! Run with `cargo test --test e2e` after `eval "$(lab/lab env)"`. The lab needs the images of
 //! [`support::IMAGES`]. `QUORATE_OPERATOR` names another operator than the one that cargo built,
@@ -21,6 +22,8 @@ mod input;
 mod process;
 mod refusals;
 mod ship;
+#[path = "../support/specs.rs"]
+mod specs;
 mod strangers;
 mod support;
 mod upgrade;

@@ -29,6 +29,35 @@ fn moves_that_the_table_of_versions_forbids_are_refused_and_touch_nothing() {
     });
 }
 
+/// As a platform's team tells it with `--releases`, of a patch that the table knows no harm of. Told nothing, the
+/// same operator goes there.
+#[test]
+fn a_release_that_the_file_of_releases_refuses_is_refused_for_its_reason_and_another_one_is_named() {
+    run("releases", async |space| {
+        let why = "it came to us without a signature";
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let releases = json!({ "known": ["3.5.36"], "refuse": { "3.5.10": why } });
+        std::fs::write(file.path(), releases.to_string()).unwrap();
+        let operator = space.operator_and(&["--releases", file.path().to_str().unwrap()]);
+        let cluster = space.cluster("etcd");
+        cluster.formed(spec("3.5.9", 1)).await;
+        let words = ["3.5.10", why, "set spec.version to 3.5.36"];
+        refused(&cluster, json!({ "version": "3.5.10" }), "ReleaseRefused", &words).await;
+        // Not even a new cluster begins there.
+        let new = space.cluster("new");
+        new.create(spec("3.5.10", 1)).await;
+        let message = new.stalled("ReleaseRefused", SAID_WITHIN).await;
+        assert!(message.contains(why), "{message}");
+        assert!(new.pods().await.is_empty() && new.claims().await.is_empty());
+
+        operator.kill();
+        let _operator = space.operator();
+        cluster.rolled(json!({ "version": "3.5.10" })).await;
+        cluster.assert_version("3.5.10").await;
+        new.ready(FORMED_WITHIN).await;
+    });
+}
+
 #[test]
 fn settings_that_would_hurt_a_running_cluster_are_refused_and_touch_nothing() {
     run("refused-settings", async |space| {

@@ -253,8 +253,8 @@ fn in_a_namespace_that_is_not_watched_nothing_happens() {
 }
 
 #[test]
-fn a_spec_without_storage_class_says_so_where_there_is_none() {
-    run("no-class", async |space| {
+fn a_storage_class_that_nobody_has_is_a_wait_in_the_schedulers_words() {
+    run("unknown-class", async |space| {
         let _operator = space.operator();
         let cluster = space.cluster("etcd");
         let mut wanted = spec("3.5.10", 1);

@@ -18,6 +18,8 @@ mod planned;
 mod processes;
 mod reach;
 mod roll;
+#[path = "../support/say.rs"]
+mod say;
 mod starts;
 #[path = "../support/writer.rs"]
 #[allow(dead_code, reason = "the demo uses the rest")]

@@ -2,6 +2,7 @@
 //! and a watcher run all the while: every write that was acknowledged must be there at the end, and was watched.
 
 use crate::harness::{Cluster, reported};
+use crate::say::say;
 use crate::writer::{Options, Writers};
 use quorate::etcd::MemberStatus;
 use std::time::Duration;
@@ -117,7 +118,7 @@ async fn load(cluster: &Cluster) -> Writers {
 /// Everything that was acknowledged is there and was watched, and all members have the same.
 async fn assert_nothing_lost(writers: Writers, cluster: &Cluster) {
     let receipt = writers.finish().await.unwrap();
-    eprintln!("{}", receipt.line());
+    say(&receipt.line());
     assert!(receipt.tally.acked > 100, "the writer hardly wrote");
     assert!(receipt.watches > 1, "the watched member was stopped like any other");
     assert!(receipt.tally.longest_gap < GAP_LIMIT, "{:?} without a write", receipt.tally.longest_gap);

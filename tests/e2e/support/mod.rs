@@ -2,13 +2,17 @@
 
 pub mod apiserver;
 pub mod cluster;
+pub mod kubectl;
 pub mod lab;
 pub mod operator;
 pub mod policy;
 #[path = "../../support/processes.rs"]
 pub mod processes;
 pub mod sampler;
+#[path = "../../support/say.rs"]
+pub mod say;
 pub mod store;
+mod turn;
 #[path = "../../support/writer.rs"]
 #[allow(dead_code, reason = "the demo uses the rest")]
 pub mod writer;
@@ -28,6 +32,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use turn::Turn;
 
 /// The etcd images that the tests start.
 #[allow(dead_code, reason = "what the lab must have, for the reader")]
@@ -54,14 +59,25 @@ pub struct Space {
     pub namespace: String,
     channels: Channels,
     logs: Mutex<Vec<PathBuf>>,
+    /// Held until nothing of the test is left.
+    _turn: Turn,
 }
 
 /// Runs a test in a namespace of its own, which goes afterwards. What went wrong is shown with the end of the operators' logs.
 pub fn run(name: &str, body: impl AsyncFnOnce(&Space)) {
+    run_on(name, false, body);
+}
+
+/// The same for a test whose effect is not kept to its namespace: no other one runs meanwhile.
+pub fn run_alone(name: &str, body: impl AsyncFnOnce(&Space)) {
+    run_on(name, true, body);
+}
+
+fn run_on(name: &str, alone: bool, body: impl AsyncFnOnce(&Space)) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let space = Space::new(name).await;
+        let space = Space::new(name, Turn::wait_for(alone).await).await;
         let began = Instant::now();
         let test = AssertUnwindSafe(tokio::time::timeout(WHOLE_TEST, body(&space)));
         let outcome = test.catch_unwind().await;
@@ -87,7 +103,7 @@ pub fn run(name: &str, body: impl AsyncFnOnce(&Space)) {
 }
 
 impl Space {
-    async fn new(name: &str) -> Self {
+    async fn new(name: &str, turn: Turn) -> Self {
         let mut config = Config::infer().await.expect("a kubeconfig; `eval \"$(lab/lab env)\"` sets one");
         // An eviction that the budget forbids is answered with 429, which a test wants to hear.
         config.default_retry = false;
@@ -101,12 +117,18 @@ impl Space {
         }}))
         .unwrap();
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
-        Self { client, namespace, channels: Channels::new().unwrap(), logs: Mutex::default() }
+        Self { client, namespace, channels: Channels::new().unwrap(), logs: Mutex::default(), _turn: turn }
     }
 
     /// An operator for this namespace. It ends with what is returned.
     pub fn operator(&self) -> Operator {
-        self.operator_with(&["--leader-elect=false", "--watch-namespaces", &self.namespace])
+        self.operator_and(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn operator_and(&self, more: &[&str]) -> Operator {
+        let args = [&["--leader-elect=false", "--watch-namespaces", &self.namespace], more].concat();
+        self.operator_with(&args)
     }
 
     /// An operator with these arguments.

@@ -3,6 +3,7 @@
 //! and watch meanwhile.
 
 use super::cluster::{Cluster, endpoints};
+use super::say::say;
 use super::writer::{Options, Receipt, Writers};
 use kube::ResourceExt as _;
 use quorate::api::EtcdClusterStatus;
@@ -108,10 +109,11 @@ impl Drop for Sampler {
     }
 }
 
-/// Everything that was acknowledged is there, everything that is there was watched, and no revision went back.
+/// Everything that was acknowledged is there, everything that is there was watched, and no revision went back. The
+/// receipt, with the longest pause of writes, is said whether the test passes or not.
 pub async fn assert_nothing_lost(writers: Writers) -> Receipt {
     let receipt = writers.finish().await.unwrap();
-    println!("  {}", receipt.line());
+    say(&receipt.line());
     assert!(receipt.tally.acked > 0, "nothing was written");
     assert_eq!(receipt.broken(), [""; 0]);
     receipt
