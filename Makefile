@@ -78,6 +78,7 @@ e2e: deps ## The lab, the operator in it, and the end-to-end tests. TESTS=name r
 
 soak: deps ## What takes longer than a change may wait for. The dated result belongs into docs/soak.md.
 	rm -f $(STAGES); trap '$(STAGE) --summary' EXIT
+	$(STAGE) lab-test lab/test.sh
 	$(call HAVE,sim,$(STAGE) simulator env SIM_SEEDS=$(or $(SEEDS),160000) cargo test --locked --test sim -- --include-ignored)
 	$(call HAVE,etcd,$(STAGE) etcd-build hack/etcd-versions)
 	$(call HAVE,etcd,$(STAGE) etcd cargo test --locked --test etcd -- --include-ignored)
