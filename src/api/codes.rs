@@ -86,7 +86,7 @@ codes! {
     Wait ImageUnavailable: "The target image cannot be pulled, or does not run, on a node that holds a member.", "Check spec.version, spec.image and the registry. No member was touched; setting spec.version back is always possible.";
     Wait PodRefused: "The API server refuses a Pod: quota, Pod Security or an admission policy.", "Do what the API server's message says.";
     Wait StepRefused: "The API server or a member answers a step with a no.", "Do what the message says; the step is tried again, less and less often.";
-    Wait PodUnschedulable: "No node can take a Pod.", "Free resources, or mend the scheduling fields under spec.pod.";
+    Wait PodUnschedulable: "No node can take a Pod.", "Look for a node that is cordoned or full (`kubectl get nodes`), or mend the scheduling fields under spec.pod.";
     Wait LeaderMoving: "Leadership is being handed to another voter.", "Wait.";
     Wait NoLeader: "The voters do not agree on one leader and one term.", "Wait; look at the network between members.";
     Wait QuorumUnproven: "A linearizable read or a proposal did not succeed just now.", "Wait; nothing is touched until quorum is proven.";

@@ -95,6 +95,23 @@ fn a_canary_that_falters_after_its_gate_is_put_back() {
     assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 5, 35)));
 }
 
+/// A node is drained for longer than the deadline while its member is replaced. That no node takes the new Pod is no fault
+/// of the new version, and the roll goes on when one does.
+#[test]
+fn a_drain_that_lasts_longer_than_the_deadline_fails_no_roll() {
+    let (mut world, mut operator) = settled("{version: 3.6.14, rollout: {memberDeadline: 20s}}");
+    world.edit_spec(version("3.6.16"));
+    until(&mut world, &mut operator, plan, "a member away", |world| world.running().len() < 3);
+    world.cordoned = (0..world.nodes.len()).collect();
+    assert_eq!(rest(&mut world, &mut operator, plan).map_err(|_| "waits"), Err("waits"));
+    let Some(Next::Wait(wait)) = operator.last.as_ref().map(|plan| &plan.next) else { panic!("no wait") };
+    assert_eq!((wait.notice.code, wait.overdue), (Code::PodUnschedulable, true));
+    assert_eq!(world.cluster.as_ref().unwrap().status.last_failure, None);
+    world.cordoned.clear();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 6, 16)));
+}
+
 /// A start that takes three times its deadline: where its log tells of new stages it is slow, where not it is stuck.
 #[rstest]
 #[case::slow(Some(15_000), "3.6.16", None)]

@@ -54,6 +54,10 @@ pub(super) fn put_back(view: &View<'_>, member: &MemberName, pod: &PodFacts, why
         return None;
     }
     let good = last_good(view, member, &pod.revision)?;
+    if why.code == Code::PodUnschedulable && are_scheduled_alike(view, &good, &pod.revision) {
+        // A node that is cordoned, full or gone: with what it had before it would wait just so.
+        return None;
+    }
     let failure = failure(view, member, &pod.revision, &pod.container, why.code);
     Some(view.claim_member(Action::PutBack, member, &pod.uid, good, Some(failure)))
 }
@@ -94,6 +98,21 @@ pub(super) fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) 
     let own = proven.max(claim.opened.map(|opened| opened.minor))?;
     let mut others = view.world.claims.values().filter_map(|other| other.good.clone());
     others.find(|good| minor_of(good) == Some(own))
+}
+
+/// Whether the scheduler has no reason to take a Pod of the one revision and not of the other: they differ in what
+/// the containers run at most.
+fn are_scheduled_alike(view: &View<'_>, one: &str, other: &str) -> bool {
+    let asked_of_nodes = |revision: &str| {
+        let mut spec = view.revision(revision)?.template.spec.clone()?;
+        for container in &mut spec.containers {
+            (container.image, container.args, container.env) = (None, None, None);
+            (container.readiness_probe, container.liveness_probe, container.startup_probe) =
+                (None, None, None);
+        }
+        Some(spec)
+    };
+    asked_of_nodes(one).is_some_and(|one| Some(one) == asked_of_nodes(other))
 }
 
 /// The evidence, as far as it is known here.
