@@ -422,9 +422,12 @@ impl Hands<'_> {
             limit_bytes: Some(LOG_BYTES),
             ..LogParams::default()
         };
-        let log = match pods.logs(&name, &params(true)).await {
-            Ok(log) if !log.is_empty() => Some(log),
-            _ => pods.logs(&name, &params(false)).await.ok().filter(|log| !log.is_empty()),
+        // The kubelet answers with a line of its own where the container was removed in the same moment (seen under load).
+        let is_a_log =
+            |log: &String| !log.is_empty() && !log.starts_with("unable to retrieve container logs for ");
+        let log = match pods.logs(&name, &params(true)).await.ok().filter(is_a_log) {
+            Some(log) => Some(log),
+            None => pods.logs(&name, &params(false)).await.ok().filter(is_a_log),
         };
         Outcome { refused: None, log }
     }
