@@ -63,8 +63,8 @@ dns_from() { "$LAB" exec "$1" busybox nslookup kubernetes.default.svc.cluster.lo
 zones() { [[ $(kubectl get nodes -o 'jsonpath={range .items[*]}{.metadata.labels.topology\.kubernetes\.io/zone}{"\n"}{end}' | sort -u | grep -c .) -eq 3 ]]; }
 admission() { kubectl get --raw /apis/admissionregistration.k8s.io/v1beta1 | grep -q mutatingadmissionpolicies; }
 audited() { grep -q '"verb":"create".*"name":"claim"' "$STATE/nodes/node-1/log/kubernetes/audit.log"; }
-etcd_says() { local dir; dir=$("$LAB" etcd "$1") && "$dir/etcd" --version | grep -q "etcd Version: $1" && "$dir/etcdctl" version | grep -q "$1" && "$dir/etcdutl" version | grep -q "$1"; }
 debian_says() { local dir; dir=$("$LAB" etcd "$1") && "$dir/etcd" --version | grep -q "etcd Version: $1" && "$dir/etcdctl" version | grep -q "$1"; }
+etcd_says() { debian_says "$1" && "$("$LAB" etcd "$1")/etcdutl" version | grep -q "$1"; }
 image_on() { "$LAB" exec "$1" ctr -n k8s.io images ls -q | grep -qx "$2"; }
 image_everywhere() { image_on 1 "$1" && image_on 2 "$1" && image_on 3 "$1"; }
 host_dials_member() { etcdctl --endpoints "http://$(kubectl get pod member -o 'jsonpath={.status.podIP}'):2379" --dial-timeout 2s --command-timeout 2s endpoint health; }

@@ -1,6 +1,7 @@
 //! A wait or a refusal as people read it: a stable code, the evidence, the remedy. Pure.
 
-use crate::api::{Code, Severity};
+use crate::api::{Code, FailureStatus, Severity};
+use crate::etcd::logs::cause;
 use std::fmt;
 
 /// A code with the evidence and the remedy for the case at hand.
@@ -28,6 +29,20 @@ impl Notice {
     /// Whether a person must act.
     pub fn is_refusal(&self) -> bool {
         self.code.severity() == Severity::Refusal
+    }
+}
+
+/// How a member failed, behind a sentence that says so: the reason, the exit code, and the line of its log that tells most.
+pub(in crate::cluster) fn how_it_failed(failure: &FailureStatus) -> String {
+    let how = match (&failure.reason, failure.exit_code) {
+        (Some(reason), Some(code)) => format!(" ({reason}, exit code {code})"),
+        (Some(reason), None) => format!(" ({reason})"),
+        (None, Some(code)) => format!(" (exit code {code})"),
+        (None, None) => String::new(),
+    };
+    match failure.log.as_deref().and_then(cause) {
+        Some(line) => format!("{how}, saying `{line}`"),
+        None => how,
     }
 }
 

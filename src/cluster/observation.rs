@@ -202,6 +202,11 @@ pub struct ContainerFacts {
 }
 
 impl ContainerFacts {
+    /// For how many seconds it has run without an end.
+    pub fn runs_for(&self, now: Timestamp) -> Option<i64> {
+        self.running_since.map(|since| now.duration_since(since).as_secs())
+    }
+
     /// Whether it has ever run.
     pub const fn has_run(&self) -> bool {
         self.running_since.is_some() || self.exit_code.is_some() || self.restarts > 0

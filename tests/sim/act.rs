@@ -13,6 +13,7 @@ use quorate::cluster::objects::probe::NewProbe;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{ClaimFacts, Ownership};
 use quorate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
+use quorate::cluster::report::release;
 use quorate::cluster::revision::Revision;
 use quorate::cluster::spec::{self, storage_class};
 use std::sync::Arc;
@@ -190,12 +191,7 @@ pub fn apply_record(status: &mut EtcdClusterStatus, record: &Record) {
                 status.last_failure.clone_from(&claim.failure);
             }
         }
-        Record::Release { member, action } => {
-            let released = status.progress.take().filter(|_| action.follows_the_spec()).map(|it| it.revision);
-            status.last_failure.take_if(|failure| {
-                failure.member == member.to_string() && Some(&failure.revision) == released.as_ref()
-            });
-        }
+        Record::Release { member, action } => release(status, member, *action),
         Record::Withdraw { .. } => status.progress = None,
     }
 }

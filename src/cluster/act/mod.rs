@@ -1,6 +1,7 @@
 //! Act: carries out one step with one call, or a small handful where they belong together. It never
 //! loops, sleeps or waits, and decides nothing. Calls that are not idempotent carry a precondition.
 
+mod members;
 mod writes;
 
 use crate::api::{Code, EtcdCluster, labels};
@@ -10,33 +11,23 @@ use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::{Initial, initial_annotations};
 use crate::cluster::objects::probe::NewProbe;
 use crate::cluster::objects::{claim, pod, probe, support};
-use crate::cluster::observation::{Answer, Observation};
-use crate::cluster::observe::client_of;
-use crate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
+use crate::cluster::observation::Observation;
+use crate::cluster::plan::{Guarded, NewPod, Record, SnapshotNote, Step};
 use crate::cluster::report::Outcome;
 use crate::cluster::revision::Revision;
 use crate::cluster::spec::storage_class;
-use crate::etcd::{
-    ClusterId, DowngradeCall, ErrorKind, EtcdError, EtcdVersion, Identity, MemberClient, MemberId,
-};
+use crate::etcd::{ClusterId, EtcdError, EtcdVersion, Identity, MemberId};
 use crate::process::kubernetes::one_line;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{
-    DeleteParams, EvictParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions,
-};
-use kube::{Resource, ResourceExt};
+use kube::Resource;
+use kube::api::{Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use writes::{gone_is_fine, refusal, this};
-
-/// Lines of a container's log that are kept as evidence. A Go panic prints its cause above a long stack.
-const LOG_LINES: i64 = 40;
-/// They stand in the status, which must stay writable.
-const LOG_BYTES: i64 = 16 << 10;
 
 /// Why a step could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -115,9 +106,8 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
                 .await?;
         }
         Step::Downgrade { through, call } => {
-            let outcome = hands.downgrade(through, *call).await?;
             let times = ctx.times_in_a_row(&world.cluster.uid, step);
-            return Ok(if times < TAKES_EFFECT_WITHIN { outcome } else { without_effect(times + 1, *call) });
+            return hands.downgrade(through, *call, times).await;
         }
         Step::Stop(proven) => return hands.stop(proven).await,
         Step::CreateProbes(probes) => return hands.create_probes(probes).await,
@@ -129,18 +119,6 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         }
     }
     Ok(Outcome::default())
-}
-
-/// Calls of the Downgrade API in a row; the first shows at the next look.
-const TAKES_EFFECT_WITHIN: u32 = 3;
-
-fn without_effect(times: u32, call: DowngradeCall) -> Outcome {
-    let what = match call {
-        DowngradeCall::Enable(minor) => format!("lower the cluster version to {minor}"),
-        DowngradeCall::Cancel => "give its downgrade job up".to_owned(),
-    };
-    let message = format!("etcd was asked {times} times to {what}, and its members do not say that it did");
-    Outcome::refused(Code::DowngradePending, message)
 }
 
 struct Hands<'a> {
@@ -191,14 +169,10 @@ impl Hands<'_> {
     }
 
     async fn delete_claims(&self, members: &[MemberName]) -> Result<(), ActError> {
-        let uid = |member| self.world.claims.get(member).map(|claim| this(&claim.uid));
-        let names: Vec<(String, Option<Preconditions>)> =
-            members.iter().map(|member| (member.claim(), uid(member))).collect();
-        try_join_all(
-            names
-                .into_iter()
-                .map(|(name, uid)| async move { self.delete::<PersistentVolumeClaim>(&name, uid).await }),
-        )
+        try_join_all(members.iter().map(|member| async move {
+            let uid = self.world.claims.get(member).map(|claim| this(&claim.uid));
+            self.delete::<PersistentVolumeClaim>(&member.claim(), uid).await
+        }))
         .await?;
         Ok(())
     }
@@ -307,128 +281,11 @@ impl Hands<'_> {
         Ok(())
     }
 
-    async fn propose(&self, through: &MemberName, entries: u32) -> Result<(), ActError> {
-        let proposed = self.client(through)?.propose(self.identity(through)?, entries).await;
-        proposed.map_err(|source| ActError::Etcd { member: through.clone(), source })
-    }
-
-    async fn move_leader(&self, from: &MemberName, expected: Identity, to: MemberId) -> Result<(), ActError> {
-        let moved = self.client(from)?.move_leader(expected, to).await;
-        moved.map_err(|source| ActError::Etcd { member: from.clone(), source })
-    }
-
-    /// Whether it took effect is read, never taken from the answer: 3.5 carries it out and says that it timed out.
-    async fn downgrade(&self, through: &MemberName, call: DowngradeCall) -> Result<Outcome, ActError> {
-        if let Some(refused) = self.object_was_changed().await? {
-            return Ok(refused);
-        }
-        match self.client(through)?.downgrade(self.identity(through)?, call).await {
-            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(Outcome::default()),
-            result => result
-                .map(|()| Outcome::default())
-                .map_err(|source| ActError::Etcd { member: through.clone(), source }),
-        }
-    }
-
-    /// The answer where the spec or the status is not what was observed any more.
-    async fn object_was_changed(&self) -> Result<Option<Outcome>, ActError> {
-        let cluster = self.api::<EtcdCluster>().get_metadata(self.name()).await?;
-        let changed =
-            cluster.metadata.resource_version.as_ref() != Some(&self.world.cluster.resource_version);
-        Ok(changed
-            .then(|| Outcome::refused(Code::AnotherDisturbance, "the EtcdCluster was changed meanwhile")))
-    }
-
-    /// Nothing, where a member's Pod is the one that was observed, and not about to go. An eviction leaves no mark on
-    /// the EtcdCluster, so that another operator's, which is under way since, shows here only.
-    async fn is_as_seen(&self, member: &MemberName) -> Result<Outcome, ActError> {
-        let live = self.api::<Pod>().get_metadata_opt(&member.to_string()).await?;
-        let live = live.filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        let seen = self.world.pods.get(member).map(|pod| &pod.uid);
-        if live.as_ref().and_then(|pod| pod.metadata.uid.as_ref()) == seen {
-            return Ok(Outcome::default());
-        }
-        Ok(Outcome::refused(Code::AnotherDisturbance, format!("the Pod of {member} has changed meanwhile")))
-    }
-
-    /// As whom a member answered when the step was planned.
-    fn identity(&self, member: &MemberName) -> Result<Identity, ActError> {
-        let status = self.world.answers.get(member).and_then(Answer::status);
-        Ok(status.ok_or_else(|| ActError::Gone(format!("the answer of {member}")))?.identity())
-    }
-
-    /// Where a member's Pod answers.
-    fn client(&self, member: &MemberName) -> Result<MemberClient, ActError> {
-        let pod = self.world.pods.get(member);
-        pod.and_then(|pod| client_of(&self.ctx.channels, self.world, member, pod))
-            .ok_or_else(|| ActError::Gone(format!("the Pod of {member}")))
-    }
-
-    /// Through the Eviction API, so that drains and the operator share one budget. Right before it what the
-    /// stop rests on is read live once more: the claim (whoever withdrew or changed it has changed the
-    /// object), and that no other member has begun to go away since.
-    async fn stop(&self, stop: &Stop) -> Result<Outcome, ActError> {
-        if let Some(refused) = self.object_was_changed().await? {
-            return Ok(refused);
-        }
-        let members = ListParams::default().labels(&labels::selector_of_cluster(self.name()));
-        let pods = self.api::<Pod>().list_metadata(&members).await?;
-        let leaving = pods.items.iter().find(|pod| {
-            pod.metadata.deletion_timestamp.is_some()
-                && pod.labels().contains_key(labels::MEMBER)
-                && pod.name_any() != stop.member().to_string()
-        });
-        if let Some(leaving) = leaving.filter(|_| !stop.is_down()) {
-            let message = format!("{} must wait: {} has begun to go away", stop.member(), leaving.name_any());
-            return Ok(Outcome::refused(Code::AnotherDisturbance, message));
-        }
-        let params = EvictParams {
-            delete_options: Some(DeleteParams {
-                preconditions: Some(Preconditions {
-                    resource_version: stop.resource_version().map(str::to_owned),
-                    ..this(stop.uid())
-                }),
-                ..DeleteParams::default()
-            }),
-            post_options: PostParams::default(),
-        };
-        match self.api::<Pod>().evict(&stop.member().to_string(), &params).await {
-            Err(kube::Error::Api(status)) if status.code == 429 => Ok(Outcome::refused(
-                Code::DisruptionBudget,
-                format!("{} is not evicted: {}", stop.member(), refusal(&status)),
-            )),
-            result => gone_is_fine(result.map(|_| ())).map(|()| Outcome::default()),
-        }
-    }
-
     async fn create_probes(&self, probes: &[NewProbe]) -> Result<Outcome, ActError> {
         let pod = |new: &NewProbe| {
             let revision = self.revision(&new.revision)?;
             Ok(probe::pod(self.namespace(), self.name(), new, revision, self.owner()))
         };
         self.create(probes.iter().map(pod).collect::<Result<_, ActError>>()?).await
-    }
-
-    /// The end of the log of the member that is given up: of the run before, where there was one.
-    async fn evidence(&self, claim: &Claim) -> Outcome {
-        if claim.failure.is_none() {
-            return Outcome::default();
-        }
-        let name = claim.member.to_string();
-        let pods = self.api::<Pod>();
-        let params = |previous| LogParams {
-            previous,
-            tail_lines: Some(LOG_LINES),
-            limit_bytes: Some(LOG_BYTES),
-            ..LogParams::default()
-        };
-        // The kubelet answers with a line of its own where the container was removed in the same moment (seen under load).
-        let is_a_log =
-            |log: &String| !log.is_empty() && !log.starts_with("unable to retrieve container logs for ");
-        let log = match pods.logs(&name, &params(true)).await.ok().filter(is_a_log) {
-            Some(log) => Some(log),
-            None => pods.logs(&name, &params(false)).await.ok().filter(is_a_log),
-        };
-        Outcome { refused: None, log }
     }
 }

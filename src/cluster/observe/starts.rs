@@ -29,10 +29,7 @@ pub(super) async fn look_into_logs(ctx: &Context, world: &mut Observation) {
         .pods
         .iter()
         .filter(|(member, pod)| {
-            let runs = pod
-                .container
-                .running_since
-                .is_some_and(|since| world.now.duration_since(since).as_secs() >= USUAL);
+            let runs = pod.container.runs_for(world.now).is_some_and(|seconds| seconds >= USUAL);
             let serves = world.answers.get(*member).is_some_and(|answer| answer.read.is_ok());
             runs && !serves && !pod.deleting
         })

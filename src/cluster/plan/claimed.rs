@@ -59,7 +59,7 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         // It has come up after all, late, and before it was touched: what was given up is taken up again.
         return view.claim_member(Action::ReplaceMember, member, "", pod.revision.clone(), None);
     }
-    let down = gates::stop_of_a_down_member(view, member, &pod.uid);
+    let down = gates::stop_of_a_down_member(view, member);
     if progress.action.follows_the_spec() {
         let wanted = view.target.as_ref().is_some_and(|target| target.name == progress.revision)
             && view.may_change_members()

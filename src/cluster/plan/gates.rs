@@ -188,9 +188,9 @@ pub(super) fn stop(view: &View<'_>, member: &MemberName, uid: &str) -> Result<St
 
 /// The stop of a member that is down already: its Pod is replaced to bring it up, which takes nothing
 /// away from quorum, so that it needs no gate. It must really be down.
-pub(super) fn stop_of_a_down_member(view: &View<'_>, member: &MemberName, uid: &str) -> Option<Stop> {
+pub(super) fn stop_of_a_down_member(view: &View<'_>, member: &MemberName) -> Option<Stop> {
     let pod = view.pod(member).filter(|_| is_down(view, member))?;
-    Some(Stop { member: member.clone(), uid: uid.to_owned(), down: Some(pod.resource_version.clone()) })
+    Some(Stop { member: member.clone(), uid: pod.uid.clone(), down: Some(pod.resource_version.clone()) })
 }
 
 /// Whether a member is down by more than one witness. That it did not answer us in time is not enough:

@@ -7,11 +7,10 @@ use super::snapshots;
 use super::step::Next;
 use super::view::View;
 use crate::api::{Code, EtcdClusterSpec, Hops};
-use crate::cluster::notice::Notice;
+use crate::cluster::notice::{Notice, how_it_failed};
 use crate::cluster::revision;
 use crate::cluster::spec::{self, storage_class};
 use crate::etcd::EtcdVersion;
-use crate::etcd::logs::cause;
 use crate::etcd::versions::{Hop, HopError, check_hop, stops};
 
 pub(super) fn what_cannot_be_done(view: &View<'_>) -> Option<Next> {
@@ -308,20 +307,13 @@ fn failed_before(view: &View<'_>) -> Option<Notice> {
     if its.is_some_and(|member| view.up(member).is_some() && !view.is_outdated(member)) {
         return None;
     }
-    let how = match (&failure.reason, failure.exit_code) {
-        (Some(reason), Some(code)) => format!(" ({reason}, exit code {code})"),
-        (Some(reason), None) => format!(" ({reason})"),
-        (None, Some(code)) => format!(" (exit code {code})"),
-        (None, None) => String::new(),
-    };
-    let log = failure.log.as_deref().and_then(cause).map(|line| format!(", saying `{line}`"));
     Some(Notice::new(
         Code::MemberFailed,
         format!(
-            "{} did not come up with {}{how}{}; its last good revision was put back, and no other member is touched",
+            "{} did not come up with {}{}; its last good revision was put back, and no other member is touched",
             failure.member,
             failure.version,
-            log.unwrap_or_default()
+            how_it_failed(failure)
         ),
         "read status.lastFailure.log and mend the spec, or set it back; set spec.rollout.restartedAt to try the \
          same once more",

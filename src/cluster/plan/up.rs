@@ -78,16 +78,14 @@ impl<'a> View<'a> {
     /// Whether a container runs for a moment only: etcd may still be opening its data.
     fn has_just_started(&self, pod: &PodFacts) -> bool {
         const A_MOMENT: i64 = 60;
-        let since = pod.container.running_since;
-        pod.container.restarts == 0
-            && since.is_some_and(|since| self.world.now.duration_since(since).as_secs() < A_MOMENT)
+        let runs_for = pod.container.runs_for(self.world.now);
+        pod.container.restarts == 0 && runs_for.is_some_and(|seconds| seconds < A_MOMENT)
     }
 
     /// Whether a container has come further than to the faults with which etcd does not start.
     pub fn has_stayed_up(&self, pod: &PodFacts) -> bool {
         const LONG_ENOUGH: i64 = 10;
-        let since = pod.container.running_since;
-        since.is_some_and(|since| self.world.now.duration_since(since).as_secs() >= LONG_ENOUGH)
+        pod.container.runs_for(self.world.now).is_some_and(|seconds| seconds >= LONG_ENOUGH)
     }
 
     /// Whether a member's Pod was made and nothing says yet that it does not come up as it is.

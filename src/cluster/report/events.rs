@@ -3,11 +3,10 @@
 use super::Outcome;
 use super::conditions::mood;
 use crate::api::{Code, ConditionType, EtcdClusterStatus, Severity, find_condition};
-use crate::cluster::notice::Notice;
+use crate::cluster::notice::{Notice, how_it_failed};
 use crate::cluster::observation::Observation;
 use crate::cluster::plan::{Next, Plan, Record, Step};
 use crate::etcd::DowngradeCall;
-use crate::etcd::logs::cause;
 
 /// What a change waits for before it begins.
 const HOLDS: [Code; 2] = [Code::ApprovalPending, Code::OutsideWindow];
@@ -126,23 +125,18 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
             )]
         }
         Step::Record(Record::Claim(claim)) => match &claim.failure {
-            Some(failure) => vec![{
-                let log = status.last_failure.as_ref().and_then(|failure| cause(failure.log.as_deref()?));
-                News::new(
-                    Code::MemberFailed,
-                    "PutBack",
-                    format!(
-                        "{} did not come up with {} ({}{}){}; its last good revision {} is put back",
-                        claim.member,
-                        failure.version,
-                        failure.reason.as_deref().unwrap_or("no reason given"),
-                        failure.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default(),
-                        log.map(|line| format!(", saying `{line}`")).unwrap_or_default(),
-                        claim.revision,
-                    ),
-                )
-                .about(&claim.member)
-            }],
+            Some(failure) => {
+                // With the log that was fetched for it.
+                let failure = status.last_failure.as_ref().unwrap_or(failure);
+                let note = format!(
+                    "{} did not come up with {}{}; its last good revision {} is put back",
+                    claim.member,
+                    failure.version,
+                    how_it_failed(failure),
+                    claim.revision
+                );
+                vec![News::new(Code::MemberFailed, "PutBack", note).about(&claim.member)]
+            }
             None => Vec::new(),
         },
         Step::Record(Record::Release { member, action }) => {

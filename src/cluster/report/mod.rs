@@ -10,6 +10,7 @@ mod warnings;
 
 pub use events::News;
 
+use super::names::MemberName;
 use super::notice::Notice;
 use super::observation::Observation;
 use super::plan::{Claim, Next, Plan, Record, Step, Wait};
@@ -112,15 +113,18 @@ fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome,
                 status.last_failure = Some(failure);
             }
         }
-        Record::Release { member, action } => {
-            let released = status.progress.take().filter(|_| action.follows_the_spec()).map(|it| it.revision);
-            // What failed once has come up.
-            status.last_failure.take_if(|failure| {
-                failure.member == member.to_string() && Some(&failure.revision) == released.as_ref()
-            });
-        }
+        Record::Release { member, action } => release(status, member, *action),
         Record::Withdraw { .. } => status.progress = None,
     }
+}
+
+/// Ends a claim whose member is back.
+pub fn release(status: &mut EtcdClusterStatus, member: &MemberName, action: Action) {
+    let released = status.progress.take().filter(|_| action.follows_the_spec()).map(|it| it.revision);
+    // What failed once has come up.
+    status.last_failure.take_if(|failure| {
+        failure.member == member.to_string() && Some(&failure.revision) == released.as_ref()
+    });
 }
 
 fn claimed(claim: &Claim, world: &Observation) -> ProgressStatus {

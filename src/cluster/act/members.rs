@@ -1,0 +1,161 @@
+//! What is done to members: calls of etcd's own API, a stop, and the evidence of one that is given up.
+
+use super::writes::{gone_is_fine, refusal, this};
+use super::{ActError, Hands};
+use crate::api::{Code, EtcdCluster, labels};
+use crate::cluster::names::MemberName;
+use crate::cluster::observation::Answer;
+use crate::cluster::observe::client_of;
+use crate::cluster::plan::{Claim, Stop};
+use crate::cluster::report::Outcome;
+use crate::etcd::{DowngradeCall, ErrorKind, Identity, MemberClient, MemberId};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, EvictParams, ListParams, LogParams, PostParams, Preconditions};
+
+/// Lines of a container's log that are kept as evidence. A Go panic prints its cause above a long stack.
+const LOG_LINES: i64 = 40;
+/// They stand in the status, which must stay writable.
+const LOG_BYTES: i64 = 16 << 10;
+/// Calls of the Downgrade API in a row; the first shows at the next look.
+const TAKES_EFFECT_WITHIN: u32 = 3;
+
+fn without_effect(times: u32, call: DowngradeCall) -> Outcome {
+    let what = match call {
+        DowngradeCall::Enable(minor) => format!("lower the cluster version to {minor}"),
+        DowngradeCall::Cancel => "give its downgrade job up".to_owned(),
+    };
+    let message = format!("etcd was asked {times} times to {what}, and its members do not say that it did");
+    Outcome::refused(Code::DowngradePending, message)
+}
+
+impl Hands<'_> {
+    pub(super) async fn propose(&self, through: &MemberName, entries: u32) -> Result<(), ActError> {
+        let proposed = self.client(through)?.propose(self.identity(through)?, entries).await;
+        proposed.map_err(|source| ActError::Etcd { member: through.clone(), source })
+    }
+
+    pub(super) async fn move_leader(
+        &self,
+        from: &MemberName,
+        expected: Identity,
+        to: MemberId,
+    ) -> Result<(), ActError> {
+        let moved = self.client(from)?.move_leader(expected, to).await;
+        moved.map_err(|source| ActError::Etcd { member: from.clone(), source })
+    }
+
+    /// Whether it took effect is read, never taken from the answer: 3.5 carries it out and says that it timed out.
+    /// `times` says how often in a row it was asked for before.
+    pub(super) async fn downgrade(
+        &self,
+        through: &MemberName,
+        call: DowngradeCall,
+        times: u32,
+    ) -> Result<Outcome, ActError> {
+        if let Some(refused) = self.object_was_changed().await? {
+            return Ok(refused);
+        }
+        match self.client(through)?.downgrade(self.identity(through)?, call).await {
+            Err(source) if source.kind() != ErrorKind::TimedOut => {
+                Err(ActError::Etcd { member: through.clone(), source })
+            }
+            _ if times < TAKES_EFFECT_WITHIN => Ok(Outcome::default()),
+            _ => Ok(without_effect(times + 1, call)),
+        }
+    }
+
+    /// The answer where the spec or the status is not what was observed any more.
+    async fn object_was_changed(&self) -> Result<Option<Outcome>, ActError> {
+        let cluster = self.api::<EtcdCluster>().get_metadata(self.name()).await?;
+        let changed =
+            cluster.metadata.resource_version.as_ref() != Some(&self.world.cluster.resource_version);
+        Ok(changed
+            .then(|| Outcome::refused(Code::AnotherDisturbance, "the EtcdCluster was changed meanwhile")))
+    }
+
+    /// Nothing, where a member's Pod is the one that was observed, and not about to go. An eviction leaves no mark on
+    /// the EtcdCluster, so that another operator's, which is under way since, shows here only.
+    pub(super) async fn is_as_seen(&self, member: &MemberName) -> Result<Outcome, ActError> {
+        let live = self.api::<Pod>().get_metadata_opt(&member.to_string()).await?;
+        let live = live.filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let seen = self.world.pods.get(member).map(|pod| &pod.uid);
+        if live.as_ref().and_then(|pod| pod.metadata.uid.as_ref()) == seen {
+            return Ok(Outcome::default());
+        }
+        Ok(Outcome::refused(Code::AnotherDisturbance, format!("the Pod of {member} has changed meanwhile")))
+    }
+
+    /// As whom a member answered when the step was planned.
+    fn identity(&self, member: &MemberName) -> Result<Identity, ActError> {
+        let status = self.world.answers.get(member).and_then(Answer::status);
+        Ok(status.ok_or_else(|| ActError::Gone(format!("the answer of {member}")))?.identity())
+    }
+
+    /// Where a member's Pod answers.
+    fn client(&self, member: &MemberName) -> Result<MemberClient, ActError> {
+        let pod = self.world.pods.get(member);
+        pod.and_then(|pod| client_of(&self.ctx.channels, self.world, member, pod))
+            .ok_or_else(|| ActError::Gone(format!("the Pod of {member}")))
+    }
+
+    /// Through the Eviction API, so that drains and the operator share one budget. Right before it what the
+    /// stop rests on is read live once more: the claim (whoever withdrew or changed it has changed the
+    /// object), and that no other member has begun to go away since.
+    pub(super) async fn stop(&self, stop: &Stop) -> Result<Outcome, ActError> {
+        if let Some(refused) = self.object_was_changed().await? {
+            return Ok(refused);
+        }
+        let members = ListParams::default().labels(&labels::selector_of_cluster(self.name()));
+        let pods = self.api::<Pod>().list_metadata(&members).await?;
+        let leaving = pods.items.iter().find(|pod| {
+            pod.metadata.deletion_timestamp.is_some()
+                && pod.labels().contains_key(labels::MEMBER)
+                && pod.name_any() != stop.member().to_string()
+        });
+        if let Some(leaving) = leaving.filter(|_| !stop.is_down()) {
+            let message = format!("{} must wait: {} has begun to go away", stop.member(), leaving.name_any());
+            return Ok(Outcome::refused(Code::AnotherDisturbance, message));
+        }
+        let params = EvictParams {
+            delete_options: Some(DeleteParams {
+                preconditions: Some(Preconditions {
+                    resource_version: stop.resource_version().map(str::to_owned),
+                    ..this(stop.uid())
+                }),
+                ..DeleteParams::default()
+            }),
+            post_options: PostParams::default(),
+        };
+        match self.api::<Pod>().evict(&stop.member().to_string(), &params).await {
+            Err(kube::Error::Api(status)) if status.code == 429 => Ok(Outcome::refused(
+                Code::DisruptionBudget,
+                format!("{} is not evicted: {}", stop.member(), refusal(&status)),
+            )),
+            result => gone_is_fine(result.map(|_| ())).map(|()| Outcome::default()),
+        }
+    }
+
+    /// The end of the log of the member that is given up: of the run before, where there was one.
+    pub(super) async fn evidence(&self, claim: &Claim) -> Outcome {
+        if claim.failure.is_none() {
+            return Outcome::default();
+        }
+        let name = claim.member.to_string();
+        let pods = self.api::<Pod>();
+        let params = |previous| LogParams {
+            previous,
+            tail_lines: Some(LOG_LINES),
+            limit_bytes: Some(LOG_BYTES),
+            ..LogParams::default()
+        };
+        // The kubelet answers with a line of its own where the container was removed in the same moment (seen under load).
+        let is_a_log =
+            |log: &String| !log.is_empty() && !log.starts_with("unable to retrieve container logs for ");
+        let log = match pods.logs(&name, &params(true)).await.ok().filter(is_a_log) {
+            Some(log) => Some(log),
+            None => pods.logs(&name, &params(false)).await.ok().filter(is_a_log),
+        };
+        Outcome { refused: None, log }
+    }
+}
