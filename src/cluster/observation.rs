@@ -211,6 +211,12 @@ impl ContainerFacts {
     pub const fn has_run(&self) -> bool {
         self.running_since.is_some() || self.exit_code.is_some() || self.restarts > 0
     }
+
+    /// Whether its last run was ended from outside, by SIGKILL (also for want of memory) or SIGTERM. It says nothing
+    /// against what it was made of, and the process may have opened its data by then.
+    pub const fn was_killed(&self) -> bool {
+        matches!(self.exit_code, Some(137 | 143))
+    }
 }
 
 /// A volume claim of a member.

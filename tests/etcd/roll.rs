@@ -5,7 +5,7 @@ use crate::harness::{Cluster, reported};
 use crate::say::say;
 use crate::writer::{Options, Writers};
 use quorate::etcd::MemberStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// etcd sets the cluster version within this of the last member's start: its own tests wait as long.
@@ -57,6 +57,43 @@ async fn a_minor_rolls_in_after_its_first_member_was_put_back_and_no_write_is_lo
         })
         .await;
     assert_nothing_lost(writers, &cluster).await;
+}
+
+/// What the operator does before 3.7, through the leader and a thousand at a time, until every member has taken a snapshot.
+#[tokio::test]
+async fn writers_hardly_notice_ten_thousand_entries_that_touch_no_key() {
+    let cluster = Cluster::of(3, "3.6.16").await;
+    let writers = load(&cluster).await;
+    let leader = cluster.leader().await;
+    let identity = cluster.status(leader).await.identity();
+    let snapshots = async |n: usize| cluster.client(n).snapshots().await.unwrap().taken;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let quiet = rate(&writers, tokio::time::sleep(Duration::from_secs(5))).await;
+    let base = [snapshots(0).await, snapshots(1).await, snapshots(2).await];
+    writers.forget_gap();
+    let busy = rate(&writers, async {
+        for _ in 0..10 {
+            cluster.client(leader).propose(identity, 1_000).await.unwrap();
+        }
+    })
+    .await;
+    let gap = writers.tally().longest_gap;
+    say(&format!("{quiet:.0} writes a second before, {busy:.0} beside the entries; longest pause {gap:?}"));
+    for (n, before) in base.into_iter().enumerate() {
+        let taken = async || snapshots(n).await > before;
+        cluster.eventually("a raft snapshot of every member", Duration::from_secs(10), taken).await;
+    }
+    assert!(busy > quiet / 2.0, "{busy} writes a second beside the entries, {quiet} before them");
+    assert!(gap < Duration::from_millis(500), "{gap:?} without a write");
+    assert_eq!(writers.finish().await.unwrap().broken(), [""; 0]);
+}
+
+/// Writes that are acknowledged in a second while something is done.
+#[allow(clippy::cast_precision_loss, reason = "a few thousand writes")]
+async fn rate(writers: &Writers, work: impl Future<Output = ()>) -> f64 {
+    let (began, before) = (Instant::now(), writers.tally().acked);
+    work.await;
+    (writers.tally().acked - before) as f64 / began.elapsed().as_secs_f64()
 }
 
 async fn followers_then_leader(cluster: &Cluster) -> Vec<usize> {

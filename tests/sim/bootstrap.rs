@@ -135,6 +135,26 @@ fn a_version_that_does_not_start_can_be_corrected_after_its_pods_were_deleted() 
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
 }
 
+/// Seeds 71446 and 79955: a first member that does not come up for want of a quorum is killed, and only then is another
+/// version asked for. Its volume has been used: it goes on with the version that it was made with.
+#[test]
+fn a_member_that_was_killed_while_the_cluster_forms_keeps_its_version() {
+    let mut world =
+        World::new(Rng::seeded(7), spec("{version: 3.5.35, replicas: 1, rollout: {allowDowntime: true}}"));
+    let mut operator = Operator::default();
+    world.slow.insert(member(0), 60_000);
+    for _ in 0..2 {
+        for _ in 0..6 {
+            calm_step(&mut world, &mut operator, plan);
+        }
+        strike(&mut world, Fault::Crash, Some(&member(0)), &spec(THREE));
+    }
+    assert!(!world.rafts.is_empty(), "it was made");
+    world.edit_spec(version("3.7.3"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(world.running().into_values().next(), Some(EtcdVersion::new(3, 7, 3)), "by way of 3.6");
+}
+
 /// Seed 10445: a cluster that formed from an image which holds another version than its tag says.
 #[rstest]
 #[case::patch("3.6.16")]

@@ -7,6 +7,7 @@ use crate::operator::Operator;
 use crate::run::rest;
 use crate::seeds::run;
 use crate::world::World;
+use crate::world::catalogue::LIES;
 use quorate::api::{Code, EtcdClusterSpec, EtcdClusterStatus};
 use quorate::cluster::observation::{Observation, Patience};
 use quorate::cluster::plan::{Next, Plan, Step, plan};
@@ -81,6 +82,7 @@ fn every_code_is_said_in_a_world() {
         run(seed, overheard, false).unwrap();
     }
     edited("{version: 3.6.14}", version("3.6.16"));
+    edited("{version: 3.6.14}", version(&format!("3.6.{LIES}")));
     edited("{version: 3.6.14}", |spec| {
         *spec = self::spec("{version: 3.6.16, rollout: {windows: [{schedule: '0 2 * * *', duration: 4h}]}}");
     });

@@ -98,7 +98,8 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
         Fault::Recreated => return recreate(world),
         Fault::Approve => return approve(world),
         Fault::AllWiped => {
-            if world.pods.values().all(|pod| pod.initial == Initial::Guard) {
+            let is_guarded = |member| world.pods.get(member).is_some_and(|pod| pod.initial == Initial::Guard);
+            if world.members().iter().all(is_guarded) {
                 for member in world.members() {
                     wipe(world, &member);
                 }

@@ -185,13 +185,22 @@ fn came_to(world: &World, member: &MemberName, pod: &Pod) -> u32 {
     u32::try_from((ran / stage).min(STAGES)).unwrap_or_default()
 }
 
+/// In milliseconds. The kubelet looks at its containers once a second, and writes their Pod's status after that.
+const KUBELET_TELLS_AFTER: u64 = 1_500;
+
 fn pod_facts(world: &World, cluster: &Cluster, member: &MemberName, pod: &Pod) -> PodFacts {
     let ownership = match &pod.owner {
         None => Ownership::Foreign("Deployment other".to_owned()),
         Some(owner) if *owner == cluster.uid => Ownership::Ours,
         Some(_) => Ownership::EarlierCluster,
     };
+    let running_since = match pod.state {
+        State::Running { since, .. } => Some(since),
+        _ => None,
+    };
+    let is_told = running_since.is_none_or(|since| world.now >= since + KUBELET_TELLS_AFTER);
     let waiting = match pod.state {
+        _ if !is_told => Some(("ContainerCreating".to_owned(), String::new())),
         State::Creating { .. } => Some(("ContainerCreating".to_owned(), String::new())),
         State::NotPulled => Some(("ImagePullBackOff".to_owned(), "not found".to_owned())),
         State::Backoff { .. } => Some(("CrashLoopBackOff".to_owned(), "back-off".to_owned())),
@@ -214,10 +223,7 @@ fn pod_facts(world: &World, cluster: &Cluster, member: &MemberName, pod: &Pod) -
             .then(|| "0/4 nodes are available".to_owned()),
         container: ContainerFacts {
             waiting,
-            running_since: match pod.state {
-                State::Running { since, .. } => Some(world.timestamp(since)),
-                _ => None,
-            },
+            running_since: running_since.filter(|_| is_told).map(|since| world.timestamp(since)),
             restarts: pod.restarts,
             exit_code: pod.exit_code,
             last_words: pod.last_words.clone(),

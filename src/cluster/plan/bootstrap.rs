@@ -17,6 +17,9 @@ use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{MINORS, is_supported};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What is waited for, with one patience for all members.
+const SUBJECT: &str = "bootstrap";
+
 pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     if view.cluster_id().is_some() {
         return None;
@@ -193,10 +196,8 @@ fn may_start_on(view: &View<'_>, version: EtcdVersion) -> bool {
 
 /// Whether a member has opened its data, serves, or is about to.
 fn has_begun(view: &View<'_>, member: &MemberName) -> bool {
-    let about_to = |pod: &PodFacts| {
-        let runs = pod.container.running_since.is_some();
-        runs && (pod.container.restarts == 0 || view.has_stayed_up(pod))
-    };
+    let about_to =
+        |pod: &PodFacts| may_be_starting(view, pod) || pod.container.was_killed() || view.has_stayed_up(pod);
     // A Pod that went may have run, and nobody noted it.
     let may_have = |claim: &ClaimFacts| match view.pod(member) {
         None => claim.assigned.is_some(),
@@ -264,7 +265,18 @@ fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[Memb
 /// By more than one witness: it does not answer, its probe fails, and its container does not run.
 fn never_serves(view: &View<'_>, member: &MemberName) -> bool {
     let silent = view.answer(member).and_then(Answer::status).is_none();
-    silent && view.pod(member).is_none_or(|pod| !pod.ready && pod.container.running_since.is_none())
+    let stands_still =
+        |pod: &PodFacts| !pod.ready && pod.container.running_since.is_none() && !may_be_starting(view, pod);
+    silent && view.pod(member).is_none_or(stands_still)
+}
+
+/// The kubelet tells of a start a moment after it: what is on a node and has not failed may be running. What has been
+/// created for longer than the deadline is not: a volume that it mounts does not exist, say.
+fn may_be_starting(view: &View<'_>, pod: &PodFacts) -> bool {
+    let patience = &view.world.patience;
+    let for_too_long = patience.subject == SUBJECT && patience.without_progress >= view.member_deadline();
+    let is_there = pod.container.running_since.is_some() || !for_too_long;
+    pod.node.is_some() && !has_failed(&pod.container) && is_there
 }
 
 fn first_pod(
@@ -339,5 +351,5 @@ fn await_members(view: &View<'_>, members: &[MemberName]) -> Next {
             (Notice::of(Code::Bootstrapping, message), Some(*member))
         }
     };
-    Next::Wait(view.wait(notice, member, "bootstrap".to_owned(), progress))
+    Next::Wait(view.wait(notice, member, SUBJECT.to_owned(), progress))
 }
