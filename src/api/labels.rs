@@ -46,8 +46,10 @@ pub const VOTERS: &str = "quorate.dev/voters";
 /// On a volume claim: the revision that the member's next Pod is made from. Written before the Pod.
 pub const ASSIGNED: &str = "quorate.dev/assigned";
 /// On a volume claim, while the cluster forms: the UID of the first Pod that was made from the assigned revision. With
-/// another one, the one before may have run and left its data behind.
+/// another one, the one before may have run and left its data behind. Once one was seen to run, it says [`HAS_RUN`].
 pub const FIRST_POD: &str = "quorate.dev/first-pod";
+/// In the place of a UID: the volume has been used, whatever becomes of the Pods that stand there later.
+pub const HAS_RUN: &str = "has-run";
 /// On a volume claim: the last revision with which the member passed its gate; what is put back.
 pub const GOOD: &str = "quorate.dev/good";
 /// On a volume claim: the newest etcd version that was seen to serve this data.

@@ -242,7 +242,8 @@ pub struct ClaimFacts {
     pub good: Option<String>,
     /// The newest version that was seen to serve this data.
     pub opened: Option<EtcdVersion>,
-    /// The Pod, by its UID, that was the first one made from the assigned revision, while the cluster forms.
+    /// The Pod, by its UID, that was the first one made from the assigned revision, while the cluster forms;
+    /// [`HAS_RUN`](crate::api::labels::HAS_RUN) once a Pod was seen to run on this volume.
     pub first_pod: Option<String>,
     /// The raft snapshots that its member had taken when they began to matter, until one more was.
     pub snapshot_base: Option<SnapshotBase>,

@@ -1,51 +1,33 @@
 //! The operator's planner over real etcd: its loop, with processes instead of Pods. What members say is asked by
 //! the operator's own code; Kubernetes' side is kept in memory, and never fails.
 
+mod act;
+
 use crate::harness::{Cluster, reported};
-use crate::processes;
 use jiff::Timestamp;
-use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use quorate::api::{Code, EtcdClusterSpec, EtcdClusterStatus};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::container::peer_url;
-use quorate::cluster::objects::probe::NewProbe;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{
-    ClaimFacts, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience, PodFacts,
-    ProbeFacts, ProbeState, Tries,
+    ClaimFacts, ClusterFacts, DowngradeJob, Observation, Patience, PodFacts, ProbeFacts,
 };
 use quorate::cluster::observe::{ask_members, client_of};
-use quorate::cluster::plan::{NewPod, Next, Plan, SnapshotNote, Step, plan};
+use quorate::cluster::plan::{NewPod, Next, Plan, Step, plan};
 use quorate::cluster::report::{Outcome, report};
 use quorate::cluster::revision::{Revision, render};
-use quorate::cluster::spec::{self, storage_size};
-use quorate::etcd::logs::{says_v2_data_was_found, version_in_version_output};
+use quorate::cluster::spec;
 use quorate::etcd::versions::Releases;
 use quorate::etcd::{ErrorKind, EtcdVersion, MemberClient};
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const NAME: &str = "etcd";
 const NAMESPACE: &str = "default";
 const UID: &str = "uid";
-/// Flags that say who a member is and where: those of the harness.
-const PLACE: [&str; 12] = [
-    "name",
-    "data-dir",
-    "listen-peer-urls",
-    "listen-client-urls",
-    "listen-metrics-urls",
-    "initial-advertise-peer-urls",
-    "advertise-client-urls",
-    "initial-cluster",
-    "initial-cluster-state",
-    "initial-cluster-token",
-    "heartbeat-interval",
-    "election-timeout",
-];
 
 /// An `EtcdCluster` whose members are processes.
 pub struct Driven {
@@ -262,182 +244,6 @@ impl Driven {
         client_of(&self.etcd.channels, world, member, &self.pods[member]).unwrap()
     }
 
-    /// Runs what a probe runs.
-    fn probe(&self, new: &NewProbe) -> ProbeState {
-        let etcd = processes::etcd(&self.revisions[&new.revision].version.to_string());
-        match &new.tries {
-            Tries::Image => {
-                let output = Command::new(etcd).arg("--version").output().unwrap();
-                ProbeState::Said(version_in_version_output(&String::from_utf8(output.stdout).unwrap()))
-            }
-            Tries::Volume(member) => {
-                let dir = self.etcd.data_dir(usize::try_from(member.number()).unwrap());
-                let output = Command::new(etcd.with_file_name("etcdutl"))
-                    .args(["check", "v2store", "--data-dir"])
-                    .arg(dir)
-                    .output()
-                    .unwrap();
-                let words = String::from_utf8(output.stderr).unwrap();
-                match output.status.success() {
-                    true => ProbeState::FoundNothing,
-                    false if says_v2_data_was_found(&words) => ProbeState::Found(words),
-                    false => ProbeState::Failed(words),
-                }
-            }
-        }
-    }
-
-    async fn act(&mut self, world: &Observation, step: &Step) {
-        let identity = |member: &MemberName| world.answers[member].status().unwrap().identity();
-        match step {
-            Step::StoreRevision(revision) => {
-                self.revisions.insert(revision.name.clone(), revision.clone());
-            }
-            Step::DeleteRevisions(names) => self.revisions.retain(|name, _| !names.contains(name)),
-            Step::CreateClaims(members) => {
-                for member in members {
-                    self.claims.insert(member.clone(), self.new_claim(member));
-                }
-            }
-            Step::Assign { members, revision, .. } => {
-                for member in members {
-                    self.claims.get_mut(member).unwrap().assigned = Some(revision.clone());
-                }
-            }
-            Step::CreatePods(pods) => pods.iter().for_each(|pod| self.start(pod)),
-            Step::Guard(members) => {
-                for guarded in members {
-                    self.pods.get_mut(&guarded.member).unwrap().bootstraps = false;
-                    self.claims.get_mut(&guarded.member).unwrap().opened = Some(guarded.version);
-                }
-            }
-            Step::NoteMembers { cluster_id, voters, opened, good } => {
-                for member in opened.keys().chain(good.keys()) {
-                    let claim = self.claims.get_mut(member).unwrap();
-                    claim.cluster_id = Some(*cluster_id);
-                    claim.member_id = voters.get(member).copied();
-                    claim.voters = Some(voters.clone());
-                    claim.opened = opened.get(member).copied().or(claim.opened);
-                    claim.good = good.get(member).cloned().or(claim.good.take());
-                    claim.bootstrap = None;
-                    claim.first_pod = None;
-                }
-            }
-            Step::NoteFirstPods(first) => {
-                for (member, uid) in first {
-                    self.claims.get_mut(member).unwrap().first_pod = Some(uid.clone());
-                }
-            }
-            Step::NoteSnapshots(notes) => {
-                for (member, note) in notes {
-                    let claim = self.claims.get_mut(member).unwrap();
-                    claim.free_of_v2_entries = matches!(note, SnapshotNote::FreeOfV2Entries);
-                    claim.snapshot_base = match note {
-                        SnapshotNote::CountFrom(base) => Some(base.clone()),
-                        _ => None,
-                    };
-                }
-            }
-            Step::ApplySupport { voters } => {
-                let mut budget = support::budget(NAMESPACE, NAME, *voters, owner()).stamped();
-                budget.status =
-                    Some(PodDisruptionBudgetStatus { disruptions_allowed: 1, ..Default::default() });
-                self.supported = Some(budget);
-            }
-            // The answer of a member may be a no: what became of it is seen at the next look.
-            Step::Propose { through, entries } => {
-                let _ = self.client(world, through).propose(identity(through), *entries).await;
-            }
-            Step::MoveLeader { from, to_id, .. } => {
-                let _ = self.client(world, from).move_leader(identity(from), *to_id).await;
-            }
-            Step::Downgrade { through, call } => {
-                let _ = self.client(world, through).downgrade(identity(through), *call).await;
-            }
-            Step::Stop(proven) => self.stop(proven.member()).await,
-            Step::RemovePod { member, .. } => self.stop(member).await,
-            Step::CreateProbes(probes) => {
-                for new in probes {
-                    let state = self.probe(new);
-                    let name = format!("probe-{}", self.probes.len());
-                    let NewProbe { node, revision, tries } = new.clone();
-                    self.probes.push(ProbeFacts {
-                        pod: name.clone(),
-                        uid: name,
-                        node,
-                        revision,
-                        tries,
-                        state,
-                    });
-                }
-            }
-            Step::DeleteProbes(gone) => {
-                self.probes.retain(|probe| !gone.iter().any(|(pod, _)| *pod == probe.pod));
-            }
-            // Written with the report.
-            Step::Record(_) => {}
-            Step::SetFinalizer(_) | Step::DeleteClaims(_) => panic!("nothing is deleted here: {step:?}"),
-        }
-    }
-
-    fn new_claim(&self, member: &MemberName) -> ClaimFacts {
-        ClaimFacts {
-            uid: format!("claim-{member}"),
-            ownership: Ownership::Ours,
-            deleting: false,
-            cluster_id: None,
-            member_id: None,
-            voters: None,
-            bootstrap: self.status.bootstrap.clone(),
-            assigned: None,
-            good: None,
-            opened: None,
-            first_pod: None,
-            snapshot_base: None,
-            free_of_v2_entries: false,
-            size: storage_size(&self.spec).bytes(),
-            class: None,
-        }
-    }
-
-    fn start(&mut self, new: &NewPod) {
-        let n = number(&new.member);
-        let revision = self.revisions[&new.revision].clone();
-        self.writes += 1;
-        let flags: Vec<String> =
-            revision.args().filter(|arg| !is_of_the_place(arg)).map(str::to_owned).collect();
-        self.etcd.extra_args = [flags.clone(), self.inherited.clone()].concat();
-        let version = revision.version.to_string();
-        match &new.initial {
-            Initial::New { .. } => self.etcd.start(n, &version),
-            Initial::Guard => self.etcd.start_guarded(n, &version),
-        }
-        self.starts.push((n, revision.version, flags));
-        let pod = PodFacts {
-            uid: format!("pod-{}", self.writes),
-            resource_version: String::new(),
-            ownership: Ownership::Ours,
-            deleting: false,
-            revision: new.revision.clone(),
-            bootstraps: matches!(new.initial, Initial::New { .. }),
-            ip: Some(self.etcd.ip(n)),
-            node: Some(format!("node-{n}")),
-            image: revision.image.clone(),
-            ready: false,
-            ended: false,
-            unschedulable: None,
-            container: ContainerFacts { running_since: Some(now()), ..ContainerFacts::default() },
-        };
-        self.pods.insert(new.member.clone(), pod);
-    }
-
-    async fn stop(&mut self, member: &MemberName) {
-        if self.etcd.exit_code(number(member)).is_none() {
-            self.etcd.stop(number(member)).await;
-        }
-        self.pods.remove(member);
-    }
-
     /// Ends a member and starts it again as it was, as the kubelet does after a crash.
     pub fn crash(&mut self, n: usize) {
         let member = MemberName::new(NAME, u32::try_from(n).unwrap());
@@ -474,11 +280,6 @@ impl Driven {
 
 fn number(member: &MemberName) -> usize {
     usize::try_from(member.number()).unwrap()
-}
-
-fn is_of_the_place(arg: &str) -> bool {
-    let flag = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
-    PLACE.contains(&flag)
 }
 
 fn owner() -> OwnerReference {

@@ -6,7 +6,7 @@ use crate::operator::Operator;
 use crate::rng::Rng;
 use crate::run::{calm_step, rest, until};
 use crate::world::World;
-use crate::world::catalogue::{BROKEN, LIES};
+use crate::world::catalogue::{BAD_FLAG, BROKEN, LIES};
 use quorate::api::Code;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::plan;
@@ -153,6 +153,27 @@ fn a_member_that_was_killed_while_the_cluster_forms_keeps_its_version() {
     world.edit_spec(version("3.7.3"));
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
     assert_eq!(world.running().into_values().next(), Some(EtcdVersion::new(3, 7, 3)), "by way of 3.6");
+}
+
+/// Seed 79026: it ran and did not serve, its Pod was deleted, and the next one fails for another reason.
+#[test]
+fn a_member_that_has_run_keeps_its_version_whatever_its_next_pod_comes_to() {
+    let mut world =
+        World::new(Rng::seeded(7), spec("{version: 3.5.35, replicas: 1, rollout: {allowDowntime: true}}"));
+    let mut operator = Operator::default();
+    world.slow.insert(member(0), 60_000);
+    for _ in 0..40 {
+        calm_step(&mut world, &mut operator, plan);
+    }
+    strike(&mut world, Fault::PodDeleted, Some(&member(0)), &spec(THREE));
+    world.edit_spec(|spec| {
+        spec.etcd.get_or_insert_default().extra_args = [(BAD_FLAG.to_owned(), String::new())].into();
+    });
+    until(&mut world, &mut operator, plan, "a Pod that fails", |world| {
+        world.pods.get(&member(0)).is_some_and(|pod| pod.exit_code == Some(2))
+    });
+    world.edit_spec(|it| *it = spec("{version: 3.7.3, replicas: 1, rollout: {allowDowntime: true}}"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
 }
 
 /// Seed 10445: a cluster that formed from an image which holds another version than its tag says.

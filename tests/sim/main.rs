@@ -17,6 +17,7 @@ mod mutants;
 mod named;
 mod observe;
 mod operator;
+mod put_back;
 mod rng;
 mod run;
 mod seeds;

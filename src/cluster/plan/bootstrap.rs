@@ -6,6 +6,7 @@ use super::request;
 use super::step::{NewPod, Next, Record, Step};
 use super::up::has_failed;
 use super::view::View;
+use crate::api::labels::HAS_RUN;
 use crate::api::{BootstrapStatus, Code};
 use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
@@ -179,12 +180,15 @@ fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<Etcd
     if begun.contains(&pinned) { pinned } else { begun.into_iter().flatten().next().or(pinned) }
 }
 
-/// Which Pods are the first ones. Another one that stands there later is made for a volume that may have been used.
+/// Which Pods are the first ones. Another one that stands there later is made for a volume that may have been used; and
+/// one that was seen to run has used it.
 fn note_first_pods(view: &View<'_>, members: &[MemberName]) -> Option<Next> {
     let first = members.iter().filter_map(|member| {
         let (claim, pod) = (view.claim_of(member)?, view.pod(member)?);
+        let has_run = has_run(view, pod).then(|| HAS_RUN.to_owned());
         let is_first = claim.first_pod.is_none() && claim.assigned.as_ref() == Some(&pod.revision);
-        (is_first && !pod.deleting).then(|| (member.clone(), pod.uid.clone()))
+        let note = has_run.or_else(|| (is_first && !pod.deleting).then(|| pod.uid.clone()))?;
+        (claim.first_pod.as_ref() != Some(&note)).then(|| (member.clone(), note))
     });
     let first: BTreeMap<MemberName, String> = first.collect();
     (!first.is_empty()).then_some(Next::Do(Step::NoteFirstPods(first)))
@@ -202,14 +206,20 @@ fn has_begun(view: &View<'_>, member: &MemberName) -> bool {
     let may_have = |claim: &ClaimFacts| match view.pod(member) {
         None => claim.assigned.is_some(),
         // One that fails says more: what it is made from does not start.
-        Some(pod) => {
-            claim.first_pod.as_ref().is_some_and(|first| *first != pod.uid) && !has_failed(&pod.container)
-        }
+        Some(pod) => claim
+            .first_pod
+            .as_ref()
+            .is_some_and(|first| first == HAS_RUN || (*first != pod.uid && !has_failed(&pod.container))),
     };
     view.claim_of(member).is_some_and(may_have)
         || view.claim_of(member).is_some_and(|claim| claim.opened.is_some())
         || view.answer(member).is_some_and(|answer| answer.status.is_ok())
         || view.pod(member).is_some_and(about_to)
+}
+
+/// Whether a member's container has come further than to what keeps etcd from starting at all.
+fn has_run(view: &View<'_>, pod: &PodFacts) -> bool {
+    view.has_stayed_up(pod) || pod.container.was_killed()
 }
 
 fn on_the_starting_revision(

@@ -116,6 +116,9 @@ fn move_leader_off(view: &View<'_>, progress: &ProgressStatus, member: &MemberNa
 }
 
 fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
+    if is_lost(view, member) {
+        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    }
     let Some(claim) = view.claim_of(member).filter(|claim| !claim.deleting) else {
         let notice =
             Notice::of(Code::MemberDataLost, format!("{member}'s volume claim is gone; it is not started"));

@@ -84,7 +84,7 @@ pub(super) fn refused_for_too_long(
 
 /// The revision with which a member last passed its gate, where it is another one than this and etcd
 /// still starts with it. Where that is not known, as after the EtcdCluster was made again, one with which another
-/// member did.
+/// member did, or is up.
 pub(super) fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) -> Option<String> {
     let claim = view.claim_of(member)?;
     let proven = view.proven_cluster_version();
@@ -96,8 +96,9 @@ pub(super) fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) 
     }
     // No member is brought to another minor by this.
     let own = proven.max(claim.opened.map(|opened| opened.minor))?;
-    let mut others = view.world.claims.values().filter_map(|other| other.good.clone());
-    others.find(|good| minor_of(good) == Some(own))
+    let noted = view.world.claims.values().filter_map(|other| other.good.clone());
+    let up = view.up_members().into_iter().filter_map(|(other, _)| Some(view.pod(&other)?.revision.clone()));
+    noted.chain(up).find(|good| minor_of(good) == Some(own))
 }
 
 /// Whether the scheduler has no reason to take a Pod of the one revision and not of the other: they differ in what
