@@ -159,6 +159,7 @@ fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
         image: image.to_owned(),
         ready: true,
         ended: false,
+        on_node_since: None,
         unschedulable: None,
         container: ContainerFacts { running_since: Some(Timestamp::UNIX_EPOCH), ..ContainerFacts::default() },
     }

@@ -172,6 +172,8 @@ pub struct PodFacts {
     pub ip: Option<IpAddr>,
     /// Its node.
     pub node: Option<String>,
+    /// Since when it has one, by the scheduler's clock.
+    pub on_node_since: Option<Timestamp>,
     /// Its image, as it stands in the spec now (an admission webhook may have rewritten it).
     pub image: String,
     /// Whether its readiness probe passes.
@@ -212,10 +214,11 @@ impl ContainerFacts {
         self.running_since.is_some() || self.exit_code.is_some() || self.restarts > 0
     }
 
-    /// Whether its last run was ended from outside, by SIGKILL (also for want of memory) or SIGTERM. It says nothing
-    /// against what it was made of, and the process may have opened its data by then.
-    pub const fn was_killed(&self) -> bool {
-        matches!(self.exit_code, Some(137 | 143))
+    /// Whether its last run was ended from outside: by SIGKILL, also for want of memory, or by SIGTERM, on which etcd ends
+    /// with 0 once it serves. The process may have opened its data by then. A SIGTERM before that cannot be told from a
+    /// flag that etcd does not take: both end with 2.
+    pub const fn was_stopped(&self) -> bool {
+        matches!(self.exit_code, Some(0 | 137))
     }
 }
 
@@ -304,6 +307,14 @@ impl Observation {
             let noted = self.cluster.status.cluster_version.as_deref().and_then(EtcdVersion::reported);
             said.max(noted.map(|version| version.minor)).max(self.cluster_version_by_last_words())
         })
+    }
+
+    /// While the cluster forms: its bootstrap, pinned at the version of this revision. It is noted on a claim beside the
+    /// revision, which goes with the `EtcdCluster`.
+    pub fn pinned_at(&self, revision: &str) -> Option<BootstrapStatus> {
+        let pinned = self.cluster.status.bootstrap.clone()?;
+        let version = self.revisions.get(revision)?.version.to_string();
+        Some(BootstrapStatus { version, ..pinned })
     }
 
     /// A cluster version that moved unseen before its last witness stopped shows in the log of the old

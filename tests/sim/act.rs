@@ -58,6 +58,9 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
                 if let Some(volume) = world.claims.get_mut(member) {
                     volume.facts.assigned = Some(revision.clone());
                     volume.facts.first_pod.take_if(|_| *afresh);
+                    if let Some(bootstrap) = seen.facts.pinned_at(revision) {
+                        volume.facts.bootstrap = Some(bootstrap);
+                    }
                     wrote(world);
                 }
             })
@@ -298,6 +301,8 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
         revision: new.revision.clone(),
         image: revision.image.clone(),
         bad_flag: revision.args().any(|arg| arg.contains(BAD_FLAG)),
+        hangs: revision.template.spec.as_ref().is_some_and(|spec| spec.runtime_class_name.is_some()),
+        bound_at: 0,
         initial: new.initial.clone(),
         node: None,
         ready: false,

@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use crate::run::{calm_step, rest, until};
 use crate::world::World;
 use crate::world::catalogue::{BAD_FLAG, BROKEN, LIES};
-use quorate::api::Code;
+use quorate::api::{Code, EtcdClusterSpec};
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::plan;
 use quorate::etcd::EtcdVersion;
@@ -173,6 +173,111 @@ fn a_member_that_has_run_keeps_its_version_whatever_its_next_pod_comes_to() {
         world.pods.get(&member(0)).is_some_and(|pod| pod.exit_code == Some(2))
     });
     world.edit_spec(|it| *it = spec("{version: 3.7.3, replicas: 1, rollout: {allowDowntime: true}}"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}
+
+const HANGS: &str = "{version: 3.5.35, pod: {runtimeClassName: missing}, rollout: {memberDeadline: 20s, allowDowntime: true}}";
+
+/// The kubelet never gets to the containers, and says no more than that it is at it. At any moment the spec can be
+/// corrected, in its settings and in its version.
+#[rstest]
+#[case::settings("3.5.35", 1)]
+#[case::settings_of_three("3.5.35", 3)]
+#[case::version("3.7.3", 1)]
+#[case::version_of_three("3.7.3", 3)]
+fn containers_that_never_start_can_be_corrected(#[case] to: &str, #[case] replicas: i32) {
+    for steps in [0, 3, 10, 60, 200] {
+        let mut world = World::new(Rng::seeded(steps), EtcdClusterSpec { replicas, ..spec(HANGS) });
+        let mut operator = Operator::default();
+        for _ in 0..steps {
+            calm_step(&mut world, &mut operator, plan);
+        }
+        world.edit_spec(|spec| {
+            spec.pod = None;
+            spec.version = to.to_owned();
+        });
+        let rests = rest(&mut world, &mut operator, plan);
+        assert_eq!(rests, Ok("settled"), "after {steps} steps");
+        assert!(world.running().values().all(|version| version.to_string() == to), "after {steps} steps");
+    }
+}
+
+/// It ran for a moment only, and its Pod was deleted before it had stayed up: its volume is used all the same.
+#[test]
+fn a_member_that_was_deleted_while_it_ran_keeps_its_version() {
+    let mut world =
+        World::new(Rng::seeded(7), spec("{version: 3.5.35, replicas: 1, rollout: {allowDowntime: true}}"));
+    let mut operator = Operator::default();
+    world.slow.insert(member(0), 60_000);
+    while world.rafts.is_empty() {
+        calm_step(&mut world, &mut operator, plan);
+    }
+    for _ in 0..4 {
+        calm_step(&mut world, &mut operator, plan);
+    }
+    strike(&mut world, Fault::PodDeleted, Some(&member(0)), &spec(THREE));
+    world.edit_spec(|spec| {
+        spec.etcd.get_or_insert_default().extra_args = [(BAD_FLAG.to_owned(), String::new())].into();
+    });
+    until(&mut world, &mut operator, plan, "a Pod that fails", |world| {
+        world.pods.get(&member(0)).is_some_and(|pod| pod.exit_code == Some(2))
+    });
+    world.edit_spec(|it| *it = spec("{version: 3.7.3, replicas: 1, rollout: {allowDowntime: true}}"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}
+
+/// No node takes the Pods, the version is edited by two minors, and just then the nodes come one by one.
+#[test]
+fn members_that_start_while_the_version_is_edited_all_start_with_one() {
+    for (seed, steps) in (0..40).flat_map(|seed| (0..6).map(move |steps| (seed, steps))) {
+        let mut world = World::new(Rng::seeded(seed), spec("{version: 3.5.35}"));
+        let mut operator = Operator::default();
+        world.cordoned = (0..world.nodes.len()).collect();
+        for _ in 0..10 {
+            calm_step(&mut world, &mut operator, plan);
+        }
+        world.edit_spec(version("3.7.3"));
+        for node in 0..3 {
+            for _ in 0..steps {
+                calm_step(&mut world, &mut operator, plan);
+            }
+            world.cordoned.remove(&node);
+            world.changed();
+        }
+        let formed = |world: &World| world.cluster.as_ref().is_some_and(|it| it.status.cluster_id.is_some());
+        until(&mut world, &mut operator, plan, "a cluster", formed);
+        let versions: BTreeSet<EtcdVersion> = world.running().into_values().collect();
+        assert_eq!(versions.len(), 1, "seed {seed}, {steps} steps: {versions:?}");
+        assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"), "seed {seed}, {steps} steps");
+    }
+}
+
+/// The version was corrected before the first member started; then the EtcdCluster is made again, and its status and
+/// revisions are gone. What the members started with stands on their claims.
+#[test]
+fn a_corrected_version_is_kept_when_the_cluster_is_made_again_while_it_forms() {
+    let mut world = World::new(Rng::seeded(7), spec("{version: 3.5.35}"));
+    let mut operator = Operator::default();
+    world.cordoned = (0..world.nodes.len()).collect();
+    for _ in 0..10 {
+        calm_step(&mut world, &mut operator, plan);
+    }
+    world.edit_spec(version("3.6.16"));
+    for _ in 0..10 {
+        calm_step(&mut world, &mut operator, plan);
+    }
+    world.cordoned.clear();
+    world.changed();
+    until(&mut world, &mut operator, plan, "a member that starts", |world| !world.rafts.is_empty());
+    strike(&mut world, Fault::Recreated, None, &spec(THREE));
+    world.edit_spec(|spec| {
+        spec.version = "3.6.16".to_owned();
+        spec.etcd.get_or_insert_default().snapshot_count = Some(20_000);
+    });
+    for _ in 0..100 {
+        calm_step(&mut world, &mut operator, plan);
+        assert!(world.pods.values().all(|pod| pod.image.ends_with("v3.6.16")), "{:?}", world.pods);
+    }
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
 }
 

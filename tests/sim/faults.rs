@@ -209,6 +209,8 @@ fn foreign(world: &mut World, member: &MemberName) {
             deleting: None,
             revision: String::new(),
             image: String::new(),
+            hangs: false,
+            bound_at: 0,
             bad_flag: true,
             initial: Initial::Guard,
             node: None,

@@ -215,6 +215,7 @@ fn pod_facts(world: &World, cluster: &Cluster, member: &MemberName, pod: &Pod) -
         bootstraps: matches!(pod.initial, Initial::New { .. }),
         ip: has_address(pod).then_some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
         node: pod.node.map(|node| format!("node-{node}")),
+        on_node_since: pod.node.map(|_| world.timestamp(pod.bound_at)),
         image: pod.image.clone(),
         ready: pod.ready,
         ended: pod.ended,

@@ -78,11 +78,14 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::StoreRevision(revision) => return hands.store_revision(revision).await,
         Step::CreateClaims(members) => return hands.create_claims(members).await,
         Step::Assign { members, revision, afresh } => {
-            let assigned = || match afresh {
-                true => json!({ labels::ASSIGNED: revision, labels::FIRST_POD: Value::Null }),
-                false => json!({ labels::ASSIGNED: revision }),
-            };
-            try_join_all(members.iter().map(|member| hands.annotate(member, assigned()))).await?;
+            let mut notes = json!({ labels::ASSIGNED: revision });
+            if *afresh {
+                notes[labels::FIRST_POD] = Value::Null;
+            }
+            if let Some(bootstrap) = world.pinned_at(revision) {
+                notes[labels::BOOTSTRAP] = json!(json!(bootstrap).to_string());
+            }
+            try_join_all(members.iter().map(|member| hands.annotate(member, notes.clone()))).await?;
         }
         Step::CreatePods(new) => return hands.create_pods(new).await,
         Step::Guard(members) => hands.guard(members).await?,

@@ -27,6 +27,9 @@ pub(super) fn pod(pod: &Pod, cluster: &ClusterFacts) -> PodFacts {
         bootstraps: annotation(labels::INITIAL_CLUSTER_STATE) == "new",
         ip: status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()),
         node: spec.and_then(|spec| spec.node_name.clone()),
+        on_node_since: condition("PodScheduled")
+            .filter(|condition| condition.status == "True")
+            .and_then(|condition| Some(condition.last_transition_time.as_ref()?.0)),
         image: spec
             .and_then(|spec| {
                 spec.containers.iter().find(|container| container.name == CONTAINER)?.image.clone()
@@ -51,6 +54,9 @@ pub(super) fn container(pod: &Pod) -> ContainerFacts {
     let Some(status) = status else { return ContainerFacts::default() };
     let state = status.state.clone().unwrap_or_default();
     let ended = state.terminated.or_else(|| status.last_state.clone()?.terminated);
+    // Of a container that never ran the kubelet says, as its Pod goes, that it ended with 137 (`TerminatePod` of
+    // https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/status/status_manager.go).
+    let ended = ended.filter(|ended| ended.started_at.is_some() || status.restart_count > 0);
     // `OOMKilled` tells more than `CrashLoopBackOff`.
     let why_ended = ended.as_ref().and_then(|ended| ended.reason.clone()).filter(|reason| reason != "Error");
     ContainerFacts {
@@ -124,4 +130,50 @@ fn voters(text: &str, cluster: &str) -> BTreeMap<MemberName, MemberId> {
             Some((MemberName::parse(cluster, name)?, id.parse().ok()?))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    /// What the kubelet says of a container that never ran, as its Pod goes, and of those that did.
+    #[rstest]
+    #[case::never_ran(
+        "{state: {terminated: {exitCode: 137, reason: ContainerStatusUnknown}}, restartCount: 0}",
+        None
+    )]
+    #[case::was_lost(
+        "{state: {terminated: {exitCode: 137, reason: ContainerStatusUnknown}}, restartCount: 1}",
+        Some(137)
+    )]
+    #[case::was_killed(
+        "{state: {terminated: {exitCode: 137, startedAt: '2026-01-01T00:00:00Z'}}, restartCount: 0}",
+        Some(137)
+    )]
+    #[case::waits_after_it_ended(
+        "{state: {waiting: {reason: CrashLoopBackOff}}, \
+          lastState: {terminated: {exitCode: 2, startedAt: '2026-01-01T00:00:00Z'}}, restartCount: 3}",
+        Some(2)
+    )]
+    fn an_exit_code_is_that_of_a_container_that_ran(#[case] status: &str, #[case] code: Option<i32>) {
+        let pod = format!(
+            "{{status: {{containerStatuses: [{{name: {CONTAINER}, {}}}]}}}}",
+            &status[1..status.len() - 1]
+        );
+        let pod: Pod = serde_saphyr::from_str(&pod).unwrap();
+        assert_eq!(container(&pod).exit_code, code);
+    }
+
+    #[rstest]
+    #[case::bound("{type: PodScheduled, status: 'True', lastTransitionTime: '2026-01-01T00:00:00Z'}", true)]
+    #[case::not_yet(
+        "{type: PodScheduled, status: 'False', lastTransitionTime: '2026-01-01T00:00:00Z'}",
+        false
+    )]
+    fn a_pod_is_on_its_node_since_it_was_bound(#[case] condition: &str, #[case] is_known: bool) {
+        let pod: Pod = serde_saphyr::from_str(&format!("{{status: {{conditions: [{condition}]}}}}")).unwrap();
+        let cluster = crate::cluster::fixtures::healthy("{version: 3.6.16}").cluster;
+        assert_eq!(super::pod(&pod, &cluster).on_node_since.is_some(), is_known);
+    }
 }

@@ -11,15 +11,13 @@ use crate::api::{BootstrapStatus, Code};
 use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::{Answer, ClaimFacts, PodFacts};
+use crate::cluster::observation::{Answer, PodFacts};
 use crate::cluster::revision;
 use crate::cluster::spec::storage_class;
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{MINORS, is_supported};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What is waited for, with one patience for all members.
-const SUBJECT: &str = "bootstrap";
+use std::time::Duration;
 
 pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     if view.cluster_id().is_some() {
@@ -77,7 +75,7 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     if !new.is_empty() {
         return Some(Next::Do(Step::CreatePods(new)));
     }
-    Some(formed(view, &members).unwrap_or_else(|| await_members(view, &members)))
+    Some(formed(view, &members).unwrap_or_else(|| await_members(view, &bootstrap, &members)))
 }
 
 /// What keeps a new cluster from being begun.
@@ -164,14 +162,21 @@ fn begin(view: &View<'_>) -> Next {
 /// the spec's, since a mistake in it may still be corrected then.
 fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<EtcdVersion> {
     let pinned: Option<EtcdVersion> = bootstrap.version.parse().ok();
-    let begun: BTreeSet<Option<EtcdVersion>> = bootstrap_members(&view.world.cluster.name, bootstrap)
-        .iter()
-        .filter(|member| has_begun(view, member))
-        .map(|member| {
-            let revision = view.revision_of(member).and_then(|name| view.revision(name));
-            revision.map(|revision| revision.version).or_else(|| view.claim_of(member)?.opened)
-        })
-        .collect();
+    let members = bootstrap_members(&view.world.cluster.name, bootstrap);
+    let versions = |are_meant: fn(&View<'_>, &MemberName) -> bool| -> BTreeSet<Option<EtcdVersion>> {
+        let meant = members.iter().filter(|member| are_meant(view, member));
+        meant
+            .map(|member| {
+                let revision = view.revision_of(member).and_then(|name| view.revision(name));
+                revision.map(|revision| revision.version).or_else(|| view.claim_of(member)?.opened)
+            })
+            .collect()
+    };
+    // Whose revision is only assigned follows those that have more to show.
+    let mut begun = versions(shows_that_it_has_begun);
+    if begun.is_empty() {
+        begun = versions(is_assigned_only);
+    }
     if begun.is_empty() {
         let wanted = view.desired.as_ref().ok().map(|desired| desired.version);
         return wanted.filter(|wanted| may_start_on(view, *wanted)).or(pinned);
@@ -185,7 +190,7 @@ fn starting_version(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<Etcd
 fn note_first_pods(view: &View<'_>, members: &[MemberName]) -> Option<Next> {
     let first = members.iter().filter_map(|member| {
         let (claim, pod) = (view.claim_of(member)?, view.pod(member)?);
-        let has_run = has_run(view, pod).then(|| HAS_RUN.to_owned());
+        let has_run = has_used_its_volume(view, pod).then(|| HAS_RUN.to_owned());
         let is_first = claim.first_pod.is_none() && claim.assigned.as_ref() == Some(&pod.revision);
         let note = has_run.or_else(|| (is_first && !pod.deleting).then(|| pod.uid.clone()))?;
         (claim.first_pod.as_ref() != Some(&note)).then(|| (member.clone(), note))
@@ -198,28 +203,35 @@ fn may_start_on(view: &View<'_>, version: EtcdVersion) -> bool {
     is_supported(version.minor) && view.world.releases.refused(version).is_none()
 }
 
-/// Whether a member has opened its data, serves, or is about to.
+/// Whether a member has opened its data, serves, or is about to; or has no Pod, and may have had one that nobody noted.
 fn has_begun(view: &View<'_>, member: &MemberName) -> bool {
-    let about_to =
-        |pod: &PodFacts| may_be_starting(view, pod) || pod.container.was_killed() || view.has_stayed_up(pod);
-    // A Pod that went may have run, and nobody noted it.
-    let may_have = |claim: &ClaimFacts| match view.pod(member) {
-        None => claim.assigned.is_some(),
-        // One that fails says more: what it is made from does not start.
-        Some(pod) => claim
-            .first_pod
-            .as_ref()
-            .is_some_and(|first| first == HAS_RUN || (*first != pod.uid && !has_failed(&pod.container))),
+    shows_that_it_has_begun(view, member) || is_assigned_only(view, member)
+}
+
+fn is_assigned_only(view: &View<'_>, member: &MemberName) -> bool {
+    view.pod(member).is_none() && view.claim_of(member).is_some_and(|claim| claim.assigned.is_some())
+}
+
+fn shows_that_it_has_begun(view: &View<'_>, member: &MemberName) -> bool {
+    let Some(claim) = view.claim_of(member) else { return false };
+    let by_its_pod = match (view.pod(member), claim.first_pod.as_deref()) {
+        (_, Some(HAS_RUN)) => true,
+        (None, first) => first.is_some(),
+        (Some(pod), first) => {
+            // One that fails says more than that it is not the first: what it is made from does not start.
+            let is_another = first.is_some_and(|first| first != pod.uid) && !has_failed(&pod.container);
+            is_another || may_be_starting(view, pod) || has_used_its_volume(view, pod)
+        }
     };
-    view.claim_of(member).is_some_and(may_have)
-        || view.claim_of(member).is_some_and(|claim| claim.opened.is_some())
-        || view.answer(member).is_some_and(|answer| answer.status.is_ok())
-        || view.pod(member).is_some_and(about_to)
+    by_its_pod || claim.opened.is_some() || view.answer(member).is_some_and(|answer| answer.status.is_ok())
 }
 
 /// Whether a member's container has come further than to what keeps etcd from starting at all.
-fn has_run(view: &View<'_>, pod: &PodFacts) -> bool {
-    view.has_stayed_up(pod) || pod.container.was_killed()
+fn has_used_its_volume(view: &View<'_>, pod: &PodFacts) -> bool {
+    let container = &pod.container;
+    // Of one that goes nothing more will be seen.
+    let goes_while_it_runs = pod.deleting && container.running_since.is_some() && container.restarts == 0;
+    view.has_stayed_up(pod) || container.was_stopped() || goes_while_it_runs
 }
 
 fn on_the_starting_revision(
@@ -281,12 +293,13 @@ fn never_serves(view: &View<'_>, member: &MemberName) -> bool {
 }
 
 /// The kubelet tells of a start a moment after it: what is on a node and has not failed may be running. What has been
-/// created for longer than the deadline is not: a volume that it mounts does not exist, say.
+/// there for longer than the deadline and was never said to run is not: a volume that it mounts does not exist, say.
 fn may_be_starting(view: &View<'_>, pod: &PodFacts) -> bool {
-    let patience = &view.world.patience;
-    let for_too_long = patience.subject == SUBJECT && patience.without_progress >= view.member_deadline();
-    let is_there = pod.container.running_since.is_some() || !for_too_long;
-    pod.node.is_some() && !has_failed(&pod.container) && is_there
+    let deadline = view.member_deadline();
+    let is_new = pod.on_node_since.is_some_and(|since| {
+        Duration::try_from(view.world.now.duration_since(since)).is_ok_and(|there| there < deadline)
+    });
+    !has_failed(&pod.container) && (pod.container.running_since.is_some() || is_new)
 }
 
 fn first_pod(
@@ -346,11 +359,11 @@ fn formed(view: &View<'_>, members: &[MemberName]) -> Option<Next> {
     }))
 }
 
-fn await_members(view: &View<'_>, members: &[MemberName]) -> Next {
+fn await_members(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[MemberName]) -> Next {
     let progress = members.iter().map(|member| view.start_progress(member) >> 48).sum();
     let waiting: Vec<(&MemberName, Notice)> =
         members.iter().filter_map(|member| Some((member, view.why_not_up(member).err()?))).collect();
-    let (notice, member) = match waiting.first() {
+    let (mut notice, member) = match waiting.first() {
         None => {
             (Notice::of(Code::Bootstrapping, "waiting for the member list to name all client URLs"), None)
         }
@@ -361,5 +374,15 @@ fn await_members(view: &View<'_>, members: &[MemberName]) -> Next {
             (Notice::of(Code::Bootstrapping, message), Some(*member))
         }
     };
-    Next::Wait(view.wait(notice, member, SUBJECT.to_owned(), progress))
+    let wanted = view.desired.as_ref().ok().map(|desired| desired.version.to_string());
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != bootstrap.version) {
+        let pinned = &bootstrap.version;
+        notice.message =
+            format!("{}; its first members began with {pinned}, {wanted} comes after", notice.message);
+        notice.remedy = format!(
+            "wait; where {pinned} never comes up, make it start (spec.image, spec.pod, spec.etcd), or delete this \
+             EtcdCluster and its claims, and make it again"
+        );
+    }
+    Next::Wait(view.wait(notice, member, "bootstrap".to_owned(), progress))
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! claimed, Pod as claimed   gate before → (MoveLeader) → stop     or: withdraw, nothing was touched
-//! Pod gone                  assign → create
+//! Pod gone                  assign → create                       or: withdraw, its volume is gone too
 //! another Pod               gate after → release
 //!                           no progress for too long → claim again, to put the last good revision back
 //!                           what it lacks is a quorum, which another one brings → withdraw
@@ -116,13 +116,9 @@ fn move_leader_off(view: &View<'_>, progress: &ProgressStatus, member: &MemberNa
 }
 
 fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
-    if is_lost(view, member) {
-        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
-    }
     let Some(claim) = view.claim_of(member).filter(|claim| !claim.deleting) else {
-        let notice =
-            Notice::of(Code::MemberDataLost, format!("{member}'s volume claim is gone; it is not started"));
-        return Next::Wait(view.wait(notice, Some(member), format!("start/{member}"), 0));
+        // It is not started; another member may need the claim.
+        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
     };
     let Some(revision) = revision_to_start(view, progress, member) else {
         let floor = view.proven_cluster_version().map(|floor| floor.to_string()).unwrap_or_default();

@@ -97,7 +97,8 @@ pub(super) fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) 
     // No member is brought to another minor by this.
     let own = proven.max(claim.opened.map(|opened| opened.minor))?;
     let noted = view.world.claims.values().filter_map(|other| other.good.clone());
-    let up = view.up_members().into_iter().filter_map(|(other, _)| Some(view.pod(&other)?.revision.clone()));
+    let up = view.up_members().into_iter().filter(|(_, up)| up.status.version.minor == own);
+    let up = up.filter_map(|(other, _)| Some(view.pod(&other)?.revision.clone()));
     noted.chain(up).find(|good| minor_of(good) == Some(own))
 }
 

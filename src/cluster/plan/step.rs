@@ -111,7 +111,8 @@ pub enum Step {
         /// The revision that each passed its gate with.
         good: BTreeMap<MemberName, String>,
     },
-    /// Write on the claims of a bootstrap which Pod, by its UID, was the first that was made for each volume.
+    /// Write on the claims of a bootstrap which Pod, by its UID, was the first that was made for each volume, or that one
+    /// has used it.
     NoteFirstPods(BTreeMap<MemberName, String>),
     /// Write on the claims what is known of their members' raft snapshots.
     NoteSnapshots(BTreeMap<MemberName, SnapshotNote>),

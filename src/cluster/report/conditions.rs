@@ -170,9 +170,10 @@ fn doing(step: &Step) -> Notice {
         Step::NoteMembers { .. } => {
             (Code::MemberUpdated, "what etcd says of its members is noted on their claims".to_owned())
         }
-        Step::NoteFirstPods(first) => {
-            (Code::Bootstrapping, format!("the first Pods are noted for {}", names(first.keys())))
-        }
+        Step::NoteFirstPods(first) => (
+            Code::Bootstrapping,
+            format!("what the first Pods have come to is noted for {}", names(first.keys())),
+        ),
         Step::NoteSnapshots(_) | Step::Propose { .. } => {
             (Code::SnapshotPending, "raft snapshots are taken, so that 3.7 can read the data".to_owned())
         }

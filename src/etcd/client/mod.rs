@@ -23,7 +23,7 @@ use tokio::time::timeout;
 /// How long a call that reads may take. A healthy member answers in a few milliseconds; one that has
 /// no quorum keeps a linearizable read for 7 s, and an observation shall not wait for that.
 const READ_LIMIT: Duration = Duration::from_secs(2);
-/// How long a thousand proposals may take. Beside other load, 500 with 8 under way took some two seconds.
+/// How long some hundred proposals may take. Beside other load, 500 with 8 under way took some two seconds.
 const PROPOSALS_LIMIT: Duration = Duration::from_secs(20);
 /// Proposals under way at a time. A writer beside 4 keeps nine tenths of its rate, beside 16 seven, beside 32 a quarter;
 /// 10,000 take some 7 s by four, 3 s by 16 (measured, `tests/etcd/roll.rs`).

@@ -194,6 +194,7 @@ impl Driven {
             image: revision.image.clone(),
             ready: false,
             ended: false,
+            on_node_since: Some(now()),
             unschedulable: None,
             container: ContainerFacts { running_since: Some(now()), ..ContainerFacts::default() },
         };

@@ -53,6 +53,10 @@ pub struct Pod {
     pub revision: String,
     pub image: String,
     pub bad_flag: bool,
+    /// Whether the kubelet never gets to its container: there is no such runtime class, or volume, or secret.
+    pub hangs: bool,
+    /// Since when it has a node.
+    pub bound_at: u64,
     pub initial: Initial,
     pub node: Option<usize>,
     pub ready: bool,

@@ -91,6 +91,7 @@ impl World {
         let until = self.now + self.rng.range(0, 1_500);
         if let (Some(node), Some(pod)) = (free, self.pods.get_mut(member)) {
             pod.node = Some(node);
+            pod.bound_at = self.now;
             pod.state = State::Creating { until };
             self.changed();
         }
@@ -117,7 +118,7 @@ impl World {
             return;
         }
         match pod.state {
-            State::Creating { until } if until <= self.now => self.pull(member),
+            State::Creating { until } if until <= self.now && !pod.hangs => self.pull(member),
             State::Backoff { until } if until <= self.now => {
                 pod.restarts += 1;
                 self.start(member);
