@@ -26,7 +26,7 @@ async fn a_patch_rolls_in_one_member_at_a_time_and_no_write_is_lost() {
         let versions = cluster.client(n).versions().await.unwrap();
         assert_eq!((versions.server, versions.cluster), (reported(to), Some(reported(from).minor)));
     }
-    assert_nothing_lost(writers, &cluster).await;
+    assert!(assert_nothing_lost(writers, &cluster).await > 1);
 }
 
 #[tokio::test]
@@ -56,10 +56,10 @@ async fn a_minor_rolls_in_after_its_first_member_was_put_back_and_no_write_is_lo
             true
         })
         .await;
-    assert_nothing_lost(writers, &cluster).await;
+    assert!(assert_nothing_lost(writers, &cluster).await > 1);
 }
 
-/// What the operator does before 3.7, through the leader and a thousand at a time, until every member has taken a snapshot.
+/// What the operator does before 3.7, through the leader and some hundred at a time, until every member has taken a snapshot.
 #[tokio::test]
 async fn writers_hardly_notice_ten_thousand_entries_that_touch_no_key() {
     let cluster = Cluster::of(3, "3.6.16").await;
@@ -147,18 +147,19 @@ async fn gate_before(cluster: &Cluster, n: usize) -> MemberStatus {
 }
 
 /// Writes as fast as it can, and watches. Members keep their addresses here.
-async fn load(cluster: &Cluster) -> Writers {
+pub async fn load(cluster: &Cluster) -> Writers {
     let (_, endpoints) = watch::channel((0..cluster.size()).map(|n| cluster.client_url(n)).collect());
     Writers::start(Options { writers: 1, ..Options::default() }, endpoints).await.unwrap()
 }
 
-/// Everything that was acknowledged is there and was watched, and all members have the same.
-async fn assert_nothing_lost(writers: Writers, cluster: &Cluster) {
+/// Everything that was acknowledged is there and was watched, and all members have the same. Says how often the watch was
+/// begun anew: the watched member is stopped like any other.
+pub async fn assert_nothing_lost(writers: Writers, cluster: &Cluster) -> u64 {
     let receipt = writers.finish().await.unwrap();
     say(&receipt.line());
     assert!(receipt.tally.acked > 100, "the writer hardly wrote");
-    assert!(receipt.watches > 1, "the watched member was stopped like any other");
     assert!(receipt.tally.longest_gap < GAP_LIMIT, "{:?} without a write", receipt.tally.longest_gap);
     assert_eq!(receipt.broken(), [""; 0]);
     cluster.hash().await;
+    receipt.watches
 }
