@@ -59,7 +59,8 @@ async fn a_minor_rolls_in_after_its_first_member_was_put_back_and_no_write_is_lo
     assert!(assert_nothing_lost(writers, &cluster).await > 1);
 }
 
-/// What the operator does before 3.7, through the leader and some hundred at a time, until every member has taken a snapshot.
+/// What the operator does before 3.7, through the leader and some hundred at a time, until every member has taken a
+/// snapshot.
 #[tokio::test]
 async fn writers_hardly_notice_ten_thousand_entries_that_touch_no_key() {
     let cluster = Cluster::of(3, "3.6.16").await;
