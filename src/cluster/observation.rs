@@ -172,7 +172,7 @@ pub struct PodFacts {
     pub ip: Option<IpAddr>,
     /// Its node.
     pub node: Option<String>,
-    /// Since when it has one, by the scheduler's clock.
+    /// Since when it has one, by the API server's clock.
     pub on_node_since: Option<Timestamp>,
     /// Its image, as it stands in the spec now (an admission webhook may have rewritten it).
     pub image: String,
@@ -215,10 +215,10 @@ impl ContainerFacts {
     }
 
     /// Whether its last run was ended from outside: by SIGKILL, also for want of memory, or by SIGTERM, on which etcd ends
-    /// with 0 once it serves. The process may have opened its data by then. A SIGTERM before that cannot be told from a
-    /// flag that etcd does not take: both end with 2.
+    /// with 0 once it serves, or with 143 where it is not the first process. It may have opened its data by then. A
+    /// SIGTERM before that cannot be told from a flag that etcd does not take: both end with 2.
     pub const fn was_stopped(&self) -> bool {
-        matches!(self.exit_code, Some(0 | 137))
+        matches!(self.exit_code, Some(0 | 137 | 143))
     }
 }
 

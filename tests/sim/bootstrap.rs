@@ -6,7 +6,7 @@ use crate::operator::Operator;
 use crate::rng::Rng;
 use crate::run::{calm_step, rest, until};
 use crate::world::World;
-use crate::world::catalogue::{BAD_FLAG, BROKEN, LIES};
+use crate::world::catalogue::{BAD_FLAG, BROKEN, LIES, MISSING};
 use quorate::api::{Code, EtcdClusterSpec};
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::plan;
@@ -174,6 +174,24 @@ fn a_member_that_has_run_keeps_its_version_whatever_its_next_pod_comes_to() {
     });
     world.edit_spec(|it| *it = spec("{version: 3.7.3, replicas: 1, rollout: {allowDowntime: true}}"));
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}
+
+/// Moments after the Pods were bound, long before the deadline.
+#[rstest]
+#[case::of_one(1)]
+#[case::of_three(3)]
+fn an_image_that_does_not_exist_is_corrected_at_once(#[case] replicas: i32) {
+    for steps in 4..30 {
+        let yaml = format!("{{version: 3.5.{MISSING}, rollout: {{allowDowntime: true}}}}");
+        let mut world = World::new(Rng::seeded(steps), EtcdClusterSpec { replicas, ..spec(&yaml) });
+        let mut operator = Operator::default();
+        for _ in 0..steps {
+            calm_step(&mut world, &mut operator, plan);
+        }
+        world.edit_spec(version("3.6.16"));
+        assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"), "after {steps} steps");
+        assert!(world.now < 150_000, "after {steps} steps it took until {} ms", world.now);
+    }
 }
 
 const HANGS: &str = "{version: 3.5.35, pod: {runtimeClassName: missing}, rollout: {memberDeadline: 20s, allowDowntime: true}}";

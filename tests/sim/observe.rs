@@ -202,6 +202,8 @@ fn pod_facts(world: &World, cluster: &Cluster, member: &MemberName, pod: &Pod) -
     let waiting = match pod.state {
         _ if !is_told => Some(("ContainerCreating".to_owned(), String::new())),
         State::Creating { .. } => Some(("ContainerCreating".to_owned(), String::new())),
+        // What a container waits for is forgotten when its Pod goes (`convertToAPIContainerStatuses` of the kubelet).
+        State::NotPulled if pod.deleting.is_some() => Some(("ContainerCreating".to_owned(), String::new())),
         State::NotPulled => Some(("ImagePullBackOff".to_owned(), "not found".to_owned())),
         State::Backoff { .. } => Some(("CrashLoopBackOff".to_owned(), "back-off".to_owned())),
         State::Unscheduled | State::Running { .. } => None,

@@ -53,10 +53,12 @@ pub(super) fn container(pod: &Pod) -> ContainerFacts {
     });
     let Some(status) = status else { return ContainerFacts::default() };
     let state = status.state.clone().unwrap_or_default();
-    let ended = state.terminated.or_else(|| status.last_state.clone()?.terminated);
+    let before = status.last_state.clone().and_then(|last| last.terminated);
+    let has_run = before.is_some() || status.restart_count > 0;
+    let ended = state.terminated.or(before);
     // Of a container that never ran the kubelet says, as its Pod goes, that it ended with 137 (`TerminatePod` of
     // https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/status/status_manager.go).
-    let ended = ended.filter(|ended| ended.started_at.is_some() || status.restart_count > 0);
+    let ended = ended.filter(|ended| has_run || ended.started_at.is_some());
     // `OOMKilled` tells more than `CrashLoopBackOff`.
     let why_ended = ended.as_ref().and_then(|ended| ended.reason.clone()).filter(|reason| reason != "Error");
     ContainerFacts {
@@ -145,6 +147,11 @@ mod tests {
     )]
     #[case::was_lost(
         "{state: {terminated: {exitCode: 137, reason: ContainerStatusUnknown}}, restartCount: 1}",
+        Some(137)
+    )]
+    #[case::was_lost_as_its_pod_went(
+        "{state: {waiting: {reason: ContainerCreating}}, \
+          lastState: {terminated: {exitCode: 137, reason: ContainerStatusUnknown}}, restartCount: 0}",
         Some(137)
     )]
     #[case::was_killed(

@@ -42,6 +42,9 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     if !unclaimed.is_empty() {
         return Some(Next::Do(Step::CreateClaims(unclaimed)));
     }
+    if let Some(note) = note_first_pods(view, &members) {
+        return Some(note);
+    }
     let ended = members.iter().find_map(|member| {
         view.pod(member).filter(|pod| pod.ended && !pod.deleting).map(|pod| Step::remove_ended(member, pod))
     });
@@ -69,9 +72,6 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     }
     let new: Vec<NewPod> =
         members.iter().filter_map(|member| first_pod(view, member, &members, &bootstrap)).collect();
-    if let Some(note) = note_first_pods(view, &members) {
-        return Some(note);
-    }
     if !new.is_empty() {
         return Some(Next::Do(Step::CreatePods(new)));
     }
@@ -193,7 +193,8 @@ fn note_first_pods(view: &View<'_>, members: &[MemberName]) -> Option<Next> {
         let has_run = has_used_its_volume(view, pod).then(|| HAS_RUN.to_owned());
         let is_first = claim.first_pod.is_none() && claim.assigned.as_ref() == Some(&pod.revision);
         let note = has_run.or_else(|| (is_first && !pod.deleting).then(|| pod.uid.clone()))?;
-        (claim.first_pod.as_ref() != Some(&note)).then(|| (member.clone(), note))
+        let is_news = claim.cluster_id.is_none() && claim.first_pod.as_ref() != Some(&note);
+        is_news.then(|| (member.clone(), note))
     });
     let first: BTreeMap<MemberName, String> = first.collect();
     (!first.is_empty()).then_some(Next::Do(Step::NoteFirstPods(first)))
@@ -220,7 +221,7 @@ fn shows_that_it_has_begun(view: &View<'_>, member: &MemberName) -> bool {
         (Some(pod), first) => {
             // One that fails says more than that it is not the first: what it is made from does not start.
             let is_another = first.is_some_and(|first| first != pod.uid) && !has_failed(&pod.container);
-            is_another || may_be_starting(view, pod) || has_used_its_volume(view, pod)
+            is_another || may_be_starting(view, member, pod) || has_used_its_volume(view, pod)
         }
     };
     by_its_pod || claim.opened.is_some() || view.answer(member).is_some_and(|answer| answer.status.is_ok())
@@ -287,19 +288,27 @@ fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[Memb
 /// By more than one witness: it does not answer, its probe fails, and its container does not run.
 fn never_serves(view: &View<'_>, member: &MemberName) -> bool {
     let silent = view.answer(member).and_then(Answer::status).is_none();
-    let stands_still =
-        |pod: &PodFacts| !pod.ready && pod.container.running_since.is_none() && !may_be_starting(view, pod);
+    let stands_still = |pod: &PodFacts| {
+        !pod.ready && pod.container.running_since.is_none() && !may_be_starting(view, member, pod)
+    };
     silent && view.pod(member).is_none_or(stands_still)
 }
 
 /// The kubelet tells of a start a moment after it: what is on a node and has not failed may be running. What has been
-/// there for longer than the deadline and was never said to run is not: a volume that it mounts does not exist, say.
-fn may_be_starting(view: &View<'_>, pod: &PodFacts) -> bool {
+/// there for longer than the deadline and was never said to run is not: a volume that it mounts does not exist, say
+/// (docs/adr/0012).
+fn may_be_starting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> bool {
     let deadline = view.member_deadline();
+    // An age below nothing is that of a clock ahead of ours.
     let is_new = pod.on_node_since.is_some_and(|since| {
-        Duration::try_from(view.world.now.duration_since(since)).is_ok_and(|there| there < deadline)
+        Duration::try_from(view.world.now.duration_since(since)).map_or(true, |there| there < deadline)
     });
-    !has_failed(&pod.container) && (pod.container.running_since.is_some() || is_new)
+    // The kubelet says of one that goes that it is being created, whatever had become of it.
+    let is_given_up = pod.deleting
+        && view
+            .claim_of(member)
+            .is_some_and(|claim| claim.first_pod.is_none() && claim.assigned.as_ref() != Some(&pod.revision));
+    !has_failed(&pod.container) && (pod.container.running_since.is_some() || (is_new && !is_given_up))
 }
 
 fn first_pod(
@@ -374,14 +383,19 @@ fn await_members(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[Member
             (Notice::of(Code::Bootstrapping, message), Some(*member))
         }
     };
-    let wanted = view.desired.as_ref().ok().map(|desired| desired.version.to_string());
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != bootstrap.version) {
+    let wanted = view.desired.as_ref().ok().map(|desired| desired.version);
+    let wanted =
+        wanted.filter(|wanted| may_start_on(view, *wanted) && wanted.to_string() != bootstrap.version);
+    if let Some(wanted) = wanted {
         let pinned = &bootstrap.version;
-        notice.message =
-            format!("{}; its first members began with {pinned}, {wanted} comes after", notice.message);
+        let after = format!(
+            "the first members began with {pinned}, {wanted} comes once they have formed the cluster"
+        );
+        notice.message = format!("{}; {after}", notice.message);
         notice.remedy = format!(
-            "wait; where {pinned} never comes up, make it start (spec.image, spec.pod, spec.etcd), or delete this \
-             EtcdCluster and its claims, and make it again"
+            "{} Where {pinned} never comes up, make it start (spec.image, spec.pod, spec.etcd), or, if nothing in it is \
+             needed, delete this EtcdCluster and its claims, and make it again",
+            notice.remedy
         );
     }
     Next::Wait(view.wait(notice, member, "bootstrap".to_owned(), progress))

@@ -9,7 +9,7 @@ use super::view::{View, quorum};
 use crate::api::{Action, Code, FailureStatus, ProgressStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::{ContainerFacts, Patience, PodFacts};
+use crate::cluster::observation::{ClaimFacts, ContainerFacts, Patience, PodFacts};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A member that is down with a revision on which it never passed its gate, and whose claim was lost
@@ -96,7 +96,8 @@ pub(super) fn last_good(view: &View<'_>, member: &MemberName, other_than: &str) 
     }
     // No member is brought to another minor by this.
     let own = proven.max(claim.opened.map(|opened| opened.minor))?;
-    let noted = view.world.claims.values().filter_map(|other| other.good.clone());
+    let on_it = |claim: &&ClaimFacts| claim.opened.is_some_and(|opened| opened.minor == own);
+    let noted = view.world.claims.values().filter(on_it).filter_map(|other| other.good.clone());
     let up = view.up_members().into_iter().filter(|(_, up)| up.status.version.minor == own);
     let up = up.filter_map(|(other, _)| Some(view.pod(&other)?.revision.clone()));
     noted.chain(up).find(|good| minor_of(good) == Some(own))

@@ -106,7 +106,7 @@ impl<'a> View<'a> {
     /// The bootstrap, from the status or, where that was lost, from the claims.
     pub fn bootstrap(&self) -> Option<BootstrapStatus> {
         self.world.cluster.status.bootstrap.clone().or_else(|| {
-            self.world.claims.values().find_map(|claim| {
+            self.world.claims.values().filter(|claim| claim.cluster_id.is_none()).find_map(|claim| {
                 let noted = claim.bootstrap.clone()?;
                 // It may have been pinned anew since the claim was made.
                 let assigned = claim.assigned.as_ref().and_then(|name| self.world.revisions.get(name));
