@@ -73,8 +73,8 @@ async fn writers_hardly_notice_ten_thousand_entries_that_touch_no_key() {
     let base = [snapshots(0).await, snapshots(1).await, snapshots(2).await];
     writers.forget_gap();
     let busy = rate(&writers, async {
-        for _ in 0..40 {
-            cluster.client(leader).propose(identity, 250).await.unwrap();
+        for _ in 0..20 {
+            cluster.client(leader).propose(identity, 500).await.unwrap();
         }
     })
     .await;
