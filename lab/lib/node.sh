@@ -82,17 +82,28 @@ cgroup_processes() {
 # kill_cgroup CGROUP: ends all processes in it, at once.
 kill_cgroup() {
   local pids pid frozen tries
+  local -A killed=()
   # A frozen process does not die.
   while read -r frozen; do echo THAWED >"$frozen" 2>/dev/null || true; done \
     < <(find "$CGROUP_V1_ROOT/freezer/$1" -depth -name freezer.state 2>/dev/null)
   for ((tries = 0; tries < 100; tries++)); do
     pids=$(cgroup_processes "$1")
-    [[ -n $pids ]] || return 0
+    [[ -n $pids ]] || break
     # The first process of a node takes all of the node's with it; the list is for what is left.
-    for pid in $pids; do kill -KILL "$pid" 2>/dev/null || true; done
+    for pid in $pids; do
+      killed[$pid]=
+      kill -KILL "$pid" 2>/dev/null || true
+    done
     sleep 0.1
   done
-  die "some processes of the lab do not die: $(cgroup_processes "$1" | tr '\n' ' ')" "look at them with ps; a stuck disk or mount is the usual reason"
+  [[ -z $pids ]] \
+    || die "some processes of the lab do not die: $(cgroup_processes "$1" | tr '\n' ' ')" "look at them with ps; a stuck disk or mount is the usual reason"
+  # A cgroup does not list the dead whose parent, here the machine's first process, has not taken note yet.
+  for ((tries = 0; tries < 100; tries++)); do
+    for pid in "${!killed[@]}"; do [[ -d /proc/$pid ]] || unset "killed[$pid]"; done
+    [[ ${#killed[@]} -gt 0 ]] || return 0
+    sleep 0.1
+  done
 }
 
 delete_cgroups() {
