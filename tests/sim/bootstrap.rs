@@ -4,7 +4,7 @@ use crate::faults::{Fault, member, strike};
 use crate::named::{THREE, codes, settled, spec, version};
 use crate::operator::Operator;
 use crate::rng::Rng;
-use crate::run::{calm_step, rest, until};
+use crate::run::{calm_step, calm_steps, rest, until};
 use crate::world::World;
 use crate::world::catalogue::{BAD_FLAG, BROKEN, LIES, MISSING};
 use quorate::api::{Code, EtcdClusterSpec};
@@ -113,9 +113,7 @@ fn a_bootstrap_that_an_earlier_object_began_keeps_its_version() {
         let mut operator = Operator::default();
         until(&mut world, &mut operator, plan, "a member that starts", |world| !world.rafts.is_empty());
         strike(&mut world, Fault::Recreated, None, &spec(THREE));
-        for _ in 0..steps {
-            calm_step(&mut world, &mut operator, plan);
-        }
+        calm_steps(&mut world, &mut operator, plan, steps);
         world.edit_spec(version("3.7.3"));
         let rests = rest(&mut world, &mut operator, plan);
         assert_eq!(rests, Ok("settled"), "seed {seed}, edit after {steps} steps");
@@ -135,18 +133,38 @@ fn a_version_that_does_not_start_can_be_corrected_after_its_pods_were_deleted() 
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
 }
 
+/// A cluster of one whose member takes a minute to serve.
+fn a_slow_first_member() -> (World, Operator) {
+    let mut world = World::new(Rng::seeded(7), spec(&alone("3.5.35")));
+    world.slow.insert(member(0), 60_000);
+    (world, Operator::default())
+}
+
+fn alone(version: &str) -> String {
+    format!("{{version: {version}, replicas: 1, rollout: {{allowDowntime: true}}}}")
+}
+
+/// Its Pod is deleted, the next one fails for a flag, and then the version is edited by two minors: that comes by way of
+/// the one between.
+fn goes_on_with_its_version(mut world: World, mut operator: Operator) {
+    strike(&mut world, Fault::PodDeleted, Some(&member(0)), &spec(THREE));
+    world.edit_spec(|spec| {
+        spec.etcd.get_or_insert_default().extra_args = [(BAD_FLAG.to_owned(), String::new())].into();
+    });
+    until(&mut world, &mut operator, plan, "a Pod that fails", |world| {
+        world.pods.get(&member(0)).is_some_and(|pod| pod.exit_code == Some(2))
+    });
+    world.edit_spec(|it| *it = spec(&alone("3.7.3")));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}
+
 /// Seeds 71446 and 79955: a first member that does not come up for want of a quorum is killed, and only then is another
 /// version asked for. Its volume has been used: it goes on with the version that it was made with.
 #[test]
 fn a_member_that_was_killed_while_the_cluster_forms_keeps_its_version() {
-    let mut world =
-        World::new(Rng::seeded(7), spec("{version: 3.5.35, replicas: 1, rollout: {allowDowntime: true}}"));
-    let mut operator = Operator::default();
-    world.slow.insert(member(0), 60_000);
+    let (mut world, mut operator) = a_slow_first_member();
     for _ in 0..2 {
-        for _ in 0..6 {
-            calm_step(&mut world, &mut operator, plan);
-        }
+        calm_steps(&mut world, &mut operator, plan, 6);
         strike(&mut world, Fault::Crash, Some(&member(0)), &spec(THREE));
     }
     assert!(!world.rafts.is_empty(), "it was made");
@@ -158,22 +176,9 @@ fn a_member_that_was_killed_while_the_cluster_forms_keeps_its_version() {
 /// Seed 79026: it ran and did not serve, its Pod was deleted, and the next one fails for another reason.
 #[test]
 fn a_member_that_has_run_keeps_its_version_whatever_its_next_pod_comes_to() {
-    let mut world =
-        World::new(Rng::seeded(7), spec("{version: 3.5.35, replicas: 1, rollout: {allowDowntime: true}}"));
-    let mut operator = Operator::default();
-    world.slow.insert(member(0), 60_000);
-    for _ in 0..40 {
-        calm_step(&mut world, &mut operator, plan);
-    }
-    strike(&mut world, Fault::PodDeleted, Some(&member(0)), &spec(THREE));
-    world.edit_spec(|spec| {
-        spec.etcd.get_or_insert_default().extra_args = [(BAD_FLAG.to_owned(), String::new())].into();
-    });
-    until(&mut world, &mut operator, plan, "a Pod that fails", |world| {
-        world.pods.get(&member(0)).is_some_and(|pod| pod.exit_code == Some(2))
-    });
-    world.edit_spec(|it| *it = spec("{version: 3.7.3, replicas: 1, rollout: {allowDowntime: true}}"));
-    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    let (mut world, mut operator) = a_slow_first_member();
+    calm_steps(&mut world, &mut operator, plan, 40);
+    goes_on_with_its_version(world, operator);
 }
 
 /// Moments after the Pods were bound, long before the deadline.
@@ -185,9 +190,7 @@ fn an_image_that_does_not_exist_is_corrected_at_once(#[case] replicas: i32) {
         let yaml = format!("{{version: 3.5.{MISSING}, rollout: {{allowDowntime: true}}}}");
         let mut world = World::new(Rng::seeded(steps), EtcdClusterSpec { replicas, ..spec(&yaml) });
         let mut operator = Operator::default();
-        for _ in 0..steps {
-            calm_step(&mut world, &mut operator, plan);
-        }
+        calm_steps(&mut world, &mut operator, plan, steps);
         world.edit_spec(version("3.6.16"));
         assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"), "after {steps} steps");
         assert!(world.now < 150_000, "after {steps} steps it took until {} ms", world.now);
@@ -207,9 +210,7 @@ fn containers_that_never_start_can_be_corrected(#[case] to: &str, #[case] replic
     for steps in [0, 3, 10, 60, 200] {
         let mut world = World::new(Rng::seeded(steps), EtcdClusterSpec { replicas, ..spec(HANGS) });
         let mut operator = Operator::default();
-        for _ in 0..steps {
-            calm_step(&mut world, &mut operator, plan);
-        }
+        calm_steps(&mut world, &mut operator, plan, steps);
         world.edit_spec(|spec| {
             spec.pod = None;
             spec.version = to.to_owned();
@@ -223,25 +224,12 @@ fn containers_that_never_start_can_be_corrected(#[case] to: &str, #[case] replic
 /// It ran for a moment only, and its Pod was deleted before it had stayed up: its volume is used all the same.
 #[test]
 fn a_member_that_was_deleted_while_it_ran_keeps_its_version() {
-    let mut world =
-        World::new(Rng::seeded(7), spec("{version: 3.5.35, replicas: 1, rollout: {allowDowntime: true}}"));
-    let mut operator = Operator::default();
-    world.slow.insert(member(0), 60_000);
+    let (mut world, mut operator) = a_slow_first_member();
     while world.rafts.is_empty() {
         calm_step(&mut world, &mut operator, plan);
     }
-    for _ in 0..4 {
-        calm_step(&mut world, &mut operator, plan);
-    }
-    strike(&mut world, Fault::PodDeleted, Some(&member(0)), &spec(THREE));
-    world.edit_spec(|spec| {
-        spec.etcd.get_or_insert_default().extra_args = [(BAD_FLAG.to_owned(), String::new())].into();
-    });
-    until(&mut world, &mut operator, plan, "a Pod that fails", |world| {
-        world.pods.get(&member(0)).is_some_and(|pod| pod.exit_code == Some(2))
-    });
-    world.edit_spec(|it| *it = spec("{version: 3.7.3, replicas: 1, rollout: {allowDowntime: true}}"));
-    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    calm_steps(&mut world, &mut operator, plan, 4);
+    goes_on_with_its_version(world, operator);
 }
 
 /// No node takes the Pods, the version is edited by two minors, and just then the nodes come one by one.
@@ -251,14 +239,10 @@ fn members_that_start_while_the_version_is_edited_all_start_with_one() {
         let mut world = World::new(Rng::seeded(seed), spec("{version: 3.5.35}"));
         let mut operator = Operator::default();
         world.cordoned = (0..world.nodes.len()).collect();
-        for _ in 0..10 {
-            calm_step(&mut world, &mut operator, plan);
-        }
+        calm_steps(&mut world, &mut operator, plan, 10);
         world.edit_spec(version("3.7.3"));
         for node in 0..3 {
-            for _ in 0..steps {
-                calm_step(&mut world, &mut operator, plan);
-            }
+            calm_steps(&mut world, &mut operator, plan, steps);
             world.cordoned.remove(&node);
             world.changed();
         }
@@ -277,13 +261,9 @@ fn a_corrected_version_is_kept_when_the_cluster_is_made_again_while_it_forms() {
     let mut world = World::new(Rng::seeded(7), spec("{version: 3.5.35}"));
     let mut operator = Operator::default();
     world.cordoned = (0..world.nodes.len()).collect();
-    for _ in 0..10 {
-        calm_step(&mut world, &mut operator, plan);
-    }
+    calm_steps(&mut world, &mut operator, plan, 10);
     world.edit_spec(version("3.6.16"));
-    for _ in 0..10 {
-        calm_step(&mut world, &mut operator, plan);
-    }
+    calm_steps(&mut world, &mut operator, plan, 10);
     world.cordoned.clear();
     world.changed();
     until(&mut world, &mut operator, plan, "a member that starts", |world| !world.rafts.is_empty());

@@ -3,7 +3,7 @@
 use crate::faults::{Fault, member, strike, write_by_the_v2_api};
 use crate::operator::Operator;
 use crate::rng::Rng;
-use crate::run::{rest, until};
+use crate::run::{calm_steps, rest, until};
 use crate::world::World;
 use crate::world::catalogue::{BROKEN, LIES, MISSING};
 use quorate::api::{Action, Code, EtcdClusterSpec, Hops};
@@ -204,9 +204,7 @@ fn no_member_is_stopped_while_a_node_of_one_is_cordoned() {
     let before = uids(&world);
     strike(&mut world, Fault::Cordon, Some(&member(1)), &spec(THREE));
     world.edit_spec(version("3.6.16"));
-    for _ in 0..200 {
-        crate::run::calm_step(&mut world, &mut operator, plan);
-    }
+    calm_steps(&mut world, &mut operator, plan, 200);
     let Some(Next::Wait(wait)) = operator.last.as_ref().map(|plan| &plan.next) else { panic!("it waits") };
     assert_eq!((wait.notice.code, wait.overdue), (Code::AnotherDisturbance, true));
     assert_eq!(uids(&world), before);
@@ -312,9 +310,7 @@ fn drains_during_a_roll_wait_for_it_and_it_for_them() {
     let (mut world, mut operator) = settled(THREE);
     world.edit_spec(version("3.6.16"));
     for turn in 0..60 {
-        for _ in 0..3 {
-            crate::run::calm_step(&mut world, &mut operator, plan);
-        }
+        calm_steps(&mut world, &mut operator, plan, 3);
         strike(&mut world, Fault::Drain, Some(&member(turn % 3)), &spec(THREE));
         assert!(world.running().len() >= 2, "two members were away at {} ms", world.now);
     }

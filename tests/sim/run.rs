@@ -18,6 +18,13 @@ pub fn calm_step(world: &mut World, operator: &mut Operator, brain: Brain) {
     }
 }
 
+/// So many of them.
+pub fn calm_steps(world: &mut World, operator: &mut Operator, brain: Brain, steps: u64) {
+    for _ in 0..steps {
+        calm_step(world, operator, brain);
+    }
+}
+
 /// Goes on until nothing was written for a minute and a half: invariant 7. Whoever writes for half an hour
 /// or so many times is taken to write for ever.
 pub fn rest(world: &mut World, operator: &mut Operator, brain: Brain) -> Result<&'static str, String> {

@@ -83,7 +83,7 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
                 notes[labels::FIRST_POD] = Value::Null;
             }
             if let Some(bootstrap) = world.pinned_at(revision) {
-                notes[labels::BOOTSTRAP] = json!(json!(bootstrap).to_string());
+                notes[labels::BOOTSTRAP] = json!(claim::bootstrap_note(&bootstrap));
             }
             try_join_all(members.iter().map(|member| hands.annotate(member, notes.clone()))).await?;
         }

@@ -27,10 +27,7 @@ pub fn new(
             name: Some(member.claim()),
             namespace: Some(namespace.to_owned()),
             labels: Some(claim_labels),
-            annotations: Some(BTreeMap::from([(
-                labels::BOOTSTRAP.to_owned(),
-                serde_json::to_string(bootstrap).unwrap_or_default(),
-            )])),
+            annotations: Some(BTreeMap::from([(labels::BOOTSTRAP.to_owned(), bootstrap_note(bootstrap))])),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {
@@ -47,6 +44,11 @@ pub fn new(
         }),
         status: None,
     }
+}
+
+/// A bootstrap as it stands in the annotation of a claim.
+pub fn bootstrap_note(bootstrap: &BootstrapStatus) -> String {
+    serde_json::to_string(bootstrap).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! of precedence is [`CONCERNS`], and nowhere else.
 
 mod adopt;
+mod begun;
 mod bootstrap;
 mod claimed;
 mod cluster_version;

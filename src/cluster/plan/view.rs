@@ -105,15 +105,9 @@ impl<'a> View<'a> {
 
     /// The bootstrap, from the status or, where that was lost, from the claims.
     pub fn bootstrap(&self) -> Option<BootstrapStatus> {
-        self.world.cluster.status.bootstrap.clone().or_else(|| {
-            self.world.claims.values().filter(|claim| claim.cluster_id.is_none()).find_map(|claim| {
-                let noted = claim.bootstrap.clone()?;
-                // It may have been pinned anew since the claim was made.
-                let assigned = claim.assigned.as_ref().and_then(|name| self.world.revisions.get(name));
-                let version = assigned.map_or(noted.version, |revision| revision.version.to_string());
-                Some(BootstrapStatus { version, ..noted })
-            })
-        })
+        let forming = || self.world.claims.values().filter(|claim| claim.cluster_id.is_none());
+        let noted = || forming().find_map(|claim| claim.bootstrap.clone());
+        self.world.cluster.status.bootstrap.clone().or_else(noted)
     }
 
     /// Every voter with its id, as noted when the cluster formed. The claims say it, whatever becomes
