@@ -68,11 +68,15 @@ codes! {
     News DowngradeCancelled: "A downgrade job that does not lead where the spec does was cancelled, whoever began it.", "Nothing to do; to go down a minor, set spec.version.";
     News MemberUpdated: "A replaced member passed every gate after its start.", "Nothing to do.";
     News MemberPutBack: "A member did not come up with its new revision; its last good one runs again.", "Read status.lastFailure, mend the spec.";
+    News MemberAdded: "A learner was added to etcd's member list.", "Nothing to do.";
+    News MemberPromoted: "A learner that was in sync with the leader became a voter.", "Nothing to do.";
+    News MemberRemoved: "A member was removed from etcd's member list.", "Nothing to do.";
     News RolloutStarted: "A change that needs restarts has begun.", "Watch status.progress.";
     News RolloutCompleted: "Every member runs what the spec says.", "Nothing to do.";
     News SupportApplied: "The Services or the disruption budget were brought in line with the spec.", "Nothing to do.";
     News Deleting: "The EtcdCluster is being deleted.", "Nothing to do; volumes stay unless retentionPolicy.whenDeleted is Delete.";
-    News VolumesDeleted: "The cluster's volumes were deleted with it, as retentionPolicy.whenDeleted says.", "Nothing to do.";
+    News VolumesDeleted: "Volume claims were deleted, as storage.retentionPolicy says: with the cluster, or with a member that was removed.", "Nothing to do.";
+    News VolumeSetAside: "The volume claim of a member that was removed is kept aside.", "Delete it once nobody needs what is on it: kubectl delete pvc -l quorate.dev/set-aside.";
 
     Warning KnownBugs: "The release that the spec asks for has known bugs that a later patch has not.", "Go to the patch that the message names.";
     Warning VersionSkew: "etcd does not fit the control plane that spec.kubernetes.version names.", "Choose an etcd version that fits; docs/versions.md has the table.";
@@ -81,6 +85,8 @@ codes! {
     Wait MemberStarting: "A member's Pod is being made or is starting.", "Wait; if it stays, look at the Pod named in the message.";
     Wait MemberDown: "A member does not answer.", "Look at the Pod and its log; no other member is touched meanwhile.";
     Wait MemberStopping: "A member's Pod is going away.", "Wait; if it stays, look at its node.";
+    Wait MemberJoining: "A new member is a learner: it receives the data and has no vote yet.", "Wait; if it stays, look at the Pod named in the message.";
+    Wait MembershipPending: "etcd takes no change of its members just now.", "Wait; after any restart etcd wants its members to have been connected for 5 s.";
     Wait MemberBehind: "A member has not yet applied what the leader has committed.", "Wait; a slow disk or network shows here.";
     Wait ImageProbing: "The target image is tried out on each node before a member is touched.", "Wait; if it stays, check the image name and the registry.";
     Wait ImageUnavailable: "The target image cannot be pulled, or does not run, on a node that holds a member.", "Check spec.version, spec.image and the registry. No member was touched; setting spec.version back is always possible.";
@@ -115,7 +121,6 @@ codes! {
     Refusal DowngradeUnsupported: "etcd cannot be brought from the minor that runs to the older one that the spec asks for.", "Set spec.version back to the minor that runs.";
     Refusal FloorNotMet: "A member runs a patch that is too old to begin this hop.", "Go to the patch that the message names first.";
     Refusal DowntimeNotAllowed: "A single member cannot change its minor without downtime and without a canary.", "Set spec.rollout.allowDowntime to true.";
-    Refusal ReplicasChangeUnsupported: "This release does not change the number of members of a running cluster.", "Set spec.replicas back.";
     Refusal StorageChangeUnsupported: "This release does not change the storage of a running cluster.", "Set spec.storage back.";
     Refusal ElectionTimeoutConflict: "The new heartbeat is not below an election timeout in force; the roll would never settle.", "Raise electionTimeout first, in a roll of its own.";
     Refusal ForeignObject: "An object of a name that the cluster needs belongs to somebody else.", "Rename the cluster, or remove the object.";

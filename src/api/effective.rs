@@ -38,6 +38,9 @@ pub struct EffectiveStatus {
     /// What becomes of the volumes when the EtcdCluster is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_deleted: Option<Retention>,
+    /// What becomes of the volume of a member that is scaled in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_scaled: Option<Retention>,
     /// CPU and memory of the etcd container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

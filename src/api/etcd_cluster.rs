@@ -55,7 +55,8 @@ pub struct EtcdClusterSpec {
         .message("must be the number of a release, e.g. 3.6.16: no tag such as latest, no pre-release, all three parts"))]
     pub version: String,
 
-    /// How many members: 1, 3, 5 or 7. An even number tolerates no more failures than one less.
+    /// How many members: 1, 3, 5 or 7. An even number tolerates no more failures than one less. Changing it adds or
+    /// removes members one at a time: each new one joins as a learner, and gets its vote once it is in sync.
     #[serde(default = "three")]
     #[x_kube(validation = Rule::new("self in [1, 3, 5, 7]")
         .message("spec.replicas must be 1, 3, 5 or 7: an even number of members tolerates no more failures than one less"))]
@@ -187,6 +188,10 @@ pub struct RetentionPolicy {
     /// When the `EtcdCluster` is deleted. Default `Retain`: a new one of the same name gets the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_deleted: Option<Retention>,
+    /// When a member is removed because spec.replicas was lowered. Default `Delete`. A volume that is kept has the label
+    /// `quorate.dev/set-aside`; no member gets it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_scaled: Option<Retention>,
 }
 
 /// Whether volumes are kept.

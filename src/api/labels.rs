@@ -4,6 +4,7 @@
 //! `app.kubernetes.io/instance` is not among them on purpose: Argo CD tracks objects by it and may
 //! prune what carries it.
 
+use super::MemberRole;
 use std::collections::BTreeMap;
 
 /// `etcd` on everything that belongs to a cluster.
@@ -25,6 +26,8 @@ pub const COMPONENT_MEMBER: &str = "member";
 pub const COMPONENT_PROBE: &str = "probe";
 /// Value of [`ROLE`] on members that count for quorum.
 pub const ROLE_VOTER: &str = "voter";
+/// Value of [`ROLE`] on members that are joining: they have no vote yet.
+pub const ROLE_LEARNER: &str = "learner";
 
 /// On a Pod: the `ControllerRevision` that it was rendered from.
 pub const REVISION: &str = "quorate.dev/revision";
@@ -43,6 +46,8 @@ pub const CLUSTER_ID: &str = "quorate.dev/cluster-id";
 pub const MEMBER_ID: &str = "quorate.dev/member-id";
 /// On a volume claim: all voters by name, as last seen. A new `EtcdCluster` adopts by it.
 pub const VOTERS: &str = "quorate.dev/voters";
+/// On a volume claim: the highest number that a member of the cluster ever had.
+pub const LAST_MEMBER_NUMBER: &str = "quorate.dev/last-member-number";
 /// On a volume claim: the revision that the member's next Pod is made from. Written before the Pod.
 pub const ASSIGNED: &str = "quorate.dev/assigned";
 /// On a volume claim, while the cluster forms: the UID of the first Pod that was made from the assigned revision. With
@@ -60,6 +65,13 @@ pub const SNAPSHOT_BASE: &str = "quorate.dev/snapshot-base";
 /// written last, so that 3.7 can read the data.
 pub const FREE_OF_V2_ENTRIES: &str = "quorate.dev/free-of-v2-entries";
 
+/// On a volume claim, as a label: its member is no member any more, and the volume is kept aside. The value says why.
+pub const SET_ASIDE: &str = "quorate.dev/set-aside";
+/// Value of [`SET_ASIDE`]: kept as `storage.retentionPolicy.whenScaled` says, or because nobody said why its member went.
+pub const SET_ASIDE_RETAINED: &str = "retained";
+/// On a volume claim that is set aside: since when, as RFC 3339 writes it.
+pub const SET_ASIDE_SINCE: &str = "quorate.dev/set-aside-since";
+
 /// On Services and the disruption budget: a digest of what was applied.
 pub const APPLIED: &str = "quorate.dev/applied";
 
@@ -72,6 +84,14 @@ pub const APPROVE: &str = "quorate.dev/approve";
 
 /// On an `EtcdCluster`: removes the volumes before the object goes (`whenDeleted: Delete`).
 pub const FINALIZER: &str = "quorate.dev/delete-volumes";
+
+/// The value of [`ROLE`].
+pub const fn role(role: MemberRole) -> &'static str {
+    match role {
+        MemberRole::Voter => ROLE_VOTER,
+        MemberRole::Learner => ROLE_LEARNER,
+    }
+}
 
 /// The labels that every object of the cluster carries.
 pub fn of_cluster(cluster: &str) -> BTreeMap<String, String> {

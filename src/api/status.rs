@@ -159,6 +159,9 @@ pub struct PlanStatus {
     /// What members become in the end: the name of a revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub becomes: Option<String>,
+    /// How many members there are in the end, where that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
     /// The versions on the way, e.g. `["3.5.9", "3.5.10"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<String>,
@@ -213,6 +216,10 @@ pub enum Action {
     AwaitDowngrade,
     /// Have every member take a raft snapshot, so that 3.7 can read its data.
     TakeSnapshots,
+    /// Add a learner, start it, and make it a voter once it is in sync.
+    AddMember,
+    /// Remove the member from etcd, then its Pod and its volume claim.
+    RemoveMember,
     /// Delete the cluster's volumes.
     DeleteVolumes,
 }
@@ -220,7 +227,20 @@ pub enum Action {
 impl Action {
     /// Whether it is done to one member under a claim: that member may be away.
     pub const fn is_claim(self) -> bool {
-        matches!(self, Self::ReplaceMember | Self::ReplaceLeader | Self::PutBack | Self::ClearDowngrade)
+        matches!(
+            self,
+            Self::ReplaceMember
+                | Self::ReplaceLeader
+                | Self::PutBack
+                | Self::ClearDowngrade
+                | Self::AddMember
+                | Self::RemoveMember
+        )
+    }
+
+    /// Whether it adds an entry to etcd's member list, or removes one.
+    pub const fn changes_the_list(self) -> bool {
+        matches!(self, Self::AddMember | Self::RemoveMember)
     }
 
     /// Whether a claimed member gets what the spec asks for, so that an edit of it may change the claim.

@@ -74,6 +74,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
             .iter()
             .map(|member| (member.clone(), claim(member, &voters, &revision.name, desired.version)))
             .collect(),
+        set_aside: BTreeMap::new(),
         headless: Some(Arc::new(support::headless(NAMESPACE, NAME, &spec, owner()).stamped())),
         client: Some(Arc::new(support::client(NAMESPACE, NAME, &spec, owner()).stamped())),
         budget: Some(budget),
@@ -153,7 +154,8 @@ fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
         ownership: Ownership::Ours,
         deleting: false,
         revision: revision.to_owned(),
-        bootstraps: false,
+        unguarded: false,
+        learner: false,
         ip: Some([10, 0, 0, u8::try_from(member.number()).unwrap()].into()),
         node: Some(node_of(member)),
         image: image.to_owned(),
@@ -178,6 +180,7 @@ fn claim(
         cluster_id: Some(CLUSTER),
         member_id: Some(id_of(member)),
         voters: Some(voters.clone()),
+        last_number: voters.keys().map(MemberName::number).max(),
         bootstrap: None,
         assigned: Some(revision.to_owned()),
         good: Some(revision.to_owned()),

@@ -29,6 +29,8 @@ pub struct Observation {
     pub pods: BTreeMap<MemberName, PodFacts>,
     /// Volume claims of members.
     pub claims: BTreeMap<MemberName, ClaimFacts>,
+    /// Volume claims that are kept aside: their members are none any more, and their names are not used again.
+    pub set_aside: BTreeMap<MemberName, SetAside>,
     /// Stored revisions by name. Each is large, and handed on unchanged.
     pub revisions: BTreeMap<String, Arc<Revision>>,
     /// Stored revisions that carry the cluster's labels and are not its own (left behind by a deletion that
@@ -166,8 +168,10 @@ pub struct PodFacts {
     pub deleting: bool,
     /// The revision that it was made from.
     pub revision: String,
-    /// Whether its annotations still say `new`.
-    pub bootstraps: bool,
+    /// Whether its annotations still tell etcd to form a cluster, or to join one, where its volume is empty.
+    pub unguarded: bool,
+    /// Whether its label says that it has no vote yet.
+    pub learner: bool,
     /// Its address.
     pub ip: Option<IpAddr>,
     /// Its node.
@@ -237,6 +241,8 @@ pub struct ClaimFacts {
     pub member_id: Option<MemberId>,
     /// All voters, as last noted.
     pub voters: Option<BTreeMap<MemberName, MemberId>>,
+    /// The highest number that a member of the cluster ever had, as last noted.
+    pub last_number: Option<u32>,
     /// The bootstrap that it was made for.
     pub bootstrap: Option<BootstrapStatus>,
     /// The revision that the next Pod is made from.
@@ -268,6 +274,17 @@ pub struct SnapshotBase {
     pub snapshots: Snapshots,
     /// Its raft index then.
     pub raft_index: u64,
+}
+
+/// A volume claim that is kept aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Its UID.
+    pub uid: String,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// The cluster whose data it holds.
+    pub cluster_id: Option<ClusterId>,
 }
 
 impl Observation {

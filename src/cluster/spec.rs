@@ -249,6 +249,12 @@ pub fn deletes_volumes(spec: &EtcdClusterSpec) -> bool {
     policy.and_then(|policy| policy.when_deleted) == Some(Retention::Delete)
 }
 
+/// Whether the volume of a member that is scaled in is kept.
+pub fn keeps_volumes_when_scaled(spec: &EtcdClusterSpec) -> bool {
+    let policy = spec.storage.as_ref().and_then(|storage| storage.retention_policy.as_ref());
+    policy.and_then(|policy| policy.when_scaled) == Some(Retention::Retain)
+}
+
 /// The class of new volumes; nothing means the default one.
 pub fn storage_class(spec: &EtcdClusterSpec) -> Option<&str> {
     spec.storage.as_ref()?.storage_class_name.as_deref()

@@ -116,6 +116,10 @@ pub enum ErrorKind {
     Learner,
     /// etcd finds the cluster unhealthy, or itself overloaded: it passes, or shows elsewhere.
     Unhealthy,
+    /// etcd takes this change of its members not yet, in its words: it passes.
+    NotYet(String),
+    /// What was asked for is so already.
+    AlreadySo,
     /// Another member answers at this address.
     WrongMember,
     /// A write was refused because a database has reached its quota.
@@ -140,6 +144,12 @@ impl ErrorKind {
             "bad leader transferee" => Self::BadTransferee,
             "rpc not supported for learner" => Self::Learner,
             "unhealthy cluster" | "too many requests" | "not capable" => Self::Unhealthy,
+            "can only promote a learner member which is in sync with leader"
+            | "re-configuration failed due to not enough started members"
+            | "too many learner members in cluster" => Self::NotYet(text.to_owned()),
+            "Peer URLs already exists" | "member not found" | "can only promote a learner member" => {
+                Self::AlreadySo
+            }
             "mvcc: database space exceeded" => Self::NoSpace,
             "corrupt cluster" => Self::Corrupt,
             "server stopped" | "request canceled" => Self::Unreachable,
@@ -202,12 +212,23 @@ mod tests {
         Versions::in_body(body.as_bytes()).unwrap_err();
     }
 
+    fn not_yet(text: &str) -> ErrorKind {
+        ErrorKind::NotYet(text.to_owned())
+    }
+
     #[rstest]
     #[case("etcdserver: no leader", Some(ErrorKind::NoLeader))]
     #[case("etcdserver: not leader", Some(ErrorKind::NotLeader))]
     #[case("etcdserver: leader changed", Some(ErrorKind::LeaderChanged))]
     #[case("etcdserver: request timed out, possibly due to connection lost", Some(ErrorKind::TimedOut))]
-    #[case("etcdserver: member not found", Some(ErrorKind::Refused("member not found".to_owned())))]
+    #[case("etcdserver: member ID already exist", Some(ErrorKind::Refused("member ID already exist".to_owned())))]
+    #[case("etcdserver: member not found", Some(ErrorKind::AlreadySo))]
+    #[case("etcdserver: Peer URLs already exists", Some(ErrorKind::AlreadySo))]
+    #[case("etcdserver: unhealthy cluster", Some(ErrorKind::Unhealthy))]
+    #[case(
+        "etcdserver: too many learner members in cluster",
+        Some(not_yet("too many learner members in cluster"))
+    )]
     #[case("transport error", None)]
     fn reads_etcds_error_messages(#[case] message: &str, #[case] kind: Option<ErrorKind>) {
         assert_eq!(ErrorKind::in_message(message), kind);

@@ -7,8 +7,9 @@ use crate::harness::{Cluster, reported};
 use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use quorate::api::{Code, EtcdClusterSpec, EtcdClusterStatus};
+use quorate::api::{BootstrapStatus, Code, EtcdClusterSpec, EtcdClusterStatus, MemberRole};
 use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::claim::Purpose;
 use quorate::cluster::objects::container::peer_url;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{
@@ -20,7 +21,7 @@ use quorate::cluster::report::{Outcome, report};
 use quorate::cluster::revision::{Revision, render};
 use quorate::cluster::spec;
 use quorate::etcd::versions::Releases;
-use quorate::etcd::{ErrorKind, EtcdVersion, MemberClient};
+use quorate::etcd::{ErrorKind, EtcdError, EtcdVersion, MemberClient};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ pub struct Driven {
     pub starts: Vec<(usize, EtcdVersion, Vec<String>)>,
     /// What members are started with beside their revision's flags: they were not always the operator's.
     pub inherited: Vec<String>,
+    /// What etcd did not take at once of changes of its members.
+    pub not_yet: Vec<EtcdError>,
     writes: u64,
     pods: BTreeMap<MemberName, PodFacts>,
     claims: BTreeMap<MemberName, ClaimFacts>,
@@ -64,6 +67,7 @@ impl Driven {
             status: EtcdClusterStatus::default(),
             starts: Vec::new(),
             inherited: Vec::new(),
+            not_yet: Vec::new(),
             writes: 1,
             pods: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -88,11 +92,19 @@ impl Driven {
             member: member.clone(),
             revision: name.clone(),
             initial: initial.clone(),
+            role: MemberRole::Voter,
         };
         driven
             .act_all(&[
                 Step::StoreRevision(revision),
-                Step::CreateClaims(members.clone()),
+                Step::CreateClaims {
+                    members: members.clone(),
+                    purpose: Purpose::Bootstrap(BootstrapStatus {
+                        members: i32::try_from(members.len()).unwrap(),
+                        version: desired.version.to_string(),
+                        token: UID.to_owned(),
+                    }),
+                },
                 Step::Assign { members: members.clone(), revision: name.clone(), afresh: true },
                 Step::CreatePods(members.iter().map(pod).collect()),
             ])
@@ -206,6 +218,7 @@ impl Driven {
             },
             pods: self.pods.clone(),
             claims: self.claims.clone(),
+            set_aside: BTreeMap::new(),
             revisions: self.revisions.clone(),
             foreign_revisions: BTreeMap::new(),
             headless: service(support::headless),
@@ -225,9 +238,8 @@ impl Driven {
         ask_members(&self.etcd.channels, &mut world).await;
         // Members live at addresses here, where Pods have names.
         for listed in world.member_list.iter_mut().flatten() {
-            if let Some(member) = MemberName::parse(NAME, &listed.name)
-                && listed.peer_urls == [self.etcd.peer_url(number(&member))]
-            {
+            if let Some(n) = (0..self.etcd.size()).find(|n| listed.peer_urls == [self.etcd.peer_url(*n)]) {
+                let member = MemberName::new(NAME, u32::try_from(n).unwrap());
                 listed.peer_urls = vec![peer_url(&member.host(NAMESPACE))];
             }
         }
@@ -260,7 +272,7 @@ impl Driven {
     /// Asserts that every member runs this version in a cluster of its minor, and nothing is left of the way.
     pub async fn assert_runs(&self, version: &str) {
         let version = reported(version);
-        for n in 0..self.etcd.size() {
+        for n in self.etcd.present() {
             let (status, versions) =
                 (self.etcd.status(n).await, self.etcd.client(n).versions().await.unwrap());
             assert_eq!(versions.server, version);

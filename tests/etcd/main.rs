@@ -17,6 +17,7 @@ mod planned;
 #[path = "../support/processes.rs"]
 mod processes;
 mod reach;
+mod resize;
 mod roll;
 #[path = "../support/say.rs"]
 mod say;

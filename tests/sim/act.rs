@@ -7,8 +7,9 @@ use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, Probe, State, StoredRevision, Volume};
 use crate::world::{NAME, NAMESPACE, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use quorate::api::{EtcdClusterStatus, ProgressStatus};
+use quorate::api::{Action, EtcdClusterStatus, MemberRole, ProgressStatus};
 use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::claim::Purpose;
 use quorate::cluster::objects::probe::NewProbe;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{ClaimFacts, Ownership};
@@ -50,8 +51,15 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
     match step {
         Step::Guard(members) => each!(members, |world: &mut World, item| guard(world, item)),
         Step::CreatePods(pods) => each!(pods, |world: &mut World, item| create_pod(world, seen, item)),
-        Step::CreateClaims(members) => {
-            each!(members, |world: &mut World, item| create_claim(world, seen, item))
+        Step::CreateClaims { members, purpose } => {
+            each!(members, |world: &mut World, item| create_claim(world, seen, item, purpose))
+        }
+        Step::NoteVoters { cluster_id, .. } => {
+            let of_this = |volume: &Volume| volume.facts.cluster_id == Some(*cluster_id);
+            let claims = seen.facts.claims.keys();
+            let claims: Vec<MemberName> =
+                claims.filter(|member| world.claims.get(member).is_some_and(of_this)).cloned().collect();
+            each!(&claims, |world: &mut World, member: &MemberName| note_member(world, step, member))
         }
         Step::Assign { members, revision, afresh } => {
             each!(members, |world: &mut World, member: &MemberName| {
@@ -77,20 +85,9 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
                 wrote(world);
             }
         }),
-        Step::NoteMembers { cluster_id, voters, opened, good } => {
+        Step::NoteMembers { opened, good, .. } => {
             let named: std::collections::BTreeSet<_> = opened.keys().chain(good.keys()).collect();
-            each!(named, |world: &mut World, member: &MemberName| {
-                let Some(volume) = world.claims.get_mut(member) else { return };
-                let facts = &mut volume.facts;
-                facts.cluster_id = Some(*cluster_id);
-                facts.member_id = voters.get(member).copied();
-                facts.voters = Some(voters.clone());
-                facts.opened = opened.get(member).copied().or(facts.opened);
-                facts.good = good.get(member).cloned().or_else(|| facts.good.clone());
-                facts.bootstrap = None;
-                facts.first_pod = None;
-                wrote(world);
-            })
+            each!(named, |world: &mut World, member: &MemberName| note_member(world, step, member))
         }
         Step::NoteFirstPods(first) => {
             each!(first, |world: &mut World, (member, uid): (&MemberName, &String)| {
@@ -114,9 +111,11 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
             })
         }
         Step::DeleteClaims(members) => each!(members, |world: &mut World, member: &MemberName| {
-            check::before_a_claim_is_deleted(world, member);
+            check::before_a_claim_is_deleted(world, seen, member);
             if let Some(volume) = world.claims.get_mut(member) {
                 volume.facts.deleting = true;
+                wrote(world);
+            } else if world.set_aside.remove(member).is_some() {
                 wrote(world);
             }
         }),
@@ -126,6 +125,30 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
         _ if !alive() => Outcome::Killed,
         step => one_write(world, seen, step),
     }
+}
+
+/// What a step notes on the claim of one member.
+fn note_member(world: &mut World, step: &Step, member: &MemberName) {
+    let Some(volume) = world.claims.get_mut(member) else { return };
+    let facts = &mut volume.facts;
+    match step {
+        Step::NoteMembers { cluster_id, voters, opened, good } => {
+            facts.cluster_id = Some(*cluster_id);
+            facts.member_id = voters.get(member).copied();
+            facts.voters = Some(voters.clone());
+            facts.opened = opened.get(member).copied().or(facts.opened);
+            facts.good = good.get(member).cloned().or_else(|| facts.good.clone());
+            facts.bootstrap = None;
+            facts.first_pod = None;
+        }
+        Step::NoteVoters { voters, last_number, .. } => {
+            facts.voters = Some(voters.clone());
+            facts.last_number = Some(*last_number);
+            facts.member_id = voters.get(member).copied().or(facts.member_id);
+        }
+        _ => return,
+    }
+    wrote(world);
 }
 
 /// Steps of one write.
@@ -163,15 +186,57 @@ fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
         Step::Propose { through, entries } => world.propose_many(through, u64::from(*entries)),
         // Carried out, and then its answer does not come.
         Step::Downgrade { through, call } => {
-            let unchanged = world.cluster.as_ref().is_some_and(|cluster| {
-                cluster.resource_version.to_string() == seen.facts.cluster.resource_version
-            });
-            unchanged && world.call_downgrade(through, *call)
+            is_unchanged(world, seen) && world.call_downgrade(through, *call)
         }
         Step::Stop(proven) => evict(world, seen, proven),
-        _ => unreachable!("steps of many writes are carried out above"),
+        step => change_of_members(world, seen, step),
     };
     if done { Outcome::Done } else { Outcome::Refused }
+}
+
+/// Steps by which members come and go.
+fn change_of_members(world: &mut World, seen: &Seen, step: &Step) -> bool {
+    match step {
+        Step::AddMember { through, member } => {
+            is_unchanged(world, seen) && {
+                check::before_a_member_is_added(world, seen, member);
+                world.add_learner(through, member)
+            }
+        }
+        Step::PromoteMember { through, id, .. } => world.promote(through, id.0),
+        Step::RemoveMember(removal) => {
+            let objection = check::objection_to_a_removal(world, seen, removal.member());
+            let removed = is_unchanged(world, seen) && world.remove_member(removal.through(), removal.id().0);
+            if let Some(objection) = objection.filter(|_| removed) {
+                world.violate(objection);
+            }
+            removed
+        }
+        Step::LabelVoter { member, uid } => {
+            let pod = world.pods.get_mut(member).filter(|pod| pod.uid == *uid);
+            let there = pod.is_some();
+            if let Some(pod) = pod {
+                pod.learner = false;
+                wrote(world);
+            }
+            there
+        }
+        Step::SetAside(member) => {
+            check::before_a_claim_is_set_aside(world, member);
+            if let Some(volume) = world.claims.remove(member) {
+                world.set_aside.insert(member.clone(), volume);
+                wrote(world);
+            }
+            true
+        }
+        _ => unreachable!("steps of many writes are carried out above"),
+    }
+}
+
+/// Whether the EtcdCluster is what was seen.
+fn is_unchanged(world: &World, seen: &Seen) -> bool {
+    let cluster = world.cluster.as_ref();
+    cluster.is_some_and(|it| it.resource_version.to_string() == seen.facts.cluster.resource_version)
 }
 
 /// How a record becomes status.
@@ -190,6 +255,10 @@ pub fn apply_record(status: &mut EtcdClusterStatus, record: &Record) {
         }
         Record::Claim(claim) => {
             status.progress = Some(progress(claim));
+            if claim.action == Action::AddMember {
+                let number = i32::try_from(claim.member.number()).ok();
+                status.last_member_number = status.last_member_number.max(number);
+            }
             if claim.failure.is_some() {
                 status.last_failure.clone_from(&claim.failure);
             }
@@ -255,20 +324,25 @@ fn set_finalizer(world: &mut World, wanted: bool) -> bool {
     true
 }
 
-fn create_claim(world: &mut World, seen: &Seen, member: &MemberName) {
-    if world.claims.contains_key(member) {
+fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, purpose: &Purpose) {
+    if world.claims.contains_key(member) || world.set_aside.contains_key(member) {
         return;
     }
+    let (bootstrap, cluster_id, assigned) = match purpose {
+        Purpose::Bootstrap(bootstrap) => (Some(bootstrap.clone()), None, None),
+        Purpose::Join(cluster_id, revision) => (None, Some(*cluster_id), Some(revision.clone())),
+    };
     let (spec, uid) = (&seen.facts.cluster.spec, world.uid("claim"));
     let facts = ClaimFacts {
         uid,
         ownership: Ownership::Ours,
         deleting: false,
-        cluster_id: None,
+        cluster_id,
         member_id: None,
         voters: None,
-        bootstrap: seen.facts.cluster.status.bootstrap.clone(),
-        assigned: None,
+        last_number: None,
+        bootstrap,
+        assigned,
         good: None,
         opened: None,
         first_pod: None,
@@ -304,6 +378,7 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
         hangs: revision.template.spec.as_ref().is_some_and(|spec| spec.runtime_class_name.is_some()),
         bound_at: 0,
         initial: new.initial.clone(),
+        learner: new.role == MemberRole::Learner,
         node: None,
         ready: false,
         ended: false,

@@ -4,7 +4,7 @@ use crate::observe::Seen;
 use crate::world::World;
 use crate::world::catalogue::{self, BAD_FLAG, Image};
 use crate::world::etcd::{Data, UNDECIDED};
-use quorate::api::{Approval, Code, EtcdClusterStatus, Hops};
+use quorate::api::{Action, Approval, Code, EtcdClusterStatus, Hops};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
@@ -68,7 +68,10 @@ fn unapproved_stop(world: &World, seen: &Seen, member: &MemberName) -> Option<St
 /// A Pod is removed only when it serves nobody (invariant 1).
 pub fn before_a_pod_is_removed(world: &mut World, member: &MemberName) {
     let deleting = world.cluster.as_ref().is_none_or(|cluster| cluster.deleting);
-    let formed = world.data(member).is_some_and(|data| world.formed.contains(&data.cluster_id));
+    let formed = world.data(member).is_some_and(|data| {
+        let votes = world.raft_of(member).is_some_and(|raft| raft.voters.contains_key(member));
+        world.formed.contains(&data.cluster_id) && votes
+    });
     if !deleting && formed && counts(world, member) {
         world.violate(format!("{member}'s Pod is removed while it serves"));
     }
@@ -111,11 +114,68 @@ pub fn before_a_pod_is_made(world: &mut World, seen: &Seen, new: &NewPod, revisi
     }
 }
 
-/// Invariant 6: a volume goes only with the cluster, under the policy that says so.
-pub fn before_a_claim_is_deleted(world: &mut World, member: &MemberName) {
-    let allowed =
+/// Whether a member is in etcd's list.
+fn is_listed(world: &World, member: &MemberName) -> bool {
+    let mut rafts = world.rafts.values();
+    rafts.any(|raft| raft.voters.contains_key(member) || raft.learners.contains_key(member))
+}
+
+/// Invariant 4: no replacement before what is dead was removed, and one learner at a time.
+pub fn before_a_member_is_added(world: &mut World, seen: &Seen, member: &MemberName) {
+    let Some(raft) = world.raft().cloned() else { return };
+    if seen.violent != world.violent {
+        return;
+    }
+    let dead = raft.voters.keys().find(|voter| world.data(voter).is_none());
+    if let Some(dead) = dead {
+        world.violate(format!("{member} is added while {dead}, which is dead, is a member"));
+    }
+    if world.had_data.values().any(|known| known == member) {
+        world.violate(format!("{member} is added under a number that was used before"));
+    }
+}
+
+/// Why this member must not be removed now, if there is a reason (invariants 1, 4 and 6).
+pub fn objection_to_a_removal(world: &World, seen: &Seen, member: &MemberName) -> Option<String> {
+    let raft = world.raft()?;
+    if seen.violent != world.violent || !raft.voters.contains_key(member) {
+        return None;
+    }
+    let wanted = usize::try_from(seen.facts.cluster.spec.replicas).unwrap_or_default();
+    if raft.voters.len() <= wanted && world.data(member).is_some() {
+        return Some(format!("{member} is removed, {wanted} members are wanted and its data is there"));
+    }
+    let others: Vec<&MemberName> = raft.voters.keys().filter(|other| *other != member).collect();
+    let left = others.iter().filter(|other| counts(world, other)).count();
+    if left < others.len() / 2 + 1 {
+        return Some(format!("{member} is removed, and only {left} of {} are left", others.len()));
+    }
+    let better = others.iter().find(|other| !counts(world, other));
+    if let Some(better) = better.filter(|_| counts(world, member)) {
+        return Some(format!("{member} is removed while {better} is away"));
+    }
+    let just_now = seen.facts.now == world.timestamp(world.now);
+    (just_now && raft.leader.as_ref() == Some(member)).then(|| format!("{member} is removed while it leads"))
+}
+
+/// A volume is kept aside when its member is none any more.
+pub fn before_a_claim_is_set_aside(world: &mut World, member: &MemberName) {
+    if is_listed(world, member) {
+        world.violate(format!("{member}'s volume is set aside while it is a member"));
+    }
+}
+
+/// Invariant 6: a volume goes only with the cluster, or with its member, under the policy that says so.
+pub fn before_a_claim_is_deleted(world: &mut World, seen: &Seen, member: &MemberName) {
+    let with_the_cluster =
         world.cluster.as_ref().is_some_and(|cluster| cluster.deleting && deletes_volumes(&cluster.spec));
-    if !allowed {
+    // Another operator may have released it since.
+    let claimed = seen.facts.cluster.status.progress.as_ref();
+    let with_its_member = !is_listed(world, member)
+        && claimed.is_some_and(|progress| {
+            progress.action == Action::RemoveMember && progress.member == member.to_string()
+        });
+    if !with_the_cluster && !with_its_member {
         world.violate(format!("{member}'s volume claim is deleted"));
     }
 }
@@ -149,6 +209,11 @@ pub fn record(world: &mut World, seen: &Seen, before: &EtcdClusterStatus, record
         }
         Record::Adopted { cluster_id, .. } => {
             world.formed.insert(cluster_id.0);
+        }
+        Record::Release { member, action: Action::RemoveMember } => {
+            if is_listed(world, member) {
+                world.violate(format!("{member} is recorded as removed and is a member"));
+            }
         }
         Record::Release { member, .. } => {
             // What happened since it was seen is not laid at the operator's door.
@@ -207,9 +272,6 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if world.raft().is_some_and(|raft| raft.alarm) {
         return Some("alarm");
     }
-    if formed && desired.replicas as usize != voters.len() {
-        return Some("replicas");
-    }
     if cluster.spec.etcd.as_ref().is_some_and(|etcd| etcd.extra_args.contains_key(BAD_FLAG)) {
         return Some("bad flag");
     }
@@ -226,7 +288,12 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
         None => vec![desired.version],
     };
     let changes_the_minor = way.iter().any(|stop| Some(stop.minor) != current);
-    if current.is_some() && changes_the_minor && voters.len() == 1 && !desired.allow_downtime {
+    if current.is_some()
+        && changes_the_minor
+        && voters.len() == 1
+        && desired.replicas == 1
+        && !desired.allow_downtime
+    {
         return Some("downtime");
     }
     let may_be_held = desired.approval == Approval::Manual || !desired.windows.is_empty();
@@ -279,12 +346,7 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
     if let Some(excuse) = excuse(world, plan).filter(|_| reached.is_err()) {
         // What a person must do about the spec is said.
         let silent = plan.refusals.is_empty() && !matches!(plan.next, Next::Paused);
-        if silent
-            && matches!(
-                excuse,
-                "hop" | "replicas" | "storage" | "downtime" | "failed before" | "invalid spec"
-            )
-        {
+        if silent && matches!(excuse, "hop" | "storage" | "downtime" | "failed before" | "invalid spec") {
             return Err(format!("{excuse}, and nobody is told: {:?}", plan.next));
         }
         return Ok(excuse);
@@ -331,6 +393,20 @@ fn as_the_spec_says(world: &World, plan: &Plan) -> Result<(), String> {
     if let Some(job) = raft.job {
         return Err(format!("a downgrade job to {job} is left: {:?}", plan.next));
     }
+    let wanted = usize::try_from(cluster.spec.replicas).unwrap_or_default();
+    if raft.voters.len() != wanted || !raft.learners.is_empty() {
+        return Err(format!(
+            "{} voters and {} learners, {wanted} members are wanted: {:?} {:?}",
+            raft.voters.len(),
+            raft.learners.len(),
+            plan.next,
+            plan.refusals
+        ));
+    }
+    let stranger = world.members().into_iter().find(|member| !raft.voters.contains_key(member));
+    if let Some(stranger) = stranger {
+        return Err(format!("{stranger} is no member, and is left: {:?}", plan.next));
+    }
     for member in raft.voters.keys() {
         let pod = world.pods.get(member).ok_or_else(|| format!("{member} has no Pod: {:?}", plan.next))?;
         if pod.revision != target || !counts(world, member) {
@@ -339,8 +415,11 @@ fn as_the_spec_says(world: &World, plan: &Plan) -> Result<(), String> {
                 plan.next, plan.refusals
             ));
         }
-        if matches!(pod.initial, Initial::New { .. }) {
+        if pod.initial != Initial::Guard {
             return Err(format!("{member} is not guarded"));
+        }
+        if pod.learner {
+            return Err(format!("{member} votes and is labelled a learner"));
         }
     }
     match (&plan.next, &cluster.status.progress, plan.refusals.is_empty()) {

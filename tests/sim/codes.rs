@@ -12,7 +12,7 @@ use quorate::api::{Code, EtcdClusterSpec, EtcdClusterStatus};
 use quorate::cluster::observation::{Observation, Patience};
 use quorate::cluster::plan::{Next, Plan, Step, plan};
 use quorate::cluster::report::{Outcome, report};
-use quorate::etcd::Alarm;
+use quorate::etcd::{Alarm, ListedMember, MemberId};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
@@ -62,7 +62,7 @@ fn refused(code: Code, wanted: impl Fn(&Step) -> bool) {
     for turn in 0..200 {
         world.tick();
         if turn == 60 {
-            world.edit_spec(version("3.6.14"));
+            world.edit_spec(|spec| (spec.version, spec.replicas) = ("3.6.14".to_owned(), 5));
         }
         for _ in 0..4 {
             operator.think(&mut world, plan, &BTreeSet::new());
@@ -74,6 +74,26 @@ fn refused(code: Code, wanted: impl Fn(&Step) -> bool) {
         }
     }
     panic!("no such step");
+}
+
+/// Volumes of two clusters, and too few of one.
+fn of_an_earlier_cluster() {
+    let adopts = |seen: &mut Observation| {
+        seen.cluster.status = EtcdClusterStatus::default();
+        "another".clone_into(&mut seen.cluster.uid);
+        seen.pods.clear();
+        seen.answers.clear();
+    };
+    seen_as(|seen| {
+        adopts(seen);
+        seen.claims.values_mut().next().unwrap().cluster_id.as_mut().unwrap().0 += 1;
+    });
+    seen_as(|seen| {
+        adopts(seen);
+        while seen.claims.len() > 1 {
+            seen.claims.pop_last();
+        }
+    });
 }
 
 #[test]
@@ -140,28 +160,21 @@ fn every_code_is_said_in_a_world() {
         seen.pods.values_mut().next().unwrap().unschedulable = Some("0/4 nodes are available".to_owned());
     });
     seen_as(|seen| seen.member_list = None);
-    seen_as(|seen| seen.member_list.as_mut().unwrap()[0].is_learner = true);
-    seen_as(|seen| seen.cluster.deleting = true);
-    // Of an earlier EtcdCluster of this name: volumes of two clusters, and too few of them.
-    let adopts = |seen: &mut Observation| {
-        seen.cluster.status = EtcdClusterStatus::default();
-        seen.cluster.uid = "another".to_owned();
-        seen.pods.clear();
-        seen.answers.clear();
-    };
     seen_as(|seen| {
-        adopts(seen);
-        seen.claims.values_mut().next().unwrap().cluster_id.as_mut().unwrap().0 += 1;
+        let list = seen.member_list.as_mut().unwrap();
+        let peer_urls = vec!["http://elsewhere:2380".to_owned()];
+        list.push(ListedMember { is_learner: true, id: MemberId(9), peer_urls, ..list[0].clone() });
     });
-    seen_as(|seen| {
-        adopts(seen);
-        while seen.claims.len() > 1 {
-            seen.claims.pop_last();
-        }
+    seen_as(|seen| seen.cluster.deleting = true);
+    of_an_earlier_cluster();
+    edited("{version: 3.6.16}", |spec| {
+        *spec =
+            self::spec("{version: 3.6.16, replicas: 1, storage: {retentionPolicy: {whenScaled: Retain}}}");
     });
     refused(Code::PodRefused, |step| matches!(step, Step::CreatePods(_)));
     refused(Code::DisruptionBudget, |step| matches!(step, Step::Stop(_)));
     refused(Code::AnotherDisturbance, |step| matches!(step, Step::Stop(_)));
+    refused(Code::MembershipPending, |step| matches!(step, Step::AddMember { .. }));
     refused(Code::StepRefused, |step| matches!(step, Step::ApplySupport { .. }));
 
     let (mut world, mut operator) =

@@ -103,10 +103,12 @@ fn fingerprint(node: &Node) -> u64 {
     }
     for raft in world.rafts.values() {
         (&raft.leader, raft.cluster_version, raft.published.len()).hash(&mut hash);
+        (&raft.voters, &raft.learners).hash(&mut hash);
     }
     for (name, probe) in &world.probes {
         (name, probe.done_at.saturating_sub(now)).hash(&mut hash);
     }
+    world.set_aside.keys().collect::<Vec<_>>().hash(&mut hash);
     world.revisions.keys().collect::<Vec<_>>().hash(&mut hash);
     let due = world.changes != operator.seen_changes;
     (due, operator.next_at.saturating_sub(now), &operator.patience.subject, operator.patience.best > 0)

@@ -5,7 +5,7 @@ use crate::world::kube::{Pod, State};
 use crate::world::{NAME, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quorate::api::{
-    Approval, Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, MaintenanceWindow, Quantity,
+    Approval, Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, MaintenanceWindow, Quantity, Retention,
     RolloutSpec, StorageSpec,
 };
 use quorate::cluster::names::MemberName;
@@ -213,6 +213,7 @@ fn foreign(world: &mut World, member: &MemberName) {
             bound_at: 0,
             bad_flag: true,
             initial: Initial::Guard,
+            learner: false,
             node: None,
             ready: false,
             ended: false,
@@ -250,16 +251,20 @@ fn recreate(world: &mut World) {
 }
 
 fn edit(world: &mut World) {
-    let kind = world.rng.range(0, 23);
+    let kind = world.rng.range(0, 26);
     let number = world.rng.range(1, 4);
     let version = (*world.rng.pick(VERSIONS).unwrap()).to_owned();
     let at = world.timestamp(world.now);
     let restarted = Time(jiff::Timestamp::from_second(at.as_second()).unwrap());
-    let replicas = *world.rng.pick(&[1, 2, 3, 3, 3, 5]).unwrap();
+    let replicas = *world.rng.pick(&[1, 2, 3, 3, 3, 5, 5, 7]).unwrap();
     world.say(|| format!("      edit {kind} {version} {replicas}"));
     world.edit_spec(|spec| match kind {
         0..=8 => spec.version = version,
-        9 => spec.replicas = replicas,
+        9 | 23 | 24 => spec.replicas = replicas,
+        25 => {
+            let storage = spec.storage.get_or_insert_default().retention_policy.get_or_insert_default();
+            storage.when_scaled = (number > 1).then_some(Retention::Retain);
+        }
         10 => spec.paused = Some(spec.paused != Some(true)),
         11 => {
             let etcd = spec.etcd.get_or_insert_default();
@@ -307,13 +312,12 @@ pub fn reachable(world: &World, first: &EtcdClusterSpec) -> EtcdClusterSpec {
     let raft = world.raft();
     let current = raft.and_then(|raft| raft.cluster_version).map(|version| newest(&version.to_string()));
     let pinned = world.cluster.as_ref().and_then(|cluster| cluster.status.bootstrap.as_ref());
-    let voters = raft.map(|raft| raft.voters.len()).and_then(|voters| i32::try_from(voters).ok());
     // Volumes keep the size that they were made with.
     let size = world.claims.values().find_map(|volume| volume.facts.size);
     let known = current.filter(|version| version != "3.7.3" || raft.is_some_and(|raft| raft.acked > 0));
     EtcdClusterSpec {
-        version: known.filter(|_| voters.is_some()).unwrap_or_else(|| first.version.clone()),
-        replicas: voters.or(pinned.map(|pinned| pinned.members)).unwrap_or(first.replicas),
+        version: known.unwrap_or_else(|| first.version.clone()),
+        replicas: pinned.map_or(first.replicas, |pinned| pinned.members),
         paused: None,
         storage: size.map(|bytes| StorageSpec {
             size: Some(Quantity::new(bytes.to_string())),

@@ -18,6 +18,7 @@ mod named;
 mod observe;
 mod operator;
 mod put_back;
+mod resize;
 mod rng;
 mod run;
 mod seeds;

@@ -153,7 +153,6 @@ fn a_probe_goes_when_its_member_does() {
 #[case::never("3.5.35", version("3.4.45"), Code::DowngradeUnsupported)]
 #[case::unknown("3.5.35", version("3.8.0"), Code::VersionUnsupported)]
 #[case::nonsense("3.5.35", version("latest"), Code::InvalidSpec)]
-#[case::replicas("3.5.35", |spec: &mut EtcdClusterSpec| spec.replicas = 5, Code::ReplicasChangeUnsupported)]
 fn what_cannot_be_done_touches_nothing(
     #[case] from: &str,
     #[case] edit: impl FnOnce(&mut EtcdClusterSpec),

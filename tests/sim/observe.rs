@@ -1,14 +1,15 @@
 //! The world as the operator sees it: the same meaning as `src/cluster/observation.rs`, where single
 //! members may not answer in time.
 
-use crate::world::kube::{Cluster, Pod, Probe, State};
+use crate::world::etcd::{Data, Raft};
+use crate::world::kube::{Cluster, Pod, Probe, State, Volume};
 use crate::world::{NAME, NAMESPACE, World};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::container::{client_url, peer_url};
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::{
-    Answer, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience, PodFacts,
-    ProbeFacts,
+    Answer, ClaimFacts, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience,
+    PodFacts, ProbeFacts, SetAside,
 };
 use quorate::etcd::versions::{Releases, tells_of_downgrades};
 use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus, Snapshots};
@@ -63,6 +64,13 @@ pub fn observe(
             .map(|(member, pod)| (member.clone(), pod_facts(world, cluster, member, pod)))
             .collect(),
         claims: world.claims.iter().map(|(member, volume)| (member.clone(), volume.facts.clone())).collect(),
+        set_aside: world
+            .set_aside
+            .iter()
+            .map(|(member, Volume { facts: ClaimFacts { uid, deleting, cluster_id, .. }, .. })| {
+                (member.clone(), SetAside { uid: uid.clone(), deleting: *deleting, cluster_id: *cluster_id })
+            })
+            .collect(),
         revisions: world
             .revisions
             .iter()
@@ -144,13 +152,17 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
             revision: i64::try_from(data.log.1).unwrap_or(i64::MAX),
             db_size: 1 << 20,
             db_size_in_use: 1 << 20,
-            is_learner: false,
+            is_learner: is_learner(raft, data),
             alarms: if raft.alarm { vec![Alarm::NoSpace] } else { Vec::new() },
             downgrade: data.job.filter(|_| tells_of_downgrades(data.opened.minor)),
         }),
         cluster_version: data.cluster_version,
         storage_version: data.storage_version,
-        read: if world.reads(member) { Ok(()) } else { Err("etcdserver: request timed out".to_owned()) },
+        read: match (is_learner(raft, data), world.reads(member)) {
+            (true, _) => Err("etcdserver: rpc not supported for learner".to_owned()),
+            (false, true) => Ok(()),
+            (false, false) => Err("etcdserver: request timed out".to_owned()),
+        },
         snapshots: world
             .pods
             .get(member)
@@ -158,9 +170,13 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
     }
 }
 
+fn is_learner(raft: &Raft, data: &Data) -> bool {
+    raft.learners.values().any(|id| *id == data.member_id)
+}
+
 fn list(world: &World, through: &MemberName) -> Option<Vec<ListedMember>> {
     let raft = world.raft_of(through)?;
-    let listed = raft.voters.iter().map(|(member, id)| {
+    let listed = raft.voters.iter().chain(&raft.learners).map(|(member, id)| {
         let published = raft.published.contains(member);
         let host = member.host(NAMESPACE);
         ListedMember {
@@ -168,7 +184,7 @@ fn list(world: &World, through: &MemberName) -> Option<Vec<ListedMember>> {
             name: if published { member.to_string() } else { String::new() },
             peer_urls: vec![peer_url(&host)],
             client_urls: if published { vec![client_url(&host)] } else { Vec::new() },
-            is_learner: false,
+            is_learner: raft.learners.contains_key(member),
         }
     });
     Some(listed.collect())
@@ -214,7 +230,8 @@ fn pod_facts(world: &World, cluster: &Cluster, member: &MemberName, pod: &Pod) -
         ownership,
         deleting: pod.deleting.is_some(),
         revision: pod.revision.clone(),
-        bootstraps: matches!(pod.initial, Initial::New { .. }),
+        unguarded: pod.initial != Initial::Guard,
+        learner: pod.learner,
         ip: has_address(pod).then_some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
         node: pod.node.map(|node| format!("node-{node}")),
         on_node_since: pod.node.map(|_| world.timestamp(pod.bound_at)),

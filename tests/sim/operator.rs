@@ -160,6 +160,7 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
         hash: Some(intent.hash.clone()),
         approved: intent.approved,
         becomes: Some(intent.becomes.clone()),
+        replicas: intent.replicas,
         hops: Vec::new(),
         steps: Vec::new(),
     });

@@ -4,11 +4,12 @@ use super::writes::{gone_is_fine, refusal, this};
 use super::{ActError, Hands};
 use crate::api::{Code, EtcdCluster, labels};
 use crate::cluster::names::MemberName;
+use crate::cluster::objects::container::peer_url;
 use crate::cluster::observation::Answer;
 use crate::cluster::observe::client_of;
-use crate::cluster::plan::{Claim, Stop};
+use crate::cluster::plan::{Claim, Removal, Stop};
 use crate::cluster::report::Outcome;
-use crate::etcd::{DowngradeCall, ErrorKind, Identity, MemberClient, MemberId};
+use crate::etcd::{DowngradeCall, ErrorKind, EtcdError, Identity, MemberClient, MemberId};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, EvictParams, ListParams, LogParams, PostParams, Preconditions};
@@ -29,10 +30,53 @@ fn without_effect(times: u32, call: DowngradeCall) -> Outcome {
     Outcome::refused(Code::DowngradePending, message)
 }
 
+/// A change of the member list that etcd does not take yet is waited for; whether one took effect is read.
+fn changed_or_not_yet(through: &MemberName, result: Result<(), EtcdError>) -> Result<Outcome, ActError> {
+    let Err(source) = result else { return Ok(Outcome::default()) };
+    match source.kind() {
+        ErrorKind::AlreadySo => Ok(Outcome::default()),
+        ErrorKind::NotYet(_)
+        | ErrorKind::Unhealthy
+        | ErrorKind::NoLeader
+        | ErrorKind::LeaderChanged
+        | ErrorKind::TimedOut => {
+            Ok(Outcome::refused(Code::MembershipPending, format!("{through}: {source}")))
+        }
+        _ => Err(ActError::Etcd { member: through.clone(), source }),
+    }
+}
+
 impl Hands<'_> {
     pub(super) async fn propose(&self, through: &MemberName, entries: u32) -> Result<(), ActError> {
         let proposed = self.client(through)?.propose(self.identity(through)?, entries).await;
         proposed.map_err(|source| ActError::Etcd { member: through.clone(), source })
+    }
+
+    /// Whom a learner's entry stands for is told by its peer URL, of which there is one for each member: to add it once
+    /// more is no change.
+    pub(super) async fn add_learner(
+        &self,
+        through: &MemberName,
+        member: &MemberName,
+    ) -> Result<Outcome, ActError> {
+        if let Some(refused) = self.object_was_changed().await? {
+            return Ok(refused);
+        }
+        let url = peer_url(&member.host(&self.world.cluster.namespace));
+        changed_or_not_yet(through, self.client(through)?.add_learner(self.identity(through)?, url).await)
+    }
+
+    pub(super) async fn promote(&self, through: &MemberName, id: MemberId) -> Result<Outcome, ActError> {
+        changed_or_not_yet(through, self.client(through)?.promote(self.identity(through)?, id).await)
+    }
+
+    pub(super) async fn remove_member(&self, removal: &Removal) -> Result<Outcome, ActError> {
+        if let Some(refused) = self.object_was_changed().await? {
+            return Ok(refused);
+        }
+        let through = removal.through();
+        let removed = self.client(through)?.remove_member(self.identity(through)?, removal.id()).await;
+        changed_or_not_yet(through, removed)
     }
 
     pub(super) async fn move_leader(

@@ -8,6 +8,7 @@ use crate::api::{Code, EtcdCluster, labels};
 use crate::cluster::context::Context;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
+use crate::cluster::objects::claim::Purpose;
 use crate::cluster::objects::pod::{Initial, initial_annotations};
 use crate::cluster::objects::probe::NewProbe;
 use crate::cluster::objects::{claim, pod, probe, support};
@@ -76,7 +77,8 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::DeleteClaims(members) => hands.delete_claims(members).await?,
         Step::ApplySupport { voters } => hands.apply_support(*voters).await?,
         Step::StoreRevision(revision) => return hands.store_revision(revision).await,
-        Step::CreateClaims(members) => return hands.create_claims(members).await,
+        Step::SetAside(member) => hands.set_aside(member).await?,
+        Step::CreateClaims { members, purpose } => return hands.create_claims(members, purpose).await,
         Step::Assign { members, revision, afresh } => {
             let mut notes = json!({ labels::ASSIGNED: revision });
             if *afresh {
@@ -92,6 +94,9 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::NoteMembers { cluster_id, voters, opened, good } => {
             hands.note_members(*cluster_id, voters, opened, good).await?;
         }
+        Step::NoteVoters { cluster_id, voters, last_number } => {
+            hands.note_voters(*cluster_id, voters, *last_number).await?;
+        }
         Step::NoteFirstPods(first) => {
             let note = |(member, uid)| hands.annotate(member, json!({ labels::FIRST_POD: uid }));
             try_join_all(first.iter().map(note)).await?;
@@ -103,6 +108,10 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
                 Preconditions { uid: Some(uid.clone()), resource_version: Some(resource_version.clone()) };
             hands.delete::<Pod>(&member.to_string(), Some(as_seen)).await?;
         }
+        Step::AddMember { through, member } => return hands.add_learner(through, member).await,
+        Step::PromoteMember { through, id, .. } => return hands.promote(through, *id).await,
+        Step::RemoveMember(removal) => return hands.remove_member(removal).await,
+        Step::LabelVoter { member, uid } => hands.label_voter(member, uid).await?,
         Step::MoveLeader { from, from_id, cluster_id, to_id, .. } => {
             hands
                 .move_leader(from, Identity { cluster_id: *cluster_id, member_id: *from_id }, *to_id)
@@ -122,6 +131,11 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         }
     }
     Ok(Outcome::default())
+}
+
+/// All voters, as they stand in the annotation of a claim.
+fn voters_note(voters: &BTreeMap<MemberName, MemberId>) -> String {
+    voters.iter().map(|(member, id)| format!("{member}={id}")).collect::<Vec<_>>().join(",")
 }
 
 struct Hands<'a> {
@@ -173,7 +187,9 @@ impl Hands<'_> {
 
     async fn delete_claims(&self, members: &[MemberName]) -> Result<(), ActError> {
         try_join_all(members.iter().map(|member| async move {
-            let uid = self.world.claims.get(member).map(|claim| this(&claim.uid));
+            let kept_aside = || Some(&self.world.set_aside.get(member)?.uid);
+            let uid = self.world.claims.get(member).map(|claim| &claim.uid).or_else(kept_aside);
+            let uid = uid.map(|uid| this(uid));
             self.delete::<PersistentVolumeClaim>(&member.claim(), uid).await
         }))
         .await?;
@@ -198,32 +214,22 @@ impl Hands<'_> {
         self.create(vec![revision.to_object(self.namespace(), self.name(), self.owner())]).await
     }
 
-    async fn create_claims(&self, members: &[MemberName]) -> Result<Outcome, ActError> {
+    async fn create_claims(&self, members: &[MemberName], purpose: &Purpose) -> Result<Outcome, ActError> {
         let cluster = &self.world.cluster;
-        let bootstrap =
-            cluster.status.bootstrap.as_ref().ok_or_else(|| ActError::Gone("the bootstrap".to_owned()))?;
         let size = crate::cluster::spec::storage_size(&cluster.spec);
         let class = storage_class(&cluster.spec);
         let claims = members
             .iter()
-            .map(|member| claim::new(self.namespace(), self.name(), member, &size, class, bootstrap))
+            .map(|member| claim::new(self.namespace(), self.name(), member, &size, class, purpose))
             .collect();
         self.create(claims).await
     }
 
     async fn create_pods(&self, new: &[NewPod]) -> Result<Outcome, ActError> {
         let mut pods = Vec::new();
-        for NewPod { member, revision, initial } in new {
-            let template = &self.revision(revision)?.template;
-            pods.push(pod::member(
-                self.namespace(),
-                self.name(),
-                member,
-                revision,
-                template,
-                initial,
-                self.owner(),
-            ));
+        for new in new {
+            let template = &self.revision(&new.revision)?.template;
+            pods.push(pod::member(self.namespace(), self.name(), new, template, self.owner()));
         }
         self.create(pods).await
     }
@@ -243,6 +249,48 @@ impl Hands<'_> {
         Ok(())
     }
 
+    /// A claim's own id is that of the voter that it belongs to; of one that is no voter it stays what it was.
+    async fn note_voters(
+        &self,
+        cluster_id: ClusterId,
+        voters: &BTreeMap<MemberName, MemberId>,
+        last_number: u32,
+    ) -> Result<(), ActError> {
+        let list = voters_note(voters);
+        let claims = self.world.claims.iter().filter(|(_, claim)| claim.cluster_id == Some(cluster_id));
+        try_join_all(claims.map(|(member, _)| {
+            let number = last_number.to_string();
+            let mut notes = json!({ labels::VOTERS: list, labels::LAST_MEMBER_NUMBER: number });
+            if let Some(id) = voters.get(member) {
+                notes[labels::MEMBER_ID] = json!(id.to_string());
+            }
+            self.annotate(member, notes)
+        }))
+        .await?;
+        Ok(())
+    }
+
+    async fn label_voter(&self, member: &MemberName, uid: &str) -> Result<(), ActError> {
+        let patch = json!({ "metadata": { "uid": uid, "labels": { labels::ROLE: labels::ROLE_VOTER } } });
+        let patched =
+            self.api::<Pod>().patch(&member.to_string(), &PatchParams::default(), &Patch::Merge(patch)).await;
+        gone_is_fine(patched.map(|_| ()))
+    }
+
+    async fn set_aside(&self, member: &MemberName) -> Result<(), ActError> {
+        let Some(claim) = self.world.claims.get(member) else { return Ok(()) };
+        let patch = json!({ "metadata": {
+            "uid": claim.uid,
+            "labels": { labels::SET_ASIDE: labels::SET_ASIDE_RETAINED },
+            "annotations": { labels::SET_ASIDE_SINCE: self.world.now.to_string() },
+        } });
+        let patched = self
+            .api::<PersistentVolumeClaim>()
+            .patch(&member.claim(), &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        gone_is_fine(patched.map(|_| ()))
+    }
+
     async fn note_members(
         &self,
         cluster_id: ClusterId,
@@ -250,8 +298,7 @@ impl Hands<'_> {
         opened: &BTreeMap<MemberName, EtcdVersion>,
         good: &BTreeMap<MemberName, String>,
     ) -> Result<(), ActError> {
-        let list: Vec<String> = voters.iter().map(|(member, id)| format!("{member}={id}")).collect();
-        let list = list.join(",");
+        let list = voters_note(voters);
         try_join_all(opened.iter().filter_map(|(member, version)| {
             let id = voters.get(member)?;
             Some(self.annotate(

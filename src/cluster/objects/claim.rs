@@ -3,6 +3,7 @@
 
 use crate::api::{BootstrapStatus, Quantity, labels};
 use crate::cluster::names::MemberName;
+use crate::etcd::ClusterId;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
@@ -10,15 +11,30 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as KubeQuantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 
-/// The claim of a member of a new cluster.
+/// For what a volume claim is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// For one of the first members.
+    Bootstrap(BootstrapStatus),
+    /// For a member that joins this cluster, from this revision.
+    Join(ClusterId, String),
+}
+
+/// A member's new claim.
 pub fn new(
     namespace: &str,
     cluster: &str,
     member: &MemberName,
     size: &Quantity,
     class: Option<&str>,
-    bootstrap: &BootstrapStatus,
+    purpose: &Purpose,
 ) -> PersistentVolumeClaim {
+    let notes: &[(&str, String)] = match purpose {
+        Purpose::Bootstrap(bootstrap) => &[(labels::BOOTSTRAP, bootstrap_note(bootstrap))],
+        Purpose::Join(cluster, revision) => {
+            &[(labels::CLUSTER_ID, cluster.to_string()), (labels::ASSIGNED, revision.clone())]
+        }
+    };
     let mut claim_labels = labels::of_cluster(cluster);
     claim_labels.insert(labels::COMPONENT.to_owned(), labels::COMPONENT_MEMBER.to_owned());
     claim_labels.insert(labels::MEMBER.to_owned(), member.to_string());
@@ -27,7 +43,7 @@ pub fn new(
             name: Some(member.claim()),
             namespace: Some(namespace.to_owned()),
             labels: Some(claim_labels),
-            annotations: Some(BTreeMap::from([(labels::BOOTSTRAP.to_owned(), bootstrap_note(bootstrap))])),
+            annotations: Some(notes.iter().map(|(key, note)| ((*key).to_owned(), note.clone())).collect()),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {
@@ -65,7 +81,7 @@ mod tests {
     }
 
     fn claim(class: Option<&str>) -> PersistentVolumeClaim {
-        new(NAMESPACE, NAME, &member(1), &Quantity::new("9Gi"), class, &bootstrap())
+        new(NAMESPACE, NAME, &member(1), &Quantity::new("9Gi"), class, &Purpose::Bootstrap(bootstrap()))
     }
 
     #[rstest]
@@ -95,6 +111,17 @@ mod tests {
                 "quorate.dev/cluster": "db",
                 "quorate.dev/member": "db-1",
             })
+        );
+    }
+
+    /// Else a Pod that comes back would be taken for one that holds data.
+    #[test]
+    fn of_a_member_that_joins_says_which_cluster_and_from_which_revision() {
+        let purpose = Purpose::Join(crate::cluster::fixtures::CLUSTER, "db-1234".to_owned());
+        let claim = new(NAMESPACE, NAME, &member(3), &Quantity::new("9Gi"), None, &purpose);
+        assert_eq!(
+            json!(claim.annotations()),
+            json!({ "quorate.dev/cluster-id": "c1", "quorate.dev/assigned": "db-1234" })
         );
     }
 

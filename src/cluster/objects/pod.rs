@@ -1,7 +1,7 @@
 //! A member's Pod: the template that a revision stores, and the Pod of one member made from it.
 
 use super::container::{self, VOLUME, peer_url};
-use crate::api::{EtcdClusterSpec, labels};
+use crate::api::{EtcdClusterSpec, MemberRole, labels};
 use crate::cluster::names::{MemberName, headless_service};
 use crate::cluster::spec::Desired;
 use crate::etcd::EtcdVersion;
@@ -27,10 +27,29 @@ pub enum Initial {
         /// `--initial-cluster-token`: part of the cluster's id.
         token: String,
     },
+    /// Join a cluster that is there, as the member that its list has at this address. etcd starts only where this is
+    /// exactly the cluster's list.
+    Join {
+        /// All members in the list, itself among them.
+        members: Vec<MemberName>,
+    },
     /// The guard: an initial cluster of only itself in state `existing`. etcd exits with 1 on an empty
     /// directory, before raft starts, so a wiped volume can neither rejoin under an old member id nor
     /// form a second cluster, with or without a running operator.
     Guard,
+}
+
+/// A Pod to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPod {
+    /// Whose.
+    pub member: MemberName,
+    /// From which revision.
+    pub revision: String,
+    /// What etcd is told about membership.
+    pub initial: Initial,
+    /// Whether its member votes.
+    pub role: MemberRole,
 }
 
 /// The Pod that every member of the cluster is made from, but for what makes it this or that member.
@@ -88,18 +107,17 @@ pub fn template(
 pub fn member(
     namespace: &str,
     cluster: &str,
-    member: &MemberName,
-    revision_name: &str,
+    new: &NewPod,
     template: &PodTemplateSpec,
-    initial: &Initial,
     owner: OwnerReference,
 ) -> Pod {
+    let NewPod { member, revision, initial, role } = new;
     let metadata = template.metadata.clone().unwrap_or_default();
     let mut pod_labels = metadata.labels.unwrap_or_default();
     pod_labels.insert(labels::MEMBER.to_owned(), member.to_string());
-    pod_labels.insert(labels::ROLE.to_owned(), labels::ROLE_VOTER.to_owned());
+    pod_labels.insert(labels::ROLE.to_owned(), labels::role(*role).to_owned());
     let mut annotations = metadata.annotations.unwrap_or_default();
-    annotations.insert(labels::REVISION.to_owned(), revision_name.to_owned());
+    annotations.insert(labels::REVISION.to_owned(), revision.clone());
     annotations.extend(initial_annotations(namespace, member, initial));
 
     let mut spec = template.spec.clone().unwrap_or_default();
@@ -140,11 +158,11 @@ pub fn initial_annotations(
     initial: &Initial,
 ) -> BTreeMap<String, String> {
     let entry = |member: &MemberName| format!("{member}={}", peer_url(&member.host(namespace)));
+    let all = |members: &[MemberName]| members.iter().map(entry).collect::<Vec<_>>().join(",");
     let (members, state, token) = match initial {
-        Initial::New { members, token } => {
-            let all: Vec<String> = members.iter().map(entry).collect();
-            (all.join(","), "new", token.clone())
-        }
+        Initial::New { members, token } => (all(members), "new", token.clone()),
+        // Where the state is `existing` nothing is made of the token.
+        Initial::Join { members } => (all(members), "existing", "join".to_owned()),
         Initial::Guard => (entry(member), "existing", "guard".to_owned()),
     };
     BTreeMap::from([
@@ -225,8 +243,13 @@ mod tests {
     const PLAIN: &str = "version: 3.6.16";
 
     fn made(yaml: &str, number: u32, initial: &Initial) -> Pod {
+        of_role(yaml, number, initial, MemberRole::Voter)
+    }
+
+    fn of_role(yaml: &str, number: u32, initial: &Initial, role: MemberRole) -> Pod {
         let revision = rendered(yaml);
-        member(NAMESPACE, NAME, &named(number), &revision.name, &revision.template, initial, owner())
+        let new = NewPod { member: named(number), revision: revision.name, initial: initial.clone(), role };
+        member(NAMESPACE, NAME, &new, &revision.template, owner())
     }
 
     fn bootstrap() -> Initial {
@@ -263,6 +286,12 @@ mod tests {
         "new",
         "db-0=http://db-0.db.prod.svc:2380,db-1=http://db-1.db.prod.svc:2380,db-2=http://db-2.db.prod.svc:2380",
         "token"
+    )]
+    #[case::as_it_joins(
+        &Initial::Join { members: [0, 1].map(named).to_vec() },
+        "existing",
+        "db-0=http://db-0.db.prod.svc:2380,db-1=http://db-1.db.prod.svc:2380",
+        "join"
     )]
     #[case::ever_after(&Initial::Guard, "existing", "db-1=http://db-1.db.prod.svc:2380", "guard")]
     fn etcd_is_told_who_it_is_and_with_whom_it_begins(
@@ -330,6 +359,13 @@ mod tests {
             })
         );
         assert_eq!(found_by(&pod), ["headless Service", "client Service", "budget"]);
+    }
+
+    /// Clients get no answer from it, and it counts for no quorum.
+    #[test]
+    fn a_learner_is_found_by_its_peers_only() {
+        let pod = of_role(PLAIN, 1, &Initial::Guard, MemberRole::Learner);
+        assert_eq!(found_by(&pod), ["headless Service"]);
     }
 
     #[test]

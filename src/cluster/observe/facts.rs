@@ -3,7 +3,7 @@
 use crate::api::labels;
 use crate::cluster::names::MemberName;
 use crate::cluster::objects::container::CONTAINER;
-use crate::cluster::observation::{ClaimFacts, ClusterFacts, ContainerFacts, Ownership, PodFacts};
+use crate::cluster::observation::{ClaimFacts, ClusterFacts, ContainerFacts, Ownership, PodFacts, SetAside};
 use crate::etcd::MemberId;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, PodCondition};
 use kube::ResourceExt;
@@ -24,7 +24,10 @@ pub(super) fn pod(pod: &Pod, cluster: &ClusterFacts) -> PodFacts {
         ownership: Ownership::of_owned(&pod.metadata, &cluster.uid, &cluster.name),
         deleting: pod.metadata.deletion_timestamp.is_some(),
         revision: annotation(labels::REVISION),
-        bootstraps: annotation(labels::INITIAL_CLUSTER_STATE) == "new",
+        // The guard is an initial cluster of only itself.
+        unguarded: annotation(labels::INITIAL_CLUSTER_STATE) == "new"
+            || annotation(labels::INITIAL_CLUSTER).contains(','),
+        learner: pod.labels().get(labels::ROLE).is_some_and(|role| role == labels::ROLE_LEARNER),
         ip: status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()),
         node: spec.and_then(|spec| spec.node_name.clone()),
         on_node_since: condition("PodScheduled")
@@ -111,6 +114,7 @@ pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts 
         cluster_id: annotation(labels::CLUSTER_ID).and_then(|id| id.parse().ok()),
         member_id: annotation(labels::MEMBER_ID).and_then(|id| id.parse().ok()),
         voters: annotation(labels::VOTERS).map(|text| voters(text, cluster)),
+        last_number: annotation(labels::LAST_MEMBER_NUMBER).and_then(|number| number.parse().ok()),
         bootstrap: annotation(labels::BOOTSTRAP).and_then(|json| serde_json::from_str(json).ok()),
         assigned: annotation(labels::ASSIGNED).cloned(),
         good: annotation(labels::GOOD).cloned(),
@@ -123,6 +127,16 @@ pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts 
             .and_then(|size| crate::api::Quantity::new(size.0).bytes()),
         class: spec.and_then(|spec| spec.storage_class_name.clone()),
     }
+}
+
+/// A volume claim that is kept aside; nothing where this one is not.
+pub(super) fn set_aside(claim: &PersistentVolumeClaim) -> Option<SetAside> {
+    claim.labels().get(labels::SET_ASIDE)?;
+    Some(SetAside {
+        uid: claim.uid().unwrap_or_default(),
+        deleting: claim.metadata.deletion_timestamp.is_some(),
+        cluster_id: claim.annotations().get(labels::CLUSTER_ID).and_then(|id| id.parse().ok()),
+    })
 }
 
 fn voters(text: &str, cluster: &str) -> BTreeMap<MemberName, MemberId> {

@@ -17,7 +17,7 @@ use super::objects::probe;
 use super::observation::{ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState, Tries};
 use super::revision::Revision;
 use super::spec::storage_class;
-use crate::api::{EtcdCluster, labels};
+use crate::api::{Action, EtcdCluster, labels};
 use crate::etcd::EtcdVersion;
 use crate::etcd::logs::{says_v2_data_was_found, version_in_version_output};
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -86,16 +86,14 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
             }
         }
     }
+    let (aside, in_use): (Vec<_>, Vec<_>) =
+        claims.items.into_iter().partition(|claim| facts::set_aside(claim).is_some());
     let mut world = Observation {
         now: now(),
         pods: by_member(name, member_pods.iter().map(|pod| (pod.name_any(), facts::pod(pod, &facts)))),
-        claims: claims
-            .items
-            .iter()
-            .filter_map(|claim| {
-                let member = MemberName::parse(name, claim.name_any().strip_prefix("data-")?)?;
-                Some((member, facts::claim(claim, name)))
-            })
+        claims: claims_of(name, &in_use).map(|(member, claim)| (member, facts::claim(claim, name))).collect(),
+        set_aside: claims_of(name, &aside)
+            .filter_map(|(member, claim)| Some((member, facts::set_aside(claim)?)))
             .collect(),
         revisions: own_revisions,
         foreign_revisions,
@@ -160,6 +158,15 @@ fn by_member<T>(cluster: &str, items: impl Iterator<Item = (String, T)>) -> BTre
     items.filter_map(|(name, item)| Some((MemberName::parse(cluster, &name)?, item))).collect()
 }
 
+fn claims_of<'a>(
+    cluster: &str,
+    claims: &'a [PersistentVolumeClaim],
+) -> impl Iterator<Item = (MemberName, &'a PersistentVolumeClaim)> {
+    let member =
+        |claim: &PersistentVolumeClaim| MemberName::parse(cluster, claim.name_any().strip_prefix("data-")?);
+    claims.iter().filter_map(move |claim| Some((member(claim)?, claim)))
+}
+
 /// Asked only while new volumes may have to be made.
 async fn default_storage_class(ctx: &Context, facts: &ClusterFacts) -> Result<Option<bool>, kube::Error> {
     if facts.status.cluster_id.is_some() || storage_class(&facts.spec).is_some() {
@@ -181,8 +188,10 @@ async fn default_storage_class(ctx: &Context, facts: &ClusterFacts) -> Result<Op
 /// A Pod or claim under a name that we need, without our labels, is found by its name only.
 async fn strangers_under_our_names(ctx: &Context, world: &mut Observation) -> Result<(), kube::Error> {
     let cluster = &world.cluster;
+    let joins = cluster.status.progress.as_ref().filter(|progress| progress.action == Action::AddMember);
+    let joins = joins.and_then(|progress| MemberName::parse(&cluster.name, &progress.member));
     let expected: Vec<MemberName> = match (&cluster.status.cluster_id, &cluster.status.bootstrap) {
-        (Some(_), _) => world.claims.keys().cloned().collect(),
+        (Some(_), _) => world.claims.keys().cloned().chain(joins).collect(),
         (None, Some(bootstrap)) => bootstrap_members(&cluster.name, bootstrap),
         (None, None) => (0..cluster.spec.replicas.clamp(0, 7).unsigned_abs())
             .map(|number| MemberName::new(&cluster.name, number))

@@ -13,7 +13,14 @@ pub(super) fn volumes_of_an_earlier_cluster(view: &View<'_>) -> Option<Next> {
     match earlier(view)? {
         Ok((cluster_id, voters)) => Some(Next::Do(Step::Record(Record::Adopted {
             cluster_id,
-            last_member_number: voters.keys().map(MemberName::number).max().unwrap_or_default(),
+            last_member_number: voters
+                .keys()
+                .chain(view.world.claims.keys())
+                .chain(view.world.set_aside.keys())
+                .map(MemberName::number)
+                .chain(view.world.claims.values().filter_map(|claim| claim.last_number))
+                .max()
+                .unwrap_or_default(),
         }))),
         Err(_) => Some(Next::Refused),
     }
@@ -48,8 +55,13 @@ fn earlier(view: &View<'_>) -> Option<Result<Earlier, Notice>> {
         )));
     }
     let lists: Vec<_> = claims.values().filter_map(|claim| claim.voters.clone()).collect();
-    let voters = lists.first().cloned().unwrap_or_default();
-    if voters.is_empty() || lists.iter().any(|list| *list != voters) {
+    // Members come and go one at a time, and their claims hear of it one after the other. To start one that is none
+    // any more is harmless: the others turn it away.
+    let voters = lists.iter().max_by_key(|list| list.len()).cloned().unwrap_or_default();
+    let is_within = |list: &BTreeMap<MemberName, MemberId>| {
+        list.len() + 1 >= voters.len() && list.iter().all(|(member, id)| voters.get(member) == Some(id))
+    };
+    if voters.is_empty() || !lists.iter().all(is_within) {
         return Some(Err(Notice::of(
             Code::VolumesDisagree,
             "the volumes do not agree on who the voters were".to_owned(),

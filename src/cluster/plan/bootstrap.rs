@@ -6,9 +6,10 @@ use super::begun::{has_begun, may_start_on, never_serves, note_first_pods, start
 use super::request;
 use super::step::{NewPod, Next, Record, Step};
 use super::view::View;
-use crate::api::{BootstrapStatus, Code};
+use crate::api::{BootstrapStatus, Code, MemberRole};
 use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
+use crate::cluster::objects::claim::Purpose;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::revision;
 use crate::cluster::spec::storage_class;
@@ -36,7 +37,8 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
         return Some(Next::Refused);
     }
     if !unclaimed.is_empty() {
-        return Some(Next::Do(Step::CreateClaims(unclaimed)));
+        let purpose = Purpose::Bootstrap(bootstrap);
+        return Some(Next::Do(Step::CreateClaims { members: unclaimed, purpose }));
     }
     if let Some(note) = note_first_pods(view, &members) {
         return Some(note);
@@ -219,7 +221,8 @@ fn first_pod(
     } else {
         Initial::New { members: members.to_vec(), token: bootstrap.token.clone() }
     };
-    Some(NewPod { member: member.clone(), revision: claim.assigned.clone()?, initial })
+    let (member, revision) = (member.clone(), claim.assigned.clone()?);
+    Some(NewPod { member, revision, initial, role: MemberRole::Voter })
 }
 
 /// Formed: every member is listed with its client URLs (its name stands there before it ever came) and

@@ -9,10 +9,14 @@
 //!                           what it lacks is a quorum, which another one brings → withdraw
 //! ```
 //!
+//! A member that joins or leaves has files of its own, [`join`] and [`leave`].
+//!
 //! A put-back that comes to its stop when the member is up after all takes up again what was given up.
 
 use super::downgrade::{self, forgetting};
 use super::gates;
+use super::join;
+use super::leave;
 use super::loss::is_lost;
 use super::put_back::{last_good, next_left_half_way, put_back, refused_for_too_long};
 use super::records;
@@ -20,7 +24,7 @@ use super::request;
 use super::roll::{is_canary, may_mend, next_to_mend};
 use super::step::{Claim, NewPod, Next, Record, Step};
 use super::view::{View, quorum};
-use crate::api::{Action, Code, ProgressStatus};
+use crate::api::{Action, Code, MemberRole, ProgressStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
@@ -34,11 +38,16 @@ const SOAK: Duration = Duration::from_secs(10);
 pub(super) fn the_member_that_may_be_away(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
     let (progress, member) = view.claimed()?;
-    if !view.members().contains(&member) {
-        return Some(Next::Do(Step::Record(Record::Withdraw { member })));
-    }
     if view.pod(&member).is_some_and(|pod| pod.ownership != Ownership::Ours) {
         return None;
+    }
+    match progress.action {
+        Action::AddMember => return Some(join::go_on(view, progress, &member)),
+        Action::RemoveMember => return Some(leave::go_on(view, progress, &member)),
+        _ => {}
+    }
+    if !view.members().contains(&member) {
+        return Some(Next::Do(Step::Record(Record::Withdraw { member })));
     }
     Some(match view.pod(&member) {
         None => start(view, progress, &member),
@@ -99,7 +108,11 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
 
 /// A leader is not stopped: leadership is handed to the voter that is furthest, one that runs the
 /// target already if there is any, so that it need not move again.
-fn move_leader_off(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Option<Next> {
+pub(super) fn move_leader_off(
+    view: &View<'_>,
+    progress: &ProgressStatus,
+    member: &MemberName,
+) -> Option<Next> {
     let leader = view.up(member)?.status;
     let (to, heir) =
         view.up_members().into_iter().filter(|(other, _)| other != member).max_by_key(|(other, up)| {
@@ -147,7 +160,12 @@ fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
     if claim.assigned.as_deref() != Some(revision.as_str()) {
         return Next::Do(Step::Assign { members: vec![member.clone()], revision, afresh: false });
     }
-    let create = Step::CreatePods(vec![NewPod { member: member.clone(), revision, initial: Initial::Guard }]);
+    let create = Step::CreatePods(vec![NewPod {
+        member: member.clone(),
+        revision,
+        initial: Initial::Guard,
+        role: MemberRole::Voter,
+    }]);
     refused_for_too_long(view, progress, member, &create).unwrap_or(Next::Do(create))
 }
 

@@ -4,6 +4,7 @@
 use super::step::{Next, Step};
 use super::view::View;
 use crate::api::Code;
+use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::{ClaimFacts, Ownership};
 use crate::cluster::spec::deletes_volumes;
@@ -24,6 +25,7 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
         .iter()
         .filter(|(_, claim)| claim.ownership == Ownership::Ours && holds_our_data(view, claim))
         .map(|(member, _)| member.clone())
+        .chain(kept_aside(view))
         .collect();
     if claims.is_empty() || !wanted {
         return Some(Next::Do(Step::SetFinalizer(false)));
@@ -40,7 +42,10 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
     }
     let open: Vec<_> = claims
         .iter()
-        .filter(|member| view.claim_of(member).is_some_and(|claim| !claim.deleting))
+        .filter(|member| {
+            let aside = || view.world.set_aside.get(member).is_some_and(|claim| !claim.deleting);
+            view.claim_of(member).map_or_else(aside, |claim| !claim.deleting)
+        })
         .cloned()
         .collect();
     if !open.is_empty() {
@@ -50,6 +55,13 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
         Notice::of(Code::VolumesDeleting, format!("{} volume claims are going away", claims.len())),
         None,
     ))
+}
+
+/// What was kept of members that are none any more goes too.
+fn kept_aside<'a>(view: &View<'a>) -> impl Iterator<Item = MemberName> + use<'a> {
+    let cluster_id = view.cluster_id();
+    let aside = view.world.set_aside.iter().filter(move |(_, claim)| claim.cluster_id == cluster_id);
+    aside.map(|(member, _)| member.clone())
 }
 
 /// Only what this EtcdCluster made or took over: volumes of an earlier one that were never adopted are

@@ -1,12 +1,16 @@
 //! What must be true, read live from etcd, before a member is stopped and after it came back. Facts,
 //! not pauses.
 
+mod list;
+
+pub use list::Removal;
+pub(super) use list::{list_is_as_wanted, no_list, of_a_new_member, of_a_promotion, removal};
+
 use super::up::Up;
 use super::view::{View, quorum};
 use crate::api::{Action, Code};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::objects::container::peer_url;
 use crate::cluster::observation::{DowngradeJob, NodeTrouble};
 use crate::etcd::Alarm;
 use std::collections::BTreeSet;
@@ -54,10 +58,7 @@ impl Stop {
 /// # Errors
 /// The first thing that is not as it must be.
 pub(super) fn before(view: &View<'_>, member: &MemberName) -> Result<(), Notice> {
-    if view.alarms().contains(&Alarm::Corrupt) {
-        let message = format!("{member} must wait: {}", Code::Corrupt.meaning());
-        return Err(Notice::of(Code::Corrupt, message));
-    }
+    no_data_differs(view, member)?;
     if view.world.downgrade_job == DowngradeJob::Somewhere {
         let message =
             format!("{member} must wait: a downgrade job is enabled, under which 3.5 does not start");
@@ -91,6 +92,14 @@ pub(super) fn before(view: &View<'_>, member: &MemberName) -> Result<(), Notice>
         ));
     }
     of_those_that_are_up(view, Some(member))
+}
+
+fn no_data_differs(view: &View<'_>, member: &MemberName) -> Result<(), Notice> {
+    if view.alarms().contains(&Alarm::Corrupt) {
+        let message = format!("{member} must wait: {}", Code::Corrupt.meaning());
+        return Err(Notice::of(Code::Corrupt, message));
+    }
+    Ok(())
 }
 
 /// What a change of the whole cluster needs, which stops nobody: every voter is up, close to the leader, and
@@ -197,15 +206,17 @@ pub(super) fn stop_of_a_down_member(view: &View<'_>, member: &MemberName) -> Opt
 /// its readiness probe must fail too, and where the others do not hold quorum without it, so that an
 /// error would cost quorum, its container must not even run. One that is only starting is not down.
 pub(super) fn is_down(view: &View<'_>, member: &MemberName) -> bool {
+    view.pod(member).is_some_and(|pod| !view.is_on_its_way(member, pod)) && serves_nobody(view, member)
+}
+
+/// The same, of one that may be only starting.
+pub(super) fn serves_nobody(view: &View<'_>, member: &MemberName) -> bool {
     let Some(pod) = view.pod(member) else { return false };
     let silent = view.answer(member).is_none_or(|answer| answer.status.is_err());
     let voters = view.members();
     let others = voters.iter().filter(|other| *other != member && view.up(other).is_some()).count();
     let spared = voters.len() > 1 && others >= quorum(voters.len());
-    silent
-        && !pod.ready
-        && !view.is_on_its_way(member, pod)
-        && (spared || pod.container.running_since.is_none())
+    silent && !pod.ready && (spared || pod.container.running_since.is_none())
 }
 
 fn agree_on_a_leader(ups: &[Up<'_>]) -> Result<(), Notice> {
@@ -228,48 +239,6 @@ fn close_to_the_leader(view: &View<'_>, about_to_go: Option<&MemberName>) -> Res
                 format!("{waits}{other} is {CLOSE} or more entries behind"),
             ));
         }
-    }
-    Ok(())
-}
-
-/// The member list is exactly the voters that we know, all of them started, no learner.
-pub(super) fn list_is_as_wanted(view: &View<'_>) -> Result<(), Notice> {
-    let Some(list) = &view.world.member_list else {
-        return Err(Notice::of(Code::QuorumUnproven, "no member could give a linearizable member list"));
-    };
-    let (voters, namespace) = (view.voters(), &view.world.cluster.namespace);
-    for listed in list {
-        let id = listed.id;
-        if listed.is_learner {
-            return Err(Notice::new(
-                Code::MembershipUnexpected,
-                format!("member {id} ({:?}) is a learner that nobody here added", listed.name),
-                format!("promote it, or remove it with `etcdctl member remove {id}`"),
-            ));
-        }
-        if listed.name.is_empty() {
-            return Err(Notice::of(Code::MembershipUnexpected, format!("member {id} has not started yet")));
-        }
-        let known = view.parse_member(&listed.name).and_then(|name| voters.get(&name).copied());
-        let home = view.parse_member(&listed.name).map(|name| peer_url(&name.host(namespace)));
-        if known == Some(id) && home.as_ref().is_some_and(|home| listed.peer_urls != [home.as_str()]) {
-            return Err(Notice::of(
-                Code::MembershipUnexpected,
-                format!("member {id} ({:?}) is listed at {}", listed.name, listed.peer_urls.join(", ")),
-            ));
-        }
-        if known != Some(id) {
-            return Err(Notice::of(
-                Code::MembershipUnexpected,
-                format!("member {id} ({:?}) is not one of this cluster's members", listed.name),
-            ));
-        }
-    }
-    if list.len() != voters.len() {
-        return Err(Notice::of(
-            Code::MembershipUnexpected,
-            format!("etcd lists {} members, {} are expected", list.len(), voters.len()),
-        ));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The guard: as soon as a member of a bootstrap has its WAL, its next start must not form a cluster.
+//! The guard: as soon as a member has its WAL, its next start must neither form a cluster nor join one anew.
 //! It comes before `spec.paused` even: it changes annotations only, and without it a wiped volume comes
 //! back as an empty cluster.
 //!
@@ -22,7 +22,7 @@ fn unguarded(view: &View<'_>) -> Vec<Guarded> {
     view.world
         .pods
         .iter()
-        .filter(|(_, pod)| pod.bootstraps && !pod.deleting)
+        .filter(|(_, pod)| pod.unguarded && !pod.deleting)
         .filter_map(|(member, pod)| {
             let status = view.answer(member).and_then(Answer::status)?;
             Some(Guarded { member: member.clone(), uid: pod.uid.clone(), version: status.version })

@@ -1,6 +1,7 @@
 //! Whether a change may begin now: a person's approval, and the maintenance windows. What has begun goes on;
 //! bringing members back, putting them back and healing them needs neither.
 
+use super::resize;
 use super::step::{Next, Wait};
 use super::view::View;
 use crate::api::{Approval, Code};
@@ -21,6 +22,8 @@ pub struct Intent {
     pub hash: String,
     /// What members become in the end: the name of a revision.
     pub becomes: String,
+    /// How many there are in the end, where that changes.
+    pub replicas: Option<i32>,
     /// Whether it was approved; nothing where nobody is asked.
     pub approved: Option<bool>,
 }
@@ -31,6 +34,8 @@ struct Inputs<'a> {
     becomes: &'a str,
     members: BTreeMap<String, String>,
     hops: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicas: Option<u32>,
 }
 
 /// What the spec wants to be done to members; nothing where they are as it says.
@@ -38,18 +43,29 @@ pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
     let desired = view.desired.as_ref().ok().filter(|_| view.cluster_id().is_some())?;
     // Between two hops all members are as the first of them made them.
     let is_the_last = view.way.iter().flatten().flatten().count() <= 1;
-    if view.outdated().is_empty() && is_the_last && view.claimed().is_none() {
+    let replicas = resize::is_due(view).then_some(desired.replicas);
+    if view.outdated().is_empty() && is_the_last && view.claimed().is_none() && replicas.is_none() {
         return None;
     }
     let cluster = &view.world.cluster;
     let becomes = revision::name(&cluster.name, &cluster.spec, desired.version);
+    let shown = |replicas: Option<u32>| replicas.and_then(|replicas| i32::try_from(replicas).ok());
     let manual = desired.approval == Approval::Manual;
     // An approval stands until that plan has ended, whatever the annotation says by then.
-    let stored = cluster.status.plan.as_ref().filter(|plan| plan.becomes.as_ref() == Some(&becomes));
+    let stored = cluster.status.plan.as_ref().filter(|plan| {
+        let same_size = plan.replicas.is_none() && replicas.is_none()
+            || plan.replicas == i32::try_from(desired.replicas).ok();
+        plan.becomes.as_ref() == Some(&becomes) && same_size
+    });
     if let Some(stored) = stored.filter(|plan| plan.approved == Some(true))
         && let Some(hash) = stored.hash.clone()
     {
-        return Some(Intent { hash, becomes, approved: manual.then_some(true) });
+        return Some(Intent {
+            hash,
+            becomes,
+            replicas: stored.replicas.or(shown(replicas)),
+            approved: manual.then_some(true),
+        });
     }
     let version = |member: &MemberName| {
         let runs = view.answer(member).and_then(|answer| answer.status()).map(|status| status.version);
@@ -59,9 +75,10 @@ pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
         becomes: &becomes,
         members: view.members().iter().map(|member| (member.to_string(), version(member))).collect(),
         hops: view.way.iter().flatten().flatten().map(ToString::to_string).collect(),
+        replicas,
     });
     let approved = manual.then(|| cluster.approve.as_ref() == Some(&hash));
-    Some(Intent { hash, becomes, approved })
+    Some(Intent { hash, becomes, replicas: shown(replicas), approved })
 }
 
 /// What a change waits for before it may begin.
@@ -88,8 +105,12 @@ pub(super) fn held(view: &View<'_>) -> Option<Notice> {
 fn unapproved(view: &View<'_>, intent: &Intent) -> Notice {
     let cluster = &view.world.cluster;
     let hops: Vec<String> = super::roll::hops(view).iter().map(ToString::to_string).collect();
-    let what = if hops.is_empty() { "new settings".to_owned() } else { hops.join(" → ") };
-    let members = view.members().len();
+    let mut what = if hops.is_empty() { Vec::new() } else { vec![hops.join(" → ")] };
+    if hops.is_empty() && !view.outdated().is_empty() {
+        what.push("new settings".to_owned());
+    }
+    what.extend(intent.replicas.map(|replicas| format!("{replicas} members in the end")));
+    let (what, members) = (what.join(", "), view.members().len());
     Notice::new(
         Code::ApprovalPending,
         format!("the plan {} ({what}, {members} members one at a time) waits for approval", intent.hash),

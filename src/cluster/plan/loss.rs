@@ -65,11 +65,17 @@ fn lost(view: &View<'_>) -> Vec<(MemberName, &'static str)> {
             if view.claim_of(member).is_none() {
                 return Some((member.clone(), "no volume claim"));
             }
-            let words = view.pod(member)?.container.last_words.as_deref()?;
-            let silent = view.answer(member).is_none_or(|answer| answer.status.is_err());
-            (silent && says_data_dir_is_empty(words)).then(|| (member.clone(), "empty volume"))
+            shows_an_empty_volume(view, member).then(|| (member.clone(), "empty volume"))
         })
         .collect()
+}
+
+/// Whether a member's etcd said that it found nothing, where it would have had to find its data.
+pub(super) fn shows_an_empty_volume(view: &View<'_>, member: &MemberName) -> bool {
+    // Before its first start a member that joins says the same where it reaches none of the others.
+    let Some(pod) = view.pod(member).filter(|pod| !pod.unguarded) else { return false };
+    let silent = view.answer(member).is_none_or(|answer| answer.status.is_err());
+    silent && pod.container.last_words.as_deref().is_some_and(says_data_dir_is_empty)
 }
 
 /// Whether a member's data is known to be gone.

@@ -14,13 +14,17 @@ mod downgrade;
 mod gates;
 mod guard;
 mod hold;
+mod join;
+mod leave;
 mod loss;
+mod membership;
 mod ownership;
 mod presence;
 mod probe;
 mod put_back;
 mod records;
 mod request;
+mod resize;
 mod roll;
 mod snapshots;
 mod step;
@@ -31,7 +35,7 @@ mod tidy;
 mod up;
 mod view;
 
-pub use gates::Stop;
+pub use gates::{Removal, Stop};
 pub use hold::Intent;
 pub use step::{Claim, Guarded, NewPod, Next, Plan, Record, SnapshotNote, Step, Wait};
 
@@ -50,10 +54,12 @@ const CONCERNS: &[Concern] = &[
     paused,
     probe::that_stand_in_a_members_way,
     adopt::volumes_of_an_earlier_cluster,
+    membership::who_votes,
     loss::all_members,
     presence::every_member_has_a_pod,
     ownership::nothing_belongs_to_others,
     support::services_and_budget,
+    membership::a_voter_that_is_labelled_a_learner,
     bootstrap::the_first_members,
     downgrade::a_job_that_leads_elsewhere,
     claimed::the_member_that_may_be_away,
@@ -62,8 +68,13 @@ const CONCERNS: &[Concern] = &[
     snapshots::that_count_no_more,
     downgrade::a_member_that_remembers_a_job,
     put_back::a_member_left_half_way,
+    membership::a_learner_left_behind,
+    membership::what_is_of_no_member,
     request::what_cannot_be_done,
+    resize::a_member_too_many_for_a_roll,
+    resize::a_member_too_few,
     roll::the_next_outdated_member,
+    resize::a_member_too_many,
     tidy::what_is_left_behind,
     presence::every_member_is_up,
     roll::the_cluster_version_has_moved,
@@ -122,8 +133,12 @@ const CONVERGENCE: &[Concern] = &[
     downgrade::a_job_that_has_arrived,
     downgrade::a_member_that_remembers_a_job,
     put_back::a_member_left_half_way,
+    membership::a_learner_left_behind,
     request::what_cannot_be_done,
+    resize::a_member_too_many_for_a_roll,
+    resize::a_member_too_few,
     roll::the_next_outdated_member,
+    resize::a_member_too_many,
     presence::every_member_is_up,
     roll::the_cluster_version_has_moved,
     hold::what_may_not_begin_yet,

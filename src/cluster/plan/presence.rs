@@ -4,7 +4,7 @@ use super::gates;
 use super::loss::is_lost;
 use super::step::{NewPod, Next, Step};
 use super::view::View;
-use crate::api::Code;
+use crate::api::{Code, MemberRole};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
@@ -12,7 +12,9 @@ use crate::cluster::revision;
 
 pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
-    let claimed = view.claimed().map(|(_, member)| member);
+    // A claimed member is started by its claim; one that joins or leaves, and votes, is a voter like any other.
+    let claimed = view.claimed().filter(|(progress, _)| !progress.action.changes_the_list());
+    let claimed = claimed.map(|(_, member)| member);
     let mut new = Vec::new();
     let mut first = None;
     for member in view.members().iter().filter(|member| Some(*member) != claimed.as_ref()) {
@@ -28,7 +30,12 @@ pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
         // A claim that says nothing of its member is one for a person; the others go on.
         let Some(own) = own_revision(view, member) else { continue };
         match own {
-            Ok(revision) => new.push(NewPod { member: member.clone(), revision, initial: Initial::Guard }),
+            Ok(revision) => new.push(NewPod {
+                member: member.clone(),
+                revision,
+                initial: Initial::Guard,
+                role: MemberRole::Voter,
+            }),
             Err(step) => first = first.or(Some(step)),
         }
     }

@@ -26,14 +26,6 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         return Vec::new();
     }
     let mut refusals = Vec::new();
-    let members = view.members().len();
-    if members > 0 && desired.replicas as usize != members {
-        refusals.push(Notice::new(
-            Code::ReplicasChangeUnsupported,
-            format!("spec.replicas is {}, the cluster has {members} members", desired.replicas),
-            format!("set spec.replicas back to {members}"),
-        ));
-    }
     refusals.extend(storage(view));
     refusals.extend(flags(view));
     refusals.extend(
@@ -41,7 +33,10 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     );
     match hop(view) {
         Some(Err(error)) => refusals.push(refused_hop(view, &error)),
-        _ if members == 1 && !desired.allow_downtime && changes_the_minor(view) => refusals.push(Notice::new(
+        // Where more members are asked for, they come first.
+        _ if view.members().len() == 1
+            && desired.replicas == 1
+            && !desired.allow_downtime && changes_the_minor(view) => refusals.push(Notice::new(
             Code::DowntimeNotAllowed,
             format!(
                 "one member alone cannot go to {} without downtime, and there is no second one to try it on first",

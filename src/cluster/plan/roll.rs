@@ -6,6 +6,7 @@ use super::hold;
 use super::loss::is_lost;
 use super::probe::{images_on_every_node, v2_data_on_every_volume};
 use super::request;
+use super::resize;
 use super::snapshots;
 use super::step::{Next, Step};
 use super::view::View;
@@ -211,6 +212,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
     }
     let mut outdated = order(view, view.outdated());
     outdated.retain(|member| claimed.as_ref().is_none_or(|(_, claimed)| claimed != member));
+    steps.extend(resize::members_to_add(view));
     let mut at = view.known_cluster_version();
     steps.extend(take_snapshots(view, at, target.version));
     if super::probe::v2_data_matters_to(view).is_some() {
@@ -270,6 +272,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
         steps.extend(await_etcd(at, *stop));
         at = Some(stop.minor);
     }
+    steps.extend(resize::members_to_remove(view));
     steps
 }
 

@@ -1,11 +1,12 @@
 //! What the planner says: the plan, its one next step, and why it waits. Plain data.
 
-use super::gates::Stop;
+use super::gates::{Removal, Stop};
 use super::hold::Intent;
 use crate::api::{Action, FailureStatus, StepStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::objects::pod::Initial;
+use crate::cluster::objects::claim::Purpose;
+pub use crate::cluster::objects::pod::NewPod;
 use crate::cluster::objects::probe::NewProbe;
 use crate::cluster::observation::{PodFacts, ProbeFacts, SnapshotBase};
 use crate::cluster::revision::Revision;
@@ -76,8 +77,10 @@ pub enum Step {
     Record(Record),
     /// Add or remove the finalizer that deletes the volumes.
     SetFinalizer(bool),
-    /// Delete these volumes; then the finalizer goes.
+    /// Delete these volumes: of a cluster that goes, or of a member that is none any more.
     DeleteClaims(Vec<MemberName>),
+    /// Keep the volume of a member that is none any more aside.
+    SetAside(MemberName),
     /// Make or correct Services and the disruption budget, which must keep all but one of so many voters.
     ApplySupport {
         /// Voters that the budget counts.
@@ -85,8 +88,13 @@ pub enum Step {
     },
     /// Store a revision.
     StoreRevision(Arc<Revision>),
-    /// Make the volume claims of a bootstrap.
-    CreateClaims(Vec<MemberName>),
+    /// Make volume claims.
+    CreateClaims {
+        /// Whose.
+        members: Vec<MemberName>,
+        /// For what.
+        purpose: Purpose,
+    },
     /// Write on members' claims which revision their next Pods are made from.
     Assign {
         /// Whose claims.
@@ -111,6 +119,15 @@ pub enum Step {
         /// The revision that each passed its gate with.
         good: BTreeMap<MemberName, String>,
     },
+    /// Write on every claim of the cluster who its voters are, by etcd's own word.
+    NoteVoters {
+        /// The cluster's id.
+        cluster_id: ClusterId,
+        /// All voters.
+        voters: BTreeMap<MemberName, MemberId>,
+        /// The highest number that a member ever had.
+        last_number: u32,
+    },
     /// Write on the claims of a bootstrap which Pod, by its UID, was the first that was made for each volume, or that one
     /// has used it.
     NoteFirstPods(BTreeMap<MemberName, String>),
@@ -133,6 +150,31 @@ pub enum Step {
         resource_version: String,
         /// Why.
         reason: String,
+    },
+    /// Add a learner to the member list.
+    AddMember {
+        /// Through whom: the leader.
+        through: MemberName,
+        /// Who, and by that, at which peer URL.
+        member: MemberName,
+    },
+    /// Make a learner that is in sync a voter.
+    PromoteMember {
+        /// Through whom: the leader.
+        through: MemberName,
+        /// Who.
+        member: MemberName,
+        /// Its id.
+        id: MemberId,
+    },
+    /// Remove a member from the list. It can only be built from a proof.
+    RemoveMember(Removal),
+    /// Say on a Pod that its member votes, so that clients and the disruption budget count it.
+    LabelVoter {
+        /// Whose.
+        member: MemberName,
+        /// The Pod that is meant.
+        uid: String,
     },
     /// Hand leadership over.
     MoveLeader {
@@ -173,17 +215,6 @@ pub enum SnapshotNote {
     FreeOfV2Entries,
     /// The cluster version went back: whatever was taken counts no more.
     Forget,
-}
-
-/// A Pod to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewPod {
-    /// Whose.
-    pub member: MemberName,
-    /// From which revision.
-    pub revision: String,
-    /// What etcd is told about membership.
-    pub initial: Initial,
 }
 
 /// A member that has its WAL.
@@ -289,15 +320,21 @@ impl Step {
             Self::DeleteClaims(_) => "DeleteClaims",
             Self::ApplySupport { .. } => "ApplySupport",
             Self::StoreRevision(_) => "StoreRevision",
-            Self::CreateClaims(_) => "CreateClaims",
+            Self::SetAside(_) => "SetAside",
+            Self::CreateClaims { .. } => "CreateClaims",
             Self::Assign { .. } => "Assign",
             Self::CreatePods(_) => "CreatePods",
             Self::Guard(_) => "Guard",
             Self::NoteMembers { .. } => "NoteMembers",
+            Self::NoteVoters { .. } => "NoteVoters",
             Self::NoteFirstPods(_) => "NoteFirstPods",
             Self::NoteSnapshots(_) => "NoteSnapshots",
             Self::Propose { .. } => "Propose",
             Self::RemovePod { .. } => "RemovePod",
+            Self::AddMember { .. } => "AddMember",
+            Self::PromoteMember { .. } => "PromoteMember",
+            Self::RemoveMember(_) => "RemoveMember",
+            Self::LabelVoter { .. } => "LabelVoter",
             Self::MoveLeader { .. } => "MoveLeader",
             Self::Downgrade { call: DowngradeCall::Enable(_), .. } => "EnableDowngrade",
             Self::Downgrade { call: DowngradeCall::Cancel, .. } => "CancelDowngrade",

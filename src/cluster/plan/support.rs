@@ -3,7 +3,7 @@
 use super::step::{Next, Step};
 use super::view::View;
 use crate::cluster::objects::support;
-use crate::cluster::observation::Patience;
+use crate::cluster::observation::{Ownership, Patience};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 /// Steps aside for a pass after the API server said no, so that members are looked after meanwhile.
@@ -41,10 +41,13 @@ pub(super) fn drifted(view: &View<'_>) -> Option<usize> {
     (!settled).then_some(voters)
 }
 
-/// Live voters or voters wanted, whichever is more: a budget that is too strict makes people wait, one
-/// that is too loose loses quorum.
+/// Voters, or Pods that are labelled as theirs, whichever is more: a budget that is too strict makes people wait, one
+/// that is too loose loses quorum. One that was removed may still stand there; and who has got its vote is not
+/// labelled before the budget counts it. The number that the spec asks for does not matter (docs/adr/0013).
 fn budgeted_voters(view: &View<'_>) -> Option<usize> {
-    let live = view.members().len();
+    let labelled = view.world.pods.values();
+    let labelled = labelled.filter(|pod| pod.ownership == Ownership::Ours && !pod.learner && !pod.deleting);
+    let live = view.members().len().max(labelled.count());
     let wanted = match view.cluster_id() {
         Some(_) => 0,
         None => view.desired.as_ref().map_or(0, |desired| desired.replicas as usize),

@@ -119,7 +119,9 @@ impl<'a> View<'a> {
             .claims
             .values()
             .filter(|claim| claim.cluster_id == id)
-            .find_map(|claim| claim.voters.as_ref())
+            .filter_map(|claim| claim.voters.as_ref())
+            // While they are being noted anew, those who know of more members.
+            .max_by_key(|voters| voters.len())
             .unwrap_or(&NONE)
     }
 

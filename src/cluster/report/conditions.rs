@@ -2,9 +2,10 @@
 //! both, and come first. `Ready` says converged, `Available` says serving.
 
 use super::Outcome;
-use crate::api::{Code, ConditionType, EtcdClusterStatus, condition};
+use crate::api::{Action, Code, ConditionType, EtcdClusterStatus, condition};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
+use crate::cluster::objects::claim::Purpose;
 use crate::cluster::observation::{Answer, Observation, Patience};
 use crate::cluster::plan::{Next, Plan, Record, Step};
 use crate::cluster::spec;
@@ -135,14 +136,41 @@ fn names<'a>(members: impl Iterator<Item = &'a MemberName>) -> String {
 
 fn doing(step: &Step) -> Notice {
     let (code, message) = match step {
-        Step::Record(Record::Bootstrap(_) | Record::Formed(_)) | Step::CreateClaims(_) | Step::Guard(_) => {
+        Step::Record(Record::Bootstrap(_) | Record::Formed(_))
+        | Step::CreateClaims { purpose: Purpose::Bootstrap(_), .. } => {
             (Code::Bootstrapping, "the first members are started".to_owned())
         }
+        Step::CreateClaims { members, .. } => {
+            (Code::MemberJoining, format!("a volume is asked for {}", names(members.iter())))
+        }
+        Step::Guard(guarded) => (
+            Code::MemberStarting,
+            format!("{} have their data, and are guarded", names(guarded.iter().map(|it| &it.member))),
+        ),
+        Step::AddMember { member, .. } => {
+            (Code::MemberJoining, format!("{member} is added to etcd's members as a learner"))
+        }
+        Step::PromoteMember { member, .. } => {
+            (Code::MemberJoining, format!("{member} is in sync and gets its vote"))
+        }
+        Step::LabelVoter { member, .. } => (Code::MemberJoining, format!("{member} has its vote")),
+        Step::RemoveMember(removal) => {
+            (Code::MemberRemoved, format!("{} is removed from etcd's members", removal.member()))
+        }
+        Step::SetAside(member) => (
+            Code::VolumeSetAside,
+            format!("the volume of {member}, which is no member any more, is kept aside"),
+        ),
         Step::Record(Record::Adopted { cluster_id, .. }) => {
             (Code::ClusterAdopted, format!("volumes of cluster {cluster_id} are taken over"))
         }
         Step::Record(Record::Claim(claim)) => {
-            (Code::RolloutStarted, format!("{} is next to be replaced", claim.member))
+            let what = match claim.action {
+                Action::AddMember => "added",
+                Action::RemoveMember => "removed",
+                _ => "replaced",
+            };
+            (Code::RolloutStarted, format!("{} is next to be {what}", claim.member))
         }
         Step::Record(Record::Release { member, .. }) => {
             (Code::MemberUpdated, format!("{member} is released"))
@@ -167,7 +195,7 @@ fn doing(step: &Step) -> Notice {
             (Code::ImageProbing, "what the way needs is tried out before a member is touched".to_owned())
         }
         Step::DeleteClaims(_) => (Code::VolumesDeleting, "the volumes are deleted".to_owned()),
-        Step::NoteMembers { .. } => {
+        Step::NoteMembers { .. } | Step::NoteVoters { .. } => {
             (Code::MemberUpdated, "what etcd says of its members is noted on their claims".to_owned())
         }
         Step::NoteFirstPods(first) => (

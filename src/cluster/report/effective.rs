@@ -39,6 +39,11 @@ pub(super) fn of(world: &Observation, desired: &Desired) -> Option<EffectiveStat
         } else {
             Retention::Retain
         }),
+        when_scaled: Some(if spec::keeps_volumes_when_scaled(&cluster.spec) {
+            Retention::Retain
+        } else {
+            Retention::Delete
+        }),
         resources: container.resources.map(resources),
         security_context: pod.security_context,
         affinity: pod.affinity,
@@ -97,6 +102,7 @@ mod tests {
             "electionTimeout": "1s",
             "storageSize": "8Gi",
             "whenDeleted": "Retain",
+            "whenScaled": "Delete",
             "resources": { "requests": { "cpu": "100m", "memory": "256Mi" } },
             "securityContext": { "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
                 "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": { "type": "RuntimeDefault" } },

@@ -2,7 +2,8 @@
 
 use super::Outcome;
 use super::conditions::mood;
-use crate::api::{Code, ConditionType, EtcdClusterStatus, Severity, find_condition};
+use crate::api::{Action, Code, ConditionType, EtcdClusterStatus, PlanStatus, Severity, find_condition};
+use crate::cluster::names::MemberName;
 use crate::cluster::notice::{Notice, how_it_failed};
 use crate::cluster::observation::Observation;
 use crate::cluster::plan::{Next, Plan, Record, Step};
@@ -63,9 +64,8 @@ pub(super) fn news(
     let waited = before.is_some() || old.plan.as_ref().is_some_and(|plan| plan.approved == Some(false));
     let begins = plan.held.is_none() && (old.plan.is_none() || waited);
     if let Some(begun) = status.plan.as_ref().filter(|_| begins) {
-        let members = begun.steps.iter().filter_map(|step| step.member.as_deref()).collect::<Vec<_>>();
         let target = status.target_version.as_deref().unwrap_or_default();
-        let note = format!("members are replaced one at a time: {}; target {target}", members.join(", "));
+        let note = format!("members are changed one at a time: {}; target {target}", who_is_next(begun));
         news.push(News::new(Code::RolloutStarted, "Roll", note));
     }
     if old.plan.is_some() && plan.converged && status.progress.is_none() {
@@ -77,7 +77,9 @@ pub(super) fn news(
         ));
     }
     // Both are told once; the condition goes on saying them, also to an operator that has just started.
-    if let Some(notice) = outcome.refused.as_ref().filter(|notice| !said_before(world, notice)) {
+    // What etcd takes not yet is a matter of seconds.
+    let is_news = |notice: &&Notice| notice.code != Code::MembershipPending && !said_before(world, notice);
+    if let Some(notice) = outcome.refused.as_ref().filter(is_news) {
         news.push(News::new(notice.code, "Try", notice.message.clone()));
     }
     if let Some(notice) =
@@ -88,6 +90,19 @@ pub(super) fn news(
         news.push(News::new(notice.code, "Refuse", note));
     }
     news
+}
+
+/// The members of a plan in its order, with what is done to those who join or leave.
+fn who_is_next(plan: &PlanStatus) -> String {
+    let members = plan.steps.iter().filter_map(|step| {
+        let member = step.member.as_deref()?;
+        Some(match step.action {
+            Action::AddMember => format!("{member} joins"),
+            Action::RemoveMember => format!("{member} leaves"),
+            _ => member.to_owned(),
+        })
+    });
+    members.collect::<Vec<_>>().join(", ")
 }
 
 /// Whether the conditions said this of the same spec: that the API server or a member says no.
@@ -139,6 +154,8 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
             }
             None => Vec::new(),
         },
+        // What was done was told when it was done.
+        Step::Record(Record::Release { action, .. }) if action.changes_the_list() => Vec::new(),
         Step::Record(Record::Release { member, action }) => {
             let code = if *action == crate::api::Action::PutBack {
                 Code::MemberPutBack
@@ -192,7 +209,36 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
         Step::DeleteClaims(members) => vec![News::new(
             Code::VolumesDeleted,
             "DeleteVolumes",
-            format!("deleted {} volume claims with the cluster", members.len()),
+            format!(
+                "deleted {}, as storage.retentionPolicy says",
+                members.iter().map(MemberName::claim).collect::<Vec<_>>().join(", ")
+            ),
+        )],
+        step => of_the_member_list(step),
+    }
+}
+
+fn of_the_member_list(step: &Step) -> Vec<News> {
+    match step {
+        Step::AddMember { member, .. } => vec![News::new(
+            Code::MemberAdded,
+            "AddMember",
+            format!("{member} was added as a learner; it votes once it is in sync"),
+        )],
+        Step::PromoteMember { member, .. } => {
+            vec![News::new(Code::MemberPromoted, "AddMember", format!("{member} votes")).about(member)]
+        }
+        Step::RemoveMember(removal) => {
+            let (member, id) = (removal.member(), removal.id());
+            let note = format!(
+                "{member} (member {id}) was removed; its Pod goes, and its volume as the policy says"
+            );
+            vec![News::new(Code::MemberRemoved, "RemoveMember", note).about(member)]
+        }
+        Step::SetAside(member) => vec![News::new(
+            Code::VolumeSetAside,
+            "RemoveMember",
+            format!("the volume claim {} is kept aside; no member gets it again", member.claim()),
         )],
         _ => Vec::new(),
     }

@@ -20,10 +20,10 @@ pub(super) fn fill(status: &mut EtcdClusterStatus, world: &Observation) {
         .collect();
 
     let ready = status.members.iter().filter(|member| member.ready).count();
-    let wanted = status
-        .bootstrap
-        .as_ref()
-        .map_or(status.members.len(), |bootstrap| usize::try_from(bootstrap.members).unwrap_or_default());
+    let asked_for = usize::try_from(world.cluster.spec.replicas).unwrap_or_default();
+    let wanted = status.bootstrap.as_ref().map_or(status.members.len().max(asked_for), |bootstrap| {
+        usize::try_from(bootstrap.members).unwrap_or_default()
+    });
     status.members_ready = (wanted > 0).then(|| format!("{ready}/{wanted}"));
     if let Some(list) = &world.member_list {
         status.replicas = i32::try_from(list.len()).ok();

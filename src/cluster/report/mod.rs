@@ -69,6 +69,7 @@ pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Opt
         hash: plan.intent.as_ref().map(|intent| intent.hash.clone()),
         approved: plan.intent.as_ref().and_then(|intent| intent.approved),
         becomes: plan.intent.as_ref().map(|intent| intent.becomes.clone()),
+        replicas: plan.intent.as_ref().and_then(|intent| intent.replicas),
         hops: plan.hops.iter().map(EtcdVersion::to_string).collect(),
         steps: plan.steps.clone(),
     });
@@ -107,6 +108,10 @@ fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome,
         }
         Record::Claim(claim) => {
             status.progress = Some(claimed(claim, world));
+            if claim.action == Action::AddMember {
+                let number = i32::try_from(claim.member.number()).ok();
+                status.last_member_number = status.last_member_number.max(number);
+            }
             if let Some(failure) = &claim.failure {
                 let mut failure = failure.clone();
                 failure.log = outcome.log.clone().or(failure.log);
@@ -155,6 +160,9 @@ fn progress(
     let words =
         outcome.refused.as_ref().or(wait.map(|wait| &wait.notice)).map(|notice| notice.message.clone());
     if let Some(claim) = status.progress.clone().filter(|progress| progress.action.is_claim()) {
+        if claim.action.changes_the_list() {
+            return Some(ProgressStatus { waiting_for: words, ..claim });
+        }
         let members = status.members.len();
         let done = world
             .pods

@@ -3,6 +3,7 @@
 
 mod channels;
 mod error;
+mod membership;
 mod transport;
 
 pub use channels::{Channels, Endpoint};
@@ -56,6 +57,12 @@ pub enum Call {
     MoveLeader,
     /// `Maintenance.Downgrade`.
     Downgrade,
+    /// `Cluster.MemberAdd`, of a learner.
+    MemberAdd,
+    /// `Cluster.MemberPromote`.
+    MemberPromote,
+    /// `Cluster.MemberRemove`.
+    MemberRemove,
 }
 
 /// Talks to one member. Every call fails with an [`EtcdError`] within its limit.
@@ -340,6 +347,9 @@ impl fmt::Display for Call {
             Self::AlarmList => "AlarmList",
             Self::MoveLeader => "MoveLeader",
             Self::Downgrade => "Downgrade",
+            Self::MemberAdd => "MemberAdd",
+            Self::MemberPromote => "MemberPromote",
+            Self::MemberRemove => "MemberRemove",
         })
     }
 }

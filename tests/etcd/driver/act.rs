@@ -3,7 +3,9 @@
 use super::{Driven, NAME, NAMESPACE, now, number, owner};
 use crate::processes;
 use k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus;
+use quorate::api::MemberRole;
 use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::claim::Purpose;
 use quorate::cluster::objects::probe::NewProbe;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{
@@ -63,9 +65,17 @@ impl Driven {
                 self.revisions.insert(revision.name.clone(), revision.clone());
             }
             Step::DeleteRevisions(names) => self.revisions.retain(|name, _| !names.contains(name)),
-            Step::CreateClaims(members) => {
+            Step::CreateClaims { members, purpose } => {
                 for member in members {
-                    self.claims.insert(member.clone(), self.new_claim(member));
+                    let claim = self.new_claim(member, purpose);
+                    self.claims.insert(member.clone(), claim);
+                }
+            }
+            Step::LabelVoter { member, .. } => self.pods.get_mut(member).unwrap().learner = false,
+            Step::DeleteClaims(members) => {
+                for member in members {
+                    self.claims.remove(member);
+                    let _ = std::fs::remove_dir_all(self.etcd.data_dir(number(member)));
                 }
             }
             Step::Assign { members, revision, .. } => {
@@ -76,22 +86,11 @@ impl Driven {
             Step::CreatePods(pods) => pods.iter().for_each(|pod| self.start(pod)),
             Step::Guard(members) => {
                 for guarded in members {
-                    self.pods.get_mut(&guarded.member).unwrap().bootstraps = false;
+                    self.pods.get_mut(&guarded.member).unwrap().unguarded = false;
                     self.claims.get_mut(&guarded.member).unwrap().opened = Some(guarded.version);
                 }
             }
-            Step::NoteMembers { cluster_id, voters, opened, good } => {
-                for member in opened.keys().chain(good.keys()) {
-                    let claim = self.claims.get_mut(member).unwrap();
-                    claim.cluster_id = Some(*cluster_id);
-                    claim.member_id = voters.get(member).copied();
-                    claim.voters = Some(voters.clone());
-                    claim.opened = opened.get(member).copied().or(claim.opened);
-                    claim.good = good.get(member).cloned().or(claim.good.take());
-                    claim.bootstrap = None;
-                    claim.first_pod = None;
-                }
-            }
+            Step::NoteMembers { .. } | Step::NoteVoters { .. } => self.note(step),
             Step::NoteFirstPods(first) => {
                 for (member, uid) in first {
                     self.claims.get_mut(member).unwrap().first_pod = Some(uid.clone());
@@ -145,20 +144,78 @@ impl Driven {
             }
             // Written with the report.
             Step::Record(_) => {}
-            Step::SetFinalizer(_) | Step::DeleteClaims(_) => panic!("nothing is deleted here: {step:?}"),
+            Step::AddMember { .. } | Step::PromoteMember { .. } | Step::RemoveMember(_) => {
+                self.change_the_list(world, step).await;
+            }
+            Step::SetFinalizer(_) | Step::SetAside(_) => panic!("nothing is kept here: {step:?}"),
         }
     }
 
-    fn new_claim(&self, member: &MemberName) -> ClaimFacts {
+    fn note(&mut self, step: &Step) {
+        match step {
+            Step::NoteMembers { cluster_id, voters, opened, good } => {
+                for member in opened.keys().chain(good.keys()) {
+                    let claim = self.claims.get_mut(member).unwrap();
+                    claim.cluster_id = Some(*cluster_id);
+                    claim.member_id = voters.get(member).copied();
+                    claim.voters = Some(voters.clone());
+                    claim.opened = opened.get(member).copied().or(claim.opened);
+                    claim.good = good.get(member).cloned().or(claim.good.take());
+                    claim.bootstrap = None;
+                    claim.first_pod = None;
+                }
+            }
+            Step::NoteVoters { cluster_id, voters, last_number } => {
+                for (member, claim) in &mut self.claims {
+                    assert_eq!(claim.cluster_id, Some(*cluster_id));
+                    claim.voters = Some(voters.clone());
+                    claim.last_number = Some(*last_number);
+                    claim.member_id = voters.get(member).copied().or(claim.member_id);
+                }
+            }
+            _ => panic!("no note: {step:?}"),
+        }
+    }
+
+    async fn change_the_list(&mut self, world: &Observation, step: &Step) {
+        let identity = |member: &MemberName| world.answers[member].status().unwrap().identity();
+        match step {
+            // What etcd takes not yet it is asked for again.
+            Step::AddMember { through, member } => {
+                self.etcd.make_room_for(number(member) + 1);
+                let url = self.etcd.peer_url(number(member));
+                let added = self.client(world, through).add_learner(identity(through), url).await;
+                self.not_yet.extend(added.err());
+            }
+            Step::PromoteMember { through, id, .. } => {
+                let promoted = self.client(world, through).promote(identity(through), *id).await;
+                self.not_yet.extend(promoted.err());
+            }
+            Step::RemoveMember(removal) => {
+                let through = removal.through();
+                let removed =
+                    self.client(world, through).remove_member(identity(through), removal.id()).await;
+                self.not_yet.extend(removed.err());
+            }
+            _ => panic!("no change of the list: {step:?}"),
+        }
+    }
+
+    fn new_claim(&self, member: &MemberName, purpose: &Purpose) -> ClaimFacts {
+        let (bootstrap, cluster_id, assigned) = match purpose.clone() {
+            Purpose::Bootstrap(bootstrap) => (Some(bootstrap), None, None),
+            Purpose::Join(cluster_id, revision) => (None, Some(cluster_id), Some(revision)),
+        };
         ClaimFacts {
             uid: format!("claim-{member}"),
             ownership: Ownership::Ours,
             deleting: false,
-            cluster_id: None,
+            cluster_id,
             member_id: None,
             voters: None,
-            bootstrap: self.status.bootstrap.clone(),
-            assigned: None,
+            last_number: None,
+            bootstrap,
+            assigned,
             good: None,
             opened: None,
             first_pod: None,
@@ -179,6 +236,10 @@ impl Driven {
         let version = revision.version.to_string();
         match &new.initial {
             Initial::New { .. } => self.etcd.start(n, &version),
+            Initial::Join { members } => {
+                let members: Vec<usize> = members.iter().map(number).collect();
+                self.etcd.start_with(n, &version, &members, "existing");
+            }
             Initial::Guard => self.etcd.start_guarded(n, &version),
         }
         self.starts.push((n, revision.version, flags));
@@ -188,7 +249,8 @@ impl Driven {
             ownership: Ownership::Ours,
             deleting: false,
             revision: new.revision.clone(),
-            bootstraps: matches!(new.initial, Initial::New { .. }),
+            unguarded: new.initial != Initial::Guard,
+            learner: new.role == MemberRole::Learner,
             ip: Some(self.etcd.ip(n)),
             node: Some(format!("node-{n}")),
             image: revision.image.clone(),
@@ -205,6 +267,7 @@ impl Driven {
         if self.etcd.exit_code(number(member)).is_none() {
             self.etcd.stop(number(member)).await;
         }
+        self.etcd.kill(number(member));
         self.pods.remove(member);
     }
 }

@@ -27,10 +27,16 @@ pub struct Data {
     pub of_the_v2_api: bool,
 }
 
+/// In milliseconds: for so long etcd wants members to have been connected before it changes the list (`HealthInterval`).
+const CONNECTED_FOR: u64 = 5_000;
+
 /// One etcd cluster, as its members know it together.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub struct Raft {
     pub voters: BTreeMap<MemberName, u64>,
+    pub learners: BTreeMap<MemberName, u64>,
+    /// Ids that never come back.
+    pub removed: BTreeSet<u64>,
     pub term: u64,
     pub leader: Option<MemberName>,
     elect_at: Option<u64>,
@@ -81,10 +87,28 @@ pub fn formed(member: &MemberName, members: &[MemberName], token: &str, version:
     }
 }
 
+/// Data of a member that joins a cluster which is there.
+pub fn joined(cluster_id: u64, member_id: u64, raft: &Raft, version: EtcdVersion) -> Data {
+    Data {
+        cluster_id,
+        member_id,
+        voters: raft.voters.clone(),
+        log: (0, 0),
+        opened: version,
+        cluster_version: raft.cluster_version,
+        storage_version: None,
+        snapshot: 0,
+        job: None,
+        of_the_v2_api: false,
+    }
+}
+
 impl Raft {
     pub fn new(voters: BTreeMap<MemberName, u64>) -> Self {
         Self {
             voters,
+            learners: BTreeMap::new(),
+            removed: BTreeSet::new(),
             term: 1,
             leader: None,
             elect_at: None,
@@ -148,6 +172,97 @@ impl World {
                 && connected.len() >= raft.quorum()
                 && data.log.1 >= raft.acked
         })
+    }
+
+    /// The learner that reaches the others.
+    fn connected_learner(&self, cluster: u64, raft: &Raft) -> Option<MemberName> {
+        let mut learners = raft.learners.iter();
+        let found = learners.find(|(member, id)| {
+            self.takes_part(member)
+                && !self.isolated.contains_key(*member)
+                && self.data(member).is_some_and(|data| data.cluster_id == cluster && data.member_id == **id)
+        });
+        found.map(|(member, _)| member.clone())
+    }
+
+    /// Voters that have been connected for long enough.
+    fn active(&self, cluster: u64) -> Vec<MemberName> {
+        let has_been = |member: &MemberName| match self.pods.get(member).map(|pod| &pod.state) {
+            Some(State::Running { serves_at, .. }) => serves_at + CONNECTED_FOR <= self.now,
+            _ => false,
+        };
+        self.connected(cluster).into_iter().filter(has_been).collect()
+    }
+
+    /// The cluster in which a change of its members commits that is made through this one.
+    fn changes_the_list(&self, through: &MemberName) -> Option<u64> {
+        let cluster = self.data(through)?.cluster_id;
+        (self.serving(through) && self.propose(cluster)).then_some(cluster)
+    }
+
+    /// `MemberAdd` of a learner; whether it took effect.
+    pub fn add_learner(&mut self, through: &MemberName, member: &MemberName) -> bool {
+        let Some(cluster) = self.changes_the_list(through) else { return false };
+        let (active, serial) = (self.active(cluster).len(), self.serial());
+        let Some(raft) = self.rafts.get_mut(&cluster) else { return false };
+        let is_listed = raft.voters.contains_key(member) || raft.learners.contains_key(member);
+        if is_listed || !raft.learners.is_empty() || active < raft.voters.len() {
+            return false;
+        }
+        raft.learners.insert(member.clone(), id(&format!("{member}/{serial}")));
+        self.changed();
+        true
+    }
+
+    /// `MemberPromote`; whether it took effect.
+    pub fn promote(&mut self, through: &MemberName, member_id: u64) -> bool {
+        let Some(cluster) = self.changes_the_list(through) else { return false };
+        let Some(raft) = self.rafts.get(&cluster) else { return false };
+        let Some(member) =
+            raft.learners.iter().find(|(_, id)| **id == member_id).map(|(member, _)| member.clone())
+        else {
+            return false;
+        };
+        let index = |member: &MemberName| self.data(member).map(|data| data.log.1).unwrap_or_default();
+        let leads = raft.leader.as_ref().map(index).unwrap_or_default();
+        if self.connected_learner(cluster, raft).is_none() || index(&member) * 10 < leads * 9 {
+            return false;
+        }
+        let Some(raft) = self.rafts.get_mut(&cluster) else { return false };
+        raft.learners.remove(&member);
+        raft.voters.insert(member, member_id);
+        self.changed();
+        true
+    }
+
+    /// `MemberRemove`; whether it took effect.
+    pub fn remove_member(&mut self, through: &MemberName, member_id: u64) -> bool {
+        let Some(cluster) = self.changes_the_list(through) else { return false };
+        let active = self.active(cluster);
+        let Some(raft) = self.rafts.get_mut(&cluster) else { return false };
+        let learner =
+            raft.learners.iter().find(|(_, id)| **id == member_id).map(|(member, _)| member.clone());
+        let voter = raft.voters.iter().find(|(_, id)| **id == member_id).map(|(member, _)| member.clone());
+        if let Some(member) = learner {
+            raft.learners.remove(&member);
+        } else if let Some(member) = voter {
+            let rest = active.iter().filter(|other| **other != member).count();
+            let is_enough = rest > (raft.voters.len() - 1) / 2;
+            if active.contains(&member) && !is_enough {
+                return false;
+            }
+            raft.voters.remove(&member);
+            raft.published.remove(&member);
+            if raft.leader.as_ref() == Some(&member) {
+                raft.leader = None;
+                raft.elect_at = None;
+            }
+        } else {
+            return false;
+        }
+        raft.removed.insert(member_id);
+        self.changed();
+        true
     }
 
     /// Hands leadership over, as `MoveLeader` does.
@@ -220,8 +335,10 @@ impl World {
             }
         }
         if let Some(leader) = raft.leader.clone() {
-            self.replicate(&mut raft, &leader, &connected);
-            self.decide_cluster_version(&mut raft, &connected);
+            let learner = self.connected_learner(cluster, &raft);
+            let all: Vec<MemberName> = connected.iter().cloned().chain(learner).collect();
+            self.replicate(&mut raft, &leader, &all);
+            self.decide_cluster_version(&mut raft, &all);
         }
         self.rafts.insert(cluster, raft);
     }
@@ -262,6 +379,7 @@ impl World {
                 continue;
             };
             data.log = (raft.term, index);
+            data.voters.clone_from(&raft.voters);
             data.cluster_version = version;
             data.job = raft.job;
             // The data follow the cluster version in a moment.
@@ -336,7 +454,8 @@ impl World {
     /// The lowest binary of all members, decided by the leader once it reaches them all; only upward, and not
     /// under a downgrade job.
     fn decide_cluster_version(&mut self, raft: &mut Raft, connected: &[MemberName]) {
-        if connected.len() < raft.voters.len() || raft.published.len() < raft.voters.len() {
+        let members = raft.voters.len() + raft.learners.len();
+        if connected.len() < members || raft.published.len() < members {
             raft.flip_at = None;
             return;
         }

@@ -58,6 +58,8 @@ pub struct Pod {
     /// Since when it has a node.
     pub bound_at: u64,
     pub initial: Initial,
+    /// Whether its label says that it has no vote.
+    pub learner: bool,
     pub node: Option<usize>,
     pub ready: bool,
     pub ended: bool,
@@ -208,10 +210,17 @@ impl World {
     /// A member's data is destroyed, by whomever.
     pub fn destroy(&mut self, member: &MemberName) {
         let Some(data) = self.claims.get_mut(member).and_then(|volume| volume.data.take()) else { return };
+        if self.rafts.get(&data.cluster_id).is_none_or(|raft| !raft.voters.contains_key(member)) {
+            return;
+        }
         let left = self
             .claims
             .values()
-            .filter(|volume| volume.data.as_ref().is_some_and(|left| left.cluster_id == data.cluster_id))
+            .filter_map(|volume| volume.data.as_ref())
+            .filter(|left| {
+                let raft = &self.rafts[&data.cluster_id];
+                left.cluster_id == data.cluster_id && raft.voters.values().any(|id| *id == left.member_id)
+            })
             .count();
         if let Some(raft) = self.rafts.get_mut(&data.cluster_id) {
             raft.excused |= left < raft.quorum();
@@ -243,7 +252,8 @@ impl World {
 
     /// How many ready members the budget lets go just now; all of them while there is none.
     fn disruptions_allowed(&self) -> i32 {
-        let healthy = self.pods.values().filter(|pod| pod.ready && pod.deleting.is_none()).count();
+        let healthy =
+            self.pods.values().filter(|pod| pod.ready && !pod.learner && pod.deleting.is_none()).count();
         let healthy = i32::try_from(healthy).unwrap();
         match self.budget.as_ref().and_then(|budget| budget.spec.as_ref()?.min_available.clone()) {
             Some(IntOrString::Int(minimum)) => healthy - minimum,

@@ -2,13 +2,14 @@
 
 use super::World;
 use super::catalogue::{self, Image};
-use super::etcd::{Raft, formed};
+use super::etcd::{Raft, formed, joined};
 use super::kube::{Deletion, State};
 use quorate::api::Action;
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::NodeTrouble;
 use quorate::etcd::{EtcdVersion, Minor};
+use std::collections::BTreeSet;
 
 /// What etcd says on an empty directory under the guard.
 const EMPTY: &str = r#"{"msg":"discovery failed","error":"cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"}"#;
@@ -157,6 +158,11 @@ impl World {
             None => match &pod.initial {
                 Initial::Guard => return self.exit(member, 1, EMPTY),
                 Initial::New { members, token } => self.form(member, members, token, version),
+                Initial::Join { members } => {
+                    if let Err(words) = self.join(member, members, version) {
+                        return self.exit(member, 1, words);
+                    }
+                }
             },
             Some(data) => {
                 let known = self.rafts.get(&data.cluster_id).and_then(|raft| raft.cluster_version);
@@ -198,6 +204,41 @@ impl World {
         }
     }
 
+    /// It asks the others who the members are, and starts where that is what it was told.
+    fn join(
+        &mut self,
+        member: &MemberName,
+        members: &[MemberName],
+        version: EtcdVersion,
+    ) -> Result<(), &'static str> {
+        let asked = members
+            .iter()
+            .find(|other| *other != member && self.serving(other) && !self.isolated.contains_key(*other));
+        let cluster = asked.and_then(|other| self.data(other)).map(|data| data.cluster_id).ok_or(EMPTY)?;
+        let raft = &self.rafts[&cluster];
+        let listed: BTreeSet<&MemberName> = raft.voters.keys().chain(raft.learners.keys()).collect();
+        if listed != members.iter().collect() {
+            return Err("member count is unequal");
+        }
+        if Some(version.minor) < raft.cluster_version {
+            return Err("version is not supported");
+        }
+        if raft.job.is_some() {
+            return Err("downgrade job is enabled");
+        }
+        let is_voter = raft.voters.contains_key(member);
+        let id = raft.voters.get(member).or_else(|| raft.learners.get(member)).copied().unwrap_or_default();
+        let data = joined(cluster, id, raft, version);
+        if is_voter || self.had_data.contains_key(&id) {
+            self.violate(format!("{member} starts on an empty volume under an id that had data"));
+        }
+        self.had_data.insert(id, member.clone());
+        if let Some(volume) = self.claims.get_mut(member) {
+            volume.data = Some(data);
+        }
+        Ok(())
+    }
+
     fn form(&mut self, member: &MemberName, members: &[MemberName], token: &str, version: EtcdVersion) {
         let data = formed(member, members, token, version);
         if self.formed.contains(&data.cluster_id) {
@@ -217,7 +258,13 @@ impl World {
         let Some(data) = self.data(member) else {
             return self.exit(member, 2, "panic: the data directory is gone");
         };
-        let known = self.rafts.get(&data.cluster_id).and_then(|raft| raft.cluster_version);
+        let raft = self.rafts.get(&data.cluster_id);
+        if raft.is_some_and(|raft| raft.removed.contains(&data.member_id))
+            && !self.isolated.contains_key(member)
+        {
+            return self.exit(member, 0, "the member has been permanently removed from the cluster");
+        }
+        let known = raft.and_then(|raft| raft.cluster_version);
         if Some(data.opened.minor) < known && self.serving(member) {
             return self.exit(member, 1, "server version is lower than determined cluster version");
         }

@@ -31,6 +31,8 @@ pub struct World {
     pub cluster: Option<Cluster>,
     pub pods: BTreeMap<MemberName, Pod>,
     pub claims: BTreeMap<MemberName, Volume>,
+    /// Volumes of members that are none any more.
+    pub set_aside: BTreeMap<MemberName, Volume>,
     pub revisions: BTreeMap<String, StoredRevision>,
     pub headless: Option<Arc<Service>>,
     pub client: Option<Arc<Service>>,
@@ -78,6 +80,7 @@ impl World {
             cluster: None,
             pods: BTreeMap::new(),
             claims: BTreeMap::new(),
+            set_aside: BTreeMap::new(),
             revisions: BTreeMap::new(),
             headless: None,
             client: None,

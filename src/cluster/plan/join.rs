@@ -1,0 +1,219 @@
+//! A member that joins. Its number is claimed before anything is made; its volume stands before etcd knows of it; and it
+//! gets its vote once it has what the leader has.
+//!
+//! ```text
+//! not listed   store → volume claim → gate → MemberAdd     or: its volume was used, or it is not wanted → remove it
+//! learner      Pod → guard → in sync → gate → promote      or: not wanted any more, its data is gone → remove it
+//! voter        gate after → note → release
+//! ```
+
+use super::downgrade;
+use super::gates;
+use super::loss::{is_lost, shows_an_empty_volume};
+use super::put_back::next_left_half_way;
+use super::records;
+use super::roll::next_to_mend;
+use super::step::{NewPod, Next, Record, Step};
+use super::view::View;
+use crate::api::{Action, Code, MemberRole, ProgressStatus};
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::cluster::objects::claim::Purpose;
+use crate::cluster::objects::pod::Initial;
+use crate::cluster::observation::{Answer, ClaimFacts, PodFacts};
+use crate::etcd::ListedMember;
+use std::sync::Arc;
+
+pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
+    if !view.voters().contains_key(member) && another_needs_the_claim(view) {
+        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    }
+    if view.world.member_list.is_none() {
+        let message = format!("{member} must wait: no member could give a linearizable member list");
+        return wait(view, member, Notice::of(Code::QuorumUnproven, message));
+    }
+    match view.listed(member) {
+        Some(listed) if !listed.is_learner => vote(view, progress, member),
+        _ if is_not_wanted(view) => give_up(view, member),
+        None => enter(view, progress, member),
+        Some(listed) => learn(view, member, listed),
+    }
+}
+
+/// A member that is down, and that comes up under a claim only, comes first: this one is gone on with after it.
+pub(super) fn another_needs_the_claim(view: &View<'_>) -> bool {
+    next_to_mend(view).is_some()
+        || next_left_half_way(view).is_some()
+        || downgrade::a_member_that_remembers_a_job(view).is_some()
+}
+
+/// Whether the spec asks for no more members than vote already. Where it cannot be read nothing is given up.
+fn is_not_wanted(view: &View<'_>) -> bool {
+    view.desired.as_ref().is_ok_and(|desired| view.voters().len() >= desired.replicas as usize)
+}
+
+/// It is removed again, with what was made for it. It never had a vote.
+fn give_up(view: &View<'_>, member: &MemberName) -> Next {
+    view.claim_member(Action::RemoveMember, member, "", String::new(), None)
+}
+
+/// The revision of new members: what the spec asks for, where all members have it; else what they run.
+pub(super) fn revision(view: &View<'_>) -> Option<String> {
+    let running =
+        view.up_members().into_iter().find_map(|(member, _)| Some(view.pod(&member)?.revision.clone()));
+    let target =
+        view.target.as_ref().filter(|_| view.outdated().is_empty()).map(|target| target.name.clone());
+    target.or(running)
+}
+
+/// It is not in the list yet.
+fn enter(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
+    let Some(cluster_id) = view.cluster_id() else { return give_up(view, member) };
+    if view.pod(member).is_some() || view.claim_of(member).is_some_and(has_been_used) {
+        // It was in the list, and somebody took it out: what its volume holds is of an id that never comes back.
+        return give_up(view, member);
+    }
+    let revision = &progress.revision;
+    match view.claim_of(member) {
+        Some(claim) if claim.deleting => return give_up(view, member),
+        Some(claim) if claim.assigned.as_ref() != Some(revision) => {
+            // Its volume was made for what new members were then.
+            let (members, revision) = (vec![member.clone()], revision.clone());
+            return if view.world.revisions.contains_key(&revision) {
+                Next::Do(Step::Assign { members, revision, afresh: false })
+            } else {
+                give_up(view, member)
+            };
+        }
+        Some(_) => {}
+        None if view.world.revisions.contains_key(revision) => {
+            let purpose = Purpose::Join(cluster_id, revision.clone());
+            return Next::Do(Step::CreateClaims { members: vec![member.clone()], purpose });
+        }
+        None => match view.target.as_ref().filter(|target| target.name == *revision) {
+            Some(target) => return Next::Do(Step::StoreRevision(Arc::clone(target))),
+            // The spec was edited before anything was made.
+            None => return give_up(view, member),
+        },
+    }
+    if view.voters().keys().any(|voter| is_lost(view, voter)) {
+        // What is dead goes first.
+        return give_up(view, member);
+    }
+    match (gates::of_a_new_member(view), view.leader()) {
+        (Ok(()), Some(leader)) => {
+            Next::Do(Step::AddMember { through: leader.clone(), member: member.clone() })
+        }
+        (Ok(()), None) => wait(view, member, no_leader()),
+        (Err(notice), _) => {
+            let job =
+                (notice.code == Code::DowngradePending).then(|| downgrade::a_job_that_has_arrived(view));
+            job.flatten().unwrap_or_else(|| wait(view, member, notice))
+        }
+    }
+}
+
+pub(super) const fn has_been_used(claim: &ClaimFacts) -> bool {
+    claim.opened.is_some() || claim.member_id.is_some()
+}
+
+/// It is in the list and has no vote.
+fn learn(view: &View<'_>, member: &MemberName, listed: &ListedMember) -> Next {
+    let Some(claim) = view.claim_of(member).filter(|claim| !claim.deleting) else {
+        return give_up(view, member);
+    };
+    let starting = |message: String| {
+        let notice = Notice::of(Code::MemberJoining, message);
+        Next::Wait(view.wait(notice, Some(member), subject(member), view.start_progress(member)))
+    };
+    let Some(pod) = view.pod(member) else { return start(view, member, claim) };
+    if pod.deleting {
+        return starting(format!("{member}'s Pod is going away"));
+    }
+    if pod.ended {
+        return Next::Do(Step::remove_ended(member, pod));
+    }
+    if shows_an_empty_volume(view, member) {
+        return give_up(view, member);
+    }
+    let Some(status) = view.answer(member).and_then(Answer::status) else {
+        let words = view.why_not_up(member).map_or_else(|notice| notice.message, |_| String::new());
+        return corrected(view, member, claim, pod).unwrap_or_else(|| starting(words));
+    };
+    if status.member_id != listed.id || Some(status.cluster_id) != view.cluster_id() {
+        let message = format!("{member} answers as {}, not as member {}", status.identity(), listed.id);
+        return wait(view, member, Notice::of(Code::MembershipUnexpected, message));
+    }
+    match (gates::of_a_promotion(view, member, status), view.leader()) {
+        (Ok(()), Some(leader)) => {
+            Next::Do(Step::PromoteMember { through: leader.clone(), member: member.clone(), id: listed.id })
+        }
+        (Ok(()), None) => wait(view, member, no_leader()),
+        (Err(notice), _) => {
+            Next::Wait(view.wait(notice, Some(member), subject(member), view.start_progress(member)))
+        }
+    }
+}
+
+fn start(view: &View<'_>, member: &MemberName, claim: &ClaimFacts) -> Next {
+    let Some(revision) = claim.assigned.clone().filter(|name| view.world.revisions.contains_key(name)) else {
+        return give_up(view, member);
+    };
+    let list = view.world.member_list.iter().flatten();
+    let Some(members) = list.map(|listed| view.member_of(listed)).collect::<Option<Vec<_>>>() else {
+        let message =
+            format!("{member} must wait: somebody is in etcd's member list who is none of this cluster's");
+        return wait(view, member, Notice::of(Code::MembershipUnexpected, message));
+    };
+    // Where it has its WAL already, the guard is right.
+    let initial = if claim.opened.is_some() { Initial::Guard } else { Initial::Join { members } };
+    let role = MemberRole::Learner;
+    Next::Do(Step::CreatePods(vec![NewPod { member: member.clone(), revision, initial, role }]))
+}
+
+/// A learner that does not come up gets what new members are made from now: nobody relies on it.
+fn corrected(view: &View<'_>, member: &MemberName, claim: &ClaimFacts, pod: &PodFacts) -> Option<Next> {
+    let target = view.target.as_ref().filter(|_| view.may_change_members() && view.outdated().is_empty())?;
+    if pod.revision == target.name || pod.ready || view.is_on_its_way(member, pod) {
+        return None;
+    }
+    let revision = match view.stored(target)? {
+        Ok(revision) => revision,
+        Err(store) => return Some(Next::Do(store)),
+    };
+    if claim.assigned.as_ref() != Some(&revision) {
+        return Some(Next::Do(Step::Assign { members: vec![member.clone()], revision, afresh: false }));
+    }
+    Some(Next::Do(Step::remove(member, pod, "it does not come up, and the spec was changed")))
+}
+
+/// It has its vote.
+fn vote(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
+    let withdraw = || Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    // From here on it is a member like any other.
+    let Some(pod) = view.pod(member).filter(|pod| !pod.ended) else { return withdraw() };
+    if pod.deleting || is_lost(view, member) {
+        return withdraw();
+    }
+    match gates::after(view, member, progress.action) {
+        Ok(()) => records::note(view, |other| other == member).unwrap_or_else(|| {
+            Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }))
+        }),
+        Err(notice) => {
+            let wait = view.wait(notice, Some(member), subject(member), view.start_progress(member));
+            if wait.overdue { withdraw() } else { Next::Wait(wait) }
+        }
+    }
+}
+
+fn no_leader() -> Notice {
+    Notice::of(Code::NoLeader, "the members do not agree on one leader")
+}
+
+fn wait(view: &View<'_>, member: &MemberName, notice: Notice) -> Next {
+    Next::Wait(view.wait(notice, Some(member), subject(member), 0))
+}
+
+fn subject(member: &MemberName) -> String {
+    format!("join/{member}")
+}

@@ -1,0 +1,60 @@
+//! A member that leaves: etcd lets it go first, then its Pod goes, then its volume.
+//!
+//! ```text
+//! listed       gate → (MoveLeader) → MemberRemove     or: it is wanted after all, or another must come first → withdraw
+//! not listed   Pod → volume, deleted or kept as the policy says → release
+//! ```
+
+use super::claimed::move_leader_off;
+use super::gates;
+use super::join::another_needs_the_claim;
+use super::resize::is_too_many;
+use super::step::{Next, Record, Step};
+use super::view::View;
+use crate::api::{Code, ProgressStatus};
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::cluster::spec::keeps_volumes_when_scaled;
+
+pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
+    let wait = |notice: Notice| Next::Wait(view.wait(notice, Some(member), format!("leave/{member}"), 0));
+    let withdraw = || Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    if view.world.member_list.is_none() {
+        if another_needs_the_claim(view) {
+            return withdraw();
+        }
+        let message = format!("{member} must wait: no member could give a linearizable member list");
+        return wait(Notice::of(Code::QuorumUnproven, message));
+    }
+    let Some(listed) = view.listed(member) else { return gone(view, progress, member) };
+    if !listed.is_learner && !is_too_many(view, member) {
+        return withdraw();
+    }
+    let removal = match gates::removal(view, member, listed) {
+        Ok(removal) => removal,
+        Err(notice) if listed.is_learner => return wait(notice),
+        // Nothing was touched yet, and another member may need the claim.
+        Err(_) => return withdraw(),
+    };
+    if view.leader() == Some(member) {
+        return move_leader_off(view, progress, member).unwrap_or_else(|| {
+            wait(Notice::of(Code::LeaderMoving, format!("{member} leads and does not answer just now")))
+        });
+    }
+    Next::Do(Step::RemoveMember(removal))
+}
+
+/// Its id never comes back. A process that still runs somewhere is turned away by the others.
+fn gone(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
+    if let Some(pod) = view.pod(member).filter(|pod| !pod.deleting) {
+        return Next::Do(Step::remove(member, pod, "it is no member any more"));
+    }
+    if view.claim_of(member).is_some_and(|claim| !claim.deleting) {
+        return Next::Do(if keeps_volumes_when_scaled(&view.world.cluster.spec) {
+            Step::SetAside(member.clone())
+        } else {
+            Step::DeleteClaims(vec![member.clone()])
+        });
+    }
+    Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }))
+}

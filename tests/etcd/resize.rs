@@ -1,0 +1,66 @@
+//! `spec.replicas` on real etcd, as the planner goes there: more members and fewer, with a writer and a watcher.
+
+use crate::driver::{Driven, Rest};
+use crate::roll::{assert_nothing_lost, load};
+use quorate::etcd::ErrorKind;
+use rstest::rstest;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_mins(3);
+
+async fn settled(yaml: &str) -> Driven {
+    let mut driven = Driven::new(yaml);
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    driven
+}
+
+#[rstest]
+#[tokio::test]
+async fn it_grows_and_shrinks_and_nothing_is_lost(
+    #[values("3.5.9", "3.5.35", "3.6.16", "3.7.3")] version: &str,
+) {
+    let yaml = format!("{{version: {version}, replicas: 1, rollout: {{memberDeadline: 60s}}}}");
+    let mut driven = settled(&yaml).await;
+    // Through the member that stays.
+    let writers = load(&driven.etcd).await;
+    for (replicas, left) in [(3, vec![0, 1, 2]), (5, vec![0, 1, 2, 3, 4]), (3, vec![0, 1, 2]), (1, vec![0])] {
+        driven.spec.replicas = replicas;
+        assert_eq!(driven.rest(LONG).await, Rest::Settled, "{replicas}");
+        assert_eq!(driven.etcd.present(), left);
+        driven.assert_runs(version).await;
+        let listed = driven.etcd.client(0).member_list().await.unwrap();
+        assert_eq!(listed.len(), left.len());
+        assert!(listed.iter().all(|member| !member.is_learner), "{listed:?}");
+        driven.etcd.hash().await;
+    }
+    // Everything that etcd did not take was a matter of time.
+    for error in &driven.not_yet {
+        let kind = error.kind();
+        assert!(matches!(kind, ErrorKind::Unhealthy | ErrorKind::NotYet(_)), "{error}");
+    }
+    assert!(!driven.not_yet.is_empty(), "etcd wants its members to have been connected for 5 s");
+    assert_nothing_lost(writers, &driven.etcd).await;
+}
+
+/// The order that keeps the most members throughout: more of them before the roll, fewer after it.
+#[tokio::test]
+async fn a_resize_and_a_minor_hop_at_once() {
+    let mut driven = settled("{version: 3.5.35, replicas: 1, rollout: {memberDeadline: 60s}}").await;
+    // The writer goes to whoever is there.
+    driven.etcd.make_room_for(3);
+    let writers = load(&driven.etcd).await;
+    driven.spec.replicas = 3;
+    driven.spec.version = "3.6.16".to_owned();
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    driven.assert_runs("3.6.16").await;
+    driven.spec.replicas = 1;
+    driven.spec.version = "3.5.35".to_owned();
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    driven.assert_runs("3.5.35").await;
+    assert_eq!(driven.etcd.present(), [0]);
+    let versions: Vec<String> =
+        driven.starts.iter().map(|(n, version, _)| format!("{n}:{version}")).collect();
+    assert_eq!(versions[..3], ["0:3.5.35", "1:3.5.35", "2:3.5.35"], "more members come before the roll");
+    assert_eq!(versions.len(), 9, "{versions:?}");
+    assert_nothing_lost(writers, &driven.etcd).await;
+}
