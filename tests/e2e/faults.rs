@@ -3,7 +3,7 @@
 use crate::support::cluster::{Cluster, condition, is_ready, spec};
 use crate::support::kubectl::Drain;
 use crate::support::sampler::{Sampler, assert_nothing_lost, under_load};
-use crate::support::{ROLLED_WITHIN, SAID_WITHIN, run, run_alone, until};
+use crate::support::{Chance, ROLLED_WITHIN, SAID_WITHIN, run, run_alone, until};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::EvictParams;
 use quorate::api::{ConditionType, EtcdCluster};
@@ -17,11 +17,7 @@ const KILLS: u32 = 10;
 #[test]
 fn an_operator_killed_at_ten_random_moments_loses_nothing_and_finishes() {
     run("killed", async |space| {
-        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed =
-            seed.unwrap_or_else(|| u64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs()));
-        println!("killed: SEED={seed}");
-        let mut chance = Chance(seed | 1);
+        let mut chance = Chance::new("killed");
         let mut operator = space.operator();
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.5.35", 3)).await;
@@ -207,16 +203,4 @@ async fn evict_until_it_goes(cluster: &Cluster, member: &str) -> u32 {
     })
     .await;
     refused
-}
-
-/// Marsaglia's xorshift: numbers that a seed gives again.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }

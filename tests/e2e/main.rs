@@ -21,6 +21,7 @@ mod images;
 mod input;
 mod process;
 mod refusals;
+mod resize;
 mod ship;
 #[path = "../support/specs.rs"]
 mod specs;

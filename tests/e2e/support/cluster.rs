@@ -3,7 +3,9 @@
 use super::{FORMED_WITHIN, ROLLED_WITHIN, SAID_WITHIN, until};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use quorate::api::{ConditionType, EtcdCluster, EtcdClusterStatus, find_condition, labels};
@@ -233,6 +235,26 @@ impl Cluster {
         statuses
     }
 
+    /// etcd's member list is these voters and nobody else, each with a Pod and a volume claim, and the same data.
+    pub async fn assert_members(&self, names: &[&str]) {
+        let listed = self.member_list().await;
+        assert_eq!(listed.keys().map(String::as_str).collect::<Vec<_>>(), names);
+        assert!(listed.values().all(|member| !member.is_learner), "{listed:?}");
+        // What was of others takes a moment to go.
+        let claims: Vec<String> = names.iter().map(|name| format!("data-{name}")).collect();
+        until("only these have Pods and volumes", SAID_WITHIN, async || {
+            let pods = self.pods().await;
+            let same_pods = pods.keys().map(String::as_str).eq(names.iter().copied());
+            (same_pods && self.claims().await.keys().eq(&claims)).then_some(())
+        })
+        .await;
+        let budget = self.api::<PodDisruptionBudget>().get(&self.name).await.unwrap();
+        let minimum = budget.spec.unwrap().min_available;
+        let must_stay = i32::try_from(names.len() - 1).unwrap();
+        assert_eq!(minimum, Some(IntOrString::Int(must_stay)));
+        self.assert_same_data().await;
+    }
+
     /// etcd's member list, by name.
     pub async fn member_list(&self) -> BTreeMap<String, ListedMember> {
         let pods = self.pods().await;
@@ -247,6 +269,18 @@ impl Cluster {
         assert!(statuses.values().all(|status| status.cluster_id == cluster), "two clusters: {statuses:?}");
         let members = statuses.into_iter().map(|(name, status)| (name, status.member_id)).collect();
         Identity { cluster, members }
+    }
+
+    /// Makes this member the leader.
+    pub async fn lead(&self, name: &str) {
+        let (statuses, pods) = (self.statuses().await, self.pods().await);
+        let to = statuses[name].member_id;
+        let (leader, status) =
+            statuses.iter().find(|(_, status)| status.leader == Some(status.member_id)).unwrap();
+        if leader != name {
+            let client = self.member(&pods[leader]).unwrap();
+            client.move_leader(status.identity(), to).await.unwrap();
+        }
     }
 
     /// Waits until a new cluster's members agree on the cluster version, which takes etcd up to five seconds, and
@@ -282,8 +316,10 @@ impl Cluster {
     }
 }
 
+/// Of those that vote: a learner answers no client.
 pub fn endpoints<'a>(pods: impl Iterator<Item = &'a Pod>) -> Vec<String> {
     pods.filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == labels::ROLE_VOTER))
         .filter_map(|pod| Some(format!("http://{}:2379", pod.status.as_ref()?.pod_ip.as_ref()?)))
         .collect()
 }

@@ -1,6 +1,7 @@
 //! A namespace for each test, and what every test needs to look at it.
 
 pub mod apiserver;
+mod chance;
 pub mod cluster;
 pub mod kubectl;
 pub mod lab;
@@ -18,6 +19,7 @@ mod turn;
 pub mod writer;
 
 use apiserver::ApiServer;
+pub use chance::Chance;
 use cluster::Cluster;
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod};

@@ -32,6 +32,21 @@ impl Cluster {
         maintenance.alarm(action, AlarmType::Nospace, Some(of_member)).await.unwrap();
     }
 
+    /// Every member has the same keys and revisions, by etcd's own hash of them.
+    pub async fn assert_same_data(&self) {
+        let mut hashes = Vec::new();
+        let mut asked_of = None;
+        for endpoint in self.endpoints().await {
+            let client = connect(&endpoint).await;
+            // A linearizable read: the member has applied what any other has.
+            let applied = client.kv_client().get("k", None).await.unwrap().header().unwrap().revision();
+            let revision = *asked_of.get_or_insert(applied);
+            hashes.push(client.maintenance_client().hash_kv(revision).await.unwrap().hash());
+        }
+        hashes.dedup();
+        assert_eq!(hashes.len(), 1, "members differ: {hashes:?}");
+    }
+
     /// The value of a key, read linearizably.
     pub async fn get_key(&self, key: &str) -> Option<String> {
         let mut kv = self.any_member().await.kv_client();
