@@ -71,6 +71,7 @@ codes! {
     News MemberAdded: "A learner was added to etcd's member list.", "Nothing to do.";
     News MemberPromoted: "A learner that was in sync with the leader became a voter.", "Nothing to do.";
     News MemberRemoved: "A member was removed from etcd's member list.", "Nothing to do.";
+    News ReplacementStarted: "A member is replaced by a new one: its data is gone, or somebody asked for it.", "Nothing to do.";
     News RolloutStarted: "A change that needs restarts has begun.", "Watch status.progress.";
     News RolloutCompleted: "Every member runs what the spec says.", "Nothing to do.";
     News SupportApplied: "The Services or the disruption budget were brought in line with the spec.", "Nothing to do.";
@@ -129,7 +130,7 @@ codes! {
     Refusal ImageVersionMismatch: "The image runs another etcd version than the spec says.", "Correct spec.version or spec.image.";
     Refusal V2DataFound: "A volume holds data that was written through etcd's v2 API; 3.6 does not start on it.", "Set spec.version back. If nobody needs that data, let 3.6 start over it with spec.etcd.extraArgs v2-deprecation=write-only-skip-check.";
     Wait V2DataUnknown: "Whether a volume holds data of etcd's v2 API, on which 3.6 does not start, is not known.", "Look at the probe's Pod, named in the message; delete it to try again.";
-    Refusal MemberDataLost: "A member's volume is missing or empty. Starting it would break raft, so it is not started.", "Bring the volume back.";
+    Refusal MemberDataLost: "A member's volume is missing or empty. Starting it would break raft, so it is not started, and it is not replaced by itself.", "Bring the volume back, or set the annotation quorate.dev/replace to the member's name.";
     Refusal AllMembersLost: "Every member's data is gone. No empty cluster is made in its place.", "Restore a backup into a new EtcdCluster.";
     Refusal VolumesIncomplete: "Fewer than a quorum of the earlier cluster's volumes are there.", "Bring the missing volumes back, or choose another name.";
     Refusal VolumesDisagree: "The volumes of this name come from different clusters.", "Move the volumes that do not belong away, or choose another name.";

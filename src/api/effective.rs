@@ -1,6 +1,6 @@
 //! `status.effective`: what is in force where the spec leaves it to defaults.
 
-use super::{Approval, Hops, Resources, Retention};
+use super::{Approval, HealMode, Hops, Resources, Retention};
 use k8s_openapi::api::core::v1::{Affinity, PodSecurityContext, TopologySpreadConstraint};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,12 @@ pub struct EffectiveStatus {
     /// What becomes of the volume of a member that is scaled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_scaled: Option<Retention>,
+    /// How long the volume of a member that was replaced is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<String>,
+    /// Whether a member whose data is gone is replaced without a person's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heal_mode: Option<HealMode>,
     /// CPU and memory of the etcd container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

@@ -90,6 +90,10 @@ pub struct EtcdClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSpec>,
 
+    /// How members are healed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heal: Option<HealSpec>,
+
     /// The Kubernetes control plane that relies on this etcd, for advice in `status.warnings`. It changes
     /// nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,6 +183,10 @@ pub struct StorageSpec {
     /// What becomes of the volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_policy: Option<RetentionPolicy>,
+    /// How long the volume of a member that was replaced is kept, with the label `quorate.dev/set-aside: quarantined`. Default
+    /// `168h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Duration>,
 }
 
 /// What becomes of the volumes.
@@ -327,6 +335,27 @@ pub struct KubernetesSpec {
     #[x_kube(validation = Rule::new(r"self.matches('^v?1[.](0|[1-9][0-9]*)([.][0-9A-Za-z.+-]+)?$')")
         .message("spec.kubernetes.version is a version of Kubernetes, e.g. 1.34"))]
     pub version: Option<String>,
+}
+
+/// How members are healed.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HealSpec {
+    /// `Automatic` (the default) replaces a member whose data is gone by a new one, as long as quorum holds, and no second
+    /// one before the cluster was Ready for an hour. `Manual` says which member has to be replaced, and waits for the
+    /// annotation `quorate.dev/replace` to name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<HealMode>,
+}
+
+/// Whether a member is replaced without a person's word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HealMode {
+    /// It is.
+    #[default]
+    Automatic,
+    /// It waits for the annotation `quorate.dev/replace`.
+    Manual,
 }
 
 /// How changes are rolled out.

@@ -38,6 +38,10 @@ pub const INITIAL_CLUSTER_STATE: &str = "quorate.dev/initial-cluster-state";
 /// On a Pod: `--initial-cluster-token`.
 pub const INITIAL_CLUSTER_TOKEN: &str = "quorate.dev/initial-cluster-token";
 
+/// On a Pod: `true` where it was made to join a cluster. Before it had its WAL it may have said what a guarded one says on an
+/// empty volume.
+pub const JOINED: &str = "quorate.dev/joined";
+
 /// On a volume claim: the bootstrap that it was made for, as JSON, until the cluster has formed.
 pub const BOOTSTRAP: &str = "quorate.dev/bootstrap";
 /// On a volume claim: the id of the etcd cluster whose data it holds, in hexadecimal.
@@ -69,6 +73,8 @@ pub const FREE_OF_V2_ENTRIES: &str = "quorate.dev/free-of-v2-entries";
 pub const SET_ASIDE: &str = "quorate.dev/set-aside";
 /// Value of [`SET_ASIDE`]: kept as `storage.retentionPolicy.whenScaled` says, or because nobody said why its member went.
 pub const SET_ASIDE_RETAINED: &str = "retained";
+/// Value of [`SET_ASIDE`]: of a member that was replaced; deleted after `storage.quarantine`.
+pub const SET_ASIDE_QUARANTINED: &str = "quarantined";
 /// On a volume claim that is set aside: since when, as RFC 3339 writes it.
 pub const SET_ASIDE_SINCE: &str = "quorate.dev/set-aside-since";
 
@@ -81,6 +87,9 @@ pub const PROBE_VERSION: &str = "quorate.dev/probe-version";
 pub const PROBE_MEMBER: &str = "quorate.dev/probe-member";
 /// On an `EtcdCluster`: the hash of the plan that a person approves.
 pub const APPROVE: &str = "quorate.dev/approve";
+
+/// On an `EtcdCluster`: the member that is to be replaced by a new one. Done when that name is gone.
+pub const REPLACE: &str = "quorate.dev/replace";
 
 /// On an `EtcdCluster`: removes the volumes before the object goes (`whenDeleted: Delete`).
 pub const FINALIZER: &str = "quorate.dev/delete-volumes";

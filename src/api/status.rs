@@ -68,6 +68,9 @@ pub struct EtcdClusterStatus {
     /// The last member that did not come up with a new revision, and the evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<FailureStatus>,
+    /// The last member that was replaced by a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_replacement: Option<ReplacementStatus>,
     /// The values in force where the spec leaves them to defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<EffectiveStatus>,
@@ -220,6 +223,8 @@ pub enum Action {
     AddMember,
     /// Remove the member from etcd, then its Pod and its volume claim.
     RemoveMember,
+    /// Remove a member that is replaced: its data is gone, or its replacement votes. Its volume is kept aside.
+    RetireMember,
     /// Delete the cluster's volumes.
     DeleteVolumes,
 }
@@ -235,12 +240,18 @@ impl Action {
                 | Self::ClearDowngrade
                 | Self::AddMember
                 | Self::RemoveMember
+                | Self::RetireMember
         )
     }
 
     /// Whether it adds an entry to etcd's member list, or removes one.
     pub const fn changes_the_list(self) -> bool {
-        matches!(self, Self::AddMember | Self::RemoveMember)
+        matches!(self, Self::AddMember | Self::RemoveMember | Self::RetireMember)
+    }
+
+    /// Whether it removes an entry of etcd's member list.
+    pub const fn removes(self) -> bool {
+        matches!(self, Self::RemoveMember | Self::RetireMember)
     }
 
     /// Whether a claimed member gets what the spec asks for, so that an edit of it may change the claim.
@@ -273,6 +284,9 @@ pub struct ProgressStatus {
     /// What is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
+    /// Why, where that does not follow from the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Since when the member is claimed.
     pub since: Time,
     /// How long it may make no progress while the operator watches, e.g. `5m`.
@@ -300,6 +314,18 @@ pub struct WarningStatus {
     pub code: Code,
     /// What is, and what would be better.
     pub message: String,
+}
+
+/// A member that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplacementStatus {
+    /// The member that is gone.
+    pub member: String,
+    /// When it was removed.
+    pub time: Time,
+    /// Whether the cluster has been Ready for an hour since. Until then no other member is replaced by itself.
+    pub settled: bool,
 }
 
 /// A member that did not come up.

@@ -60,6 +60,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
             deleting: false,
             finalizer: false,
             approve: None,
+            replace: None,
             spec: spec.clone(),
             status: EtcdClusterStatus {
                 cluster_id: Some(CLUSTER.to_string()),
@@ -155,6 +156,7 @@ fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
         deleting: false,
         revision: revision.to_owned(),
         unguarded: false,
+        joined: false,
         learner: false,
         ip: Some([10, 0, 0, u8::try_from(member.number()).unwrap()].into()),
         node: Some(node_of(member)),

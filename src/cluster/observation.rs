@@ -87,6 +87,8 @@ pub struct ClusterFacts {
     pub finalizer: bool,
     /// The plan that a person approves, by its hash.
     pub approve: Option<String>,
+    /// The member that a person wants to be replaced.
+    pub replace: Option<String>,
     /// Its spec.
     pub spec: EtcdClusterSpec,
     /// Its status, as last written.
@@ -170,6 +172,8 @@ pub struct PodFacts {
     pub revision: String,
     /// Whether its annotations still tell etcd to form a cluster, or to join one, where its volume is empty.
     pub unguarded: bool,
+    /// Whether it was made to join a cluster that was there.
+    pub joined: bool,
     /// Whether its label says that it has no vote yet.
     pub learner: bool,
     /// Its address.
@@ -285,6 +289,8 @@ pub struct SetAside {
     pub deleting: bool,
     /// The cluster whose data it holds.
     pub cluster_id: Option<ClusterId>,
+    /// Since when it is in quarantine; nothing where it is kept for good.
+    pub quarantined: Option<Timestamp>,
 }
 
 impl Observation {

@@ -9,7 +9,8 @@ use crate::api::reserved::{
     CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS, POD_ANNOTATIONS, POD_ENV, POD_LABELS,
 };
 use crate::api::{
-    Approval, AutoCompactionMode, Code, EtcdClusterSpec, Hops, Quantity, Retention, RolloutSpec,
+    Approval, AutoCompaction, AutoCompactionMode, Code, EtcdClusterSpec, HealMode, Hops, Quantity, Retention,
+    RolloutSpec,
 };
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{FEATURE_GATES, FlagError, is_owned_flag, translate};
@@ -43,6 +44,10 @@ pub struct Desired {
     pub hops: Hops,
     /// Whether a change waits for a person.
     pub approval: Approval,
+    /// Whether a member whose data is gone is replaced without a person's word.
+    pub heal_mode: HealMode,
+    /// How long the volume of a member that was replaced is kept.
+    pub quarantine: Duration,
     /// When a change may begin; at any time where there is none.
     pub windows: Vec<Window>,
 }
@@ -108,6 +113,9 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
     let member_deadline =
         span("spec.rollout.memberDeadline", rollout.member_deadline.as_ref(), Duration::from_mins(5));
 
+    let quarantine = spec.storage.as_ref().and_then(|storage| storage.quarantine.as_ref());
+    let quarantine = span("spec.storage.quarantine", quarantine, Duration::from_hours(168));
+
     // etcd itself exits when the timeout is below five heartbeats or above 50 s:
     // https://github.com/etcd-io/etcd/blob/v3.6.16/server/embed/config.go (Validate)
     if election_timeout < heartbeat * 5 || election_timeout > Duration::from_secs(50) {
@@ -123,23 +131,9 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             ),
         );
     }
-    if let Some(compaction) = &etcd.auto_compaction {
-        let fits = match compaction.mode {
-            AutoCompactionMode::Periodic => {
-                crate::api::Duration::new(compaction.retention.clone()).get().is_some()
-            }
-            AutoCompactionMode::Revision => compaction.retention.parse::<u32>().is_ok_and(|n| n > 0),
-        };
-        if !fits {
-            refuse(
-                format!("spec.etcd.autoCompaction.retention is {:?}", compaction.retention),
-                "write a duration such as 1h for mode Periodic, a number for mode Revision".to_owned(),
-            );
-        }
-    }
-
     let (windows, unreadable) = windows(&rollout);
     wrong.extend(unreadable);
+    wrong.extend(etcd.auto_compaction.as_ref().and_then(unreadable_retention));
     wrong.extend(reserved_names(spec));
 
     match (version, wrong.is_empty()) {
@@ -154,10 +148,27 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             allow_downtime: rollout.allow_downtime.unwrap_or(false),
             hops: rollout.hops.unwrap_or_default(),
             approval: rollout.approval.unwrap_or_default(),
+            heal_mode: spec.heal.as_ref().and_then(|heal| heal.mode).unwrap_or_default(),
+            quarantine,
             windows,
         }),
         _ => Err(wrong),
     }
+}
+
+fn unreadable_retention(compaction: &AutoCompaction) -> Option<Notice> {
+    let retention = &compaction.retention;
+    let fits = match compaction.mode {
+        AutoCompactionMode::Periodic => crate::api::Duration::new(retention.clone()).get().is_some(),
+        AutoCompactionMode::Revision => retention.parse::<u32>().is_ok_and(|n| n > 0),
+    };
+    (!fits).then(|| {
+        Notice::new(
+            Code::InvalidSpec,
+            format!("spec.etcd.autoCompaction.retention is {retention:?}"),
+            "write a duration such as 1h for mode Periodic, a number for mode Revision",
+        )
+    })
 }
 
 /// The maintenance windows, and what of them cannot be read.

@@ -52,11 +52,13 @@ fn when_all_data_directories_are_wiped_nothing_comes_up_as_an_empty_cluster() {
 }
 
 #[test]
-fn one_wiped_member_stays_down_and_the_others_go_on() {
+fn where_healing_is_manual_a_wiped_member_stays_down_until_somebody_says_so() {
     run("one-wiped", async |space| {
         let _operator = space.operator();
         let cluster = space.cluster("etcd");
-        let before = cluster.formed(spec("3.5.10", 3)).await;
+        let mut wanted = spec("3.5.10", 3);
+        wanted["heal"] = json!({ "mode": "Manual" });
+        let before = cluster.formed(wanted).await;
         cluster.guarded().await;
         let pod = cluster.pods().await.remove("etcd-1").unwrap();
         let node = pod.spec.as_ref().unwrap().node_name.as_ref().unwrap();
@@ -71,6 +73,10 @@ fn one_wiped_member_stays_down_and_the_others_go_on() {
         );
         assert!(cluster.member(&pod).unwrap().status().await.is_err(), "it must not start empty");
         cluster.put("still", "writable").await;
+        assert!(message.contains("quorate.dev/replace=etcd-1"), "{message}");
+        cluster.annotate("quorate.dev/replace", "etcd-1").await;
+        cluster.ready(ROLLED_WITHIN).await;
+        cluster.assert_members_kept(&["etcd-0", "etcd-2", "etcd-3"], &["data-etcd-1"]).await;
     });
 }
 
@@ -191,7 +197,7 @@ async fn gone_but_for_the_volumes(cluster: &Cluster, volumes: usize) {
 }
 
 /// By the container's own id, in its node.
-fn kill_container(pod: &k8s_openapi::api::core::v1::Pod) {
+pub fn kill_container(pod: &k8s_openapi::api::core::v1::Pod) {
     let node = pod.spec.as_ref().unwrap().node_name.as_ref().unwrap();
     let status = &pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0];
     let id = status.container_id.as_ref().unwrap().strip_prefix("containerd://").unwrap();

@@ -4,8 +4,6 @@ use crate::support::cluster::{Cluster, condition, spec};
 use crate::support::sampler::{Sampler, assert_nothing_lost, under_load};
 use crate::support::{ROLLED_WITHIN, SAID_WITHIN, run};
 use etcd_client::AlarmAction;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
 use quorate::api::{ConditionType, EtcdCluster, find_condition};
 use serde_json::json;
 use std::time::Duration;
@@ -115,7 +113,5 @@ async fn held(cluster: &Cluster, reason: &str) -> EtcdCluster {
 }
 
 async fn approve(cluster: &Cluster, hash: &str) {
-    let api: Api<EtcdCluster> = cluster.api();
-    let patch = json!({ "metadata": { "annotations": { "quorate.dev/approve": hash } } });
-    api.patch(&cluster.name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    cluster.annotate("quorate.dev/approve", hash).await;
 }

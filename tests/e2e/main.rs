@@ -16,6 +16,7 @@ mod data;
 mod failure;
 mod faults;
 mod flags;
+mod heal;
 mod holds;
 mod images;
 mod input;

@@ -41,6 +41,8 @@ pub struct Driven {
     pub inherited: Vec<String>,
     /// What etcd did not take at once of changes of its members.
     pub not_yet: Vec<EtcdError>,
+    /// The member that a person wants to be replaced.
+    pub replace: Option<String>,
     writes: u64,
     pods: BTreeMap<MemberName, PodFacts>,
     claims: BTreeMap<MemberName, ClaimFacts>,
@@ -68,6 +70,7 @@ impl Driven {
             starts: Vec::new(),
             inherited: Vec::new(),
             not_yet: Vec::new(),
+            replace: None,
             writes: 1,
             pods: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -213,6 +216,7 @@ impl Driven {
                 deleting: false,
                 finalizer: false,
                 approve: None,
+                replace: self.replace.clone(),
                 spec: self.spec.clone(),
                 status: self.status.clone(),
             },
@@ -279,7 +283,7 @@ impl Driven {
             assert_eq!(versions.cluster, Some(version.minor));
             assert_eq!(status.downgrade, None);
         }
-        match self.etcd.client(0).has_downgrade_job(version.minor).await {
+        match self.etcd.client(self.etcd.present()[0]).has_downgrade_job(version.minor).await {
             Ok(job) => assert!(!job),
             // There is no such call before 3.5.
             Err(error) => {

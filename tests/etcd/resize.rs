@@ -64,3 +64,33 @@ async fn a_resize_and_a_minor_hop_at_once() {
     assert_eq!(versions.len(), 9, "{versions:?}");
     assert_nothing_lost(writers, &driven.etcd).await;
 }
+
+/// A member's data directory is emptied: it is removed, and another one takes its place. Then one that is well is
+/// exchanged, because somebody asks for it.
+#[rstest]
+#[tokio::test]
+async fn a_member_without_data_is_replaced_and_a_healthy_one_is_exchanged(
+    #[values("3.5.9", "3.5.35", "3.6.16", "3.7.3")] version: &str,
+    #[values(0, 1)] lost: usize,
+) {
+    let mut driven = settled(&format!("{{version: {version}, rollout: {{memberDeadline: 60s}}}}")).await;
+    driven.etcd.make_room_for(5);
+    let writers = load(&driven.etcd).await;
+    driven.etcd.kill(lost);
+    std::fs::remove_dir_all(driven.etcd.data_dir(lost)).unwrap();
+    driven.etcd.start_guarded(lost, version);
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    let left: Vec<usize> = (0..4).filter(|n| *n != lost).collect();
+    assert_eq!(driven.etcd.present(), left);
+    driven.assert_runs(version).await;
+    assert_eq!(driven.status.last_replacement.as_ref().unwrap().member, format!("etcd-{lost}"));
+
+    driven.replace = Some("etcd-2".to_owned());
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    let left: Vec<usize> = (0..5).filter(|n| *n != lost && *n != 2).collect();
+    assert_eq!(driven.etcd.present(), left);
+    driven.assert_runs(version).await;
+    let through = driven.etcd.client(3);
+    assert_eq!(through.member_list().await.unwrap().len(), 3);
+    assert_nothing_lost(writers, &driven.etcd).await;
+}

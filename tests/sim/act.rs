@@ -6,8 +6,9 @@ use crate::observe::Seen;
 use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, Probe, State, StoredRevision, Volume};
 use crate::world::{NAME, NAMESPACE, World};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use quorate::api::{Action, EtcdClusterStatus, MemberRole, ProgressStatus};
+use quorate::api::{Action, EtcdClusterStatus, MemberRole, ProgressStatus, ReplacementStatus};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::claim::Purpose;
 use quorate::cluster::objects::probe::NewProbe;
@@ -66,7 +67,8 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
                 if let Some(volume) = world.claims.get_mut(member) {
                     volume.facts.assigned = Some(revision.clone());
                     volume.facts.first_pod.take_if(|_| *afresh);
-                    if let Some(bootstrap) = seen.facts.pinned_at(revision) {
+                    let forms = volume.facts.cluster_id.is_none();
+                    if let Some(bootstrap) = seen.facts.pinned_at(revision).filter(|_| forms) {
                         volume.facts.bootstrap = Some(bootstrap);
                     }
                     wrote(world);
@@ -206,7 +208,15 @@ fn change_of_members(world: &mut World, seen: &Seen, step: &Step) -> bool {
         Step::PromoteMember { through, id, .. } => world.promote(through, id.0),
         Step::RemoveMember(removal) => {
             let objection = check::objection_to_a_removal(world, seen, removal.member());
-            let removed = is_unchanged(world, seen) && world.remove_member(removal.through(), removal.id().0);
+            let mut others = world.pods.iter().filter(|(member, _)| *member != removal.member());
+            let is_member = |member: &MemberName| {
+                let list = seen.facts.member_list.as_ref();
+                list.is_none_or(|list| list.iter().any(|listed| listed.name == member.to_string()))
+            };
+            let another_leaves = others.any(|(member, pod)| pod.deleting.is_some() && is_member(member));
+            let removed = is_unchanged(world, seen)
+                && (removal.takes_nothing_away() || !another_leaves)
+                && world.remove_member(removal.through(), removal.id().0);
             if let Some(objection) = objection.filter(|_| removed) {
                 world.violate(objection);
             }
@@ -221,10 +231,11 @@ fn change_of_members(world: &mut World, seen: &Seen, step: &Step) -> bool {
             }
             there
         }
-        Step::SetAside(member) => {
+        Step::SetAside { member, quarantined } => {
             check::before_a_claim_is_set_aside(world, member);
             if let Some(volume) = world.claims.remove(member) {
-                world.set_aside.insert(member.clone(), volume);
+                let since = quarantined.then_some(world.now);
+                world.set_aside.insert(member.clone(), (since, volume));
                 wrote(world);
             }
             true
@@ -260,10 +271,16 @@ pub fn apply_record(status: &mut EtcdClusterStatus, record: &Record) {
                 status.last_member_number = status.last_member_number.max(number);
             }
             if claim.failure.is_some() {
-                status.last_failure.clone_from(&claim.failure);
+                status.last_failure = claim.failure.as_deref().cloned();
             }
         }
-        Record::Release { member, action } => release(status, member, *action),
+        Record::Release { member, action } => {
+            release(status, member, *action);
+            if *action == Action::RetireMember {
+                let (member, time) = (member.to_string(), Time(Timestamp::UNIX_EPOCH));
+                status.last_replacement = Some(ReplacementStatus { member, time, settled: false });
+            }
+        }
         Record::Withdraw { .. } => status.progress = None,
     }
 }
@@ -277,6 +294,7 @@ fn progress(claim: &Claim) -> ProgressStatus {
         revision: claim.revision.clone(),
         pod_uid: Some(claim.pod_uid.clone()),
         waiting_for: None,
+        reason: claim.why.clone(),
         since: Time(claim.since),
         deadline: None,
     }
@@ -379,6 +397,7 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
         bound_at: 0,
         initial: new.initial.clone(),
         learner: new.role == MemberRole::Learner,
+        made_to_join: matches!(new.initial, Initial::Join { .. }),
         node: None,
         ready: false,
         ended: false,

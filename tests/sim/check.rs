@@ -4,7 +4,8 @@ use crate::observe::Seen;
 use crate::world::World;
 use crate::world::catalogue::{self, BAD_FLAG, Image};
 use crate::world::etcd::{Data, UNDECIDED};
-use quorate::api::{Action, Approval, Code, EtcdClusterStatus, Hops};
+use crate::world::kube::Cluster;
+use quorate::api::{Action, Approval, Code, EtcdClusterStatus, HealMode, Hops};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Next, Plan, Record};
@@ -12,6 +13,7 @@ use quorate::cluster::revision::{self, Revision};
 use quorate::cluster::spec::{self, deletes_volumes, image_of};
 use quorate::etcd::versions::{Releases, check_hop, is_known, is_supported, stops};
 use quorate::etcd::{EtcdVersion, Minor};
+use std::collections::BTreeMap;
 
 /// Whether a member counts for quorum right now, and is not on its way out.
 pub fn counts(world: &World, member: &MemberName) -> bool {
@@ -116,8 +118,8 @@ pub fn before_a_pod_is_made(world: &mut World, seen: &Seen, new: &NewPod, revisi
 
 /// Whether a member is in etcd's list.
 fn is_listed(world: &World, member: &MemberName) -> bool {
-    let mut rafts = world.rafts.values();
-    rafts.any(|raft| raft.voters.contains_key(member) || raft.learners.contains_key(member))
+    let raft = world.raft_of(member).or_else(|| world.raft());
+    raft.is_some_and(|raft| raft.voters.contains_key(member) || raft.learners.contains_key(member))
 }
 
 /// Invariant 4: no replacement before what is dead was removed, and one learner at a time.
@@ -130,7 +132,7 @@ pub fn before_a_member_is_added(world: &mut World, seen: &Seen, member: &MemberN
     if let Some(dead) = dead {
         world.violate(format!("{member} is added while {dead}, which is dead, is a member"));
     }
-    if world.had_data.values().any(|known| known == member) {
+    if raft.removed.iter().any(|id| world.had_data.get(id) == Some(member)) {
         world.violate(format!("{member} is added under a number that was used before"));
     }
 }
@@ -142,7 +144,8 @@ pub fn objection_to_a_removal(world: &World, seen: &Seen, member: &MemberName) -
         return None;
     }
     let wanted = usize::try_from(seen.facts.cluster.spec.replicas).unwrap_or_default();
-    if raft.voters.len() <= wanted && world.data(member).is_some() {
+    let is_named = seen.facts.cluster.replace.as_ref() == Some(&member.to_string()) && !counts(world, member);
+    if raft.voters.len() <= wanted && world.data(member).is_some() && !is_named {
         return Some(format!("{member} is removed, {wanted} members are wanted and its data is there"));
     }
     let others: Vec<&MemberName> = raft.voters.keys().filter(|other| *other != member).collect();
@@ -171,10 +174,16 @@ pub fn before_a_claim_is_deleted(world: &mut World, seen: &Seen, member: &Member
         world.cluster.as_ref().is_some_and(|cluster| cluster.deleting && deletes_volumes(&cluster.spec));
     // Another operator may have released it since.
     let claimed = seen.facts.cluster.status.progress.as_ref();
+    let is_over = || world.set_aside.get(member).and_then(|(since, _)| *since);
+    let quarantine = spec::parse(&seen.facts.cluster.spec).map(|desired| desired.quarantine);
+    let is_over = quarantine.is_ok_and(|quarantine| {
+        is_over().is_some_and(|since| u128::from(world.now - since) >= quarantine.as_millis())
+    });
     let with_its_member = !is_listed(world, member)
-        && claimed.is_some_and(|progress| {
-            progress.action == Action::RemoveMember && progress.member == member.to_string()
-        });
+        && (is_over
+            || claimed.is_some_and(|progress| {
+                progress.action == Action::RemoveMember && progress.member == member.to_string()
+            }));
     if !with_the_cluster && !with_its_member {
         world.violate(format!("{member}'s volume claim is deleted"));
     }
@@ -210,7 +219,7 @@ pub fn record(world: &mut World, seen: &Seen, before: &EtcdClusterStatus, record
         Record::Adopted { cluster_id, .. } => {
             world.formed.insert(cluster_id.0);
         }
-        Record::Release { member, action: Action::RemoveMember } => {
+        Record::Release { member, action } if action.removes() => {
             if is_listed(world, member) {
                 world.violate(format!("{member} is recorded as removed and is a member"));
             }
@@ -224,6 +233,19 @@ pub fn record(world: &mut World, seen: &Seen, before: &EtcdClusterStatus, record
         }
         Record::Bootstrap(_) | Record::Withdraw { .. } => {}
     }
+}
+
+/// Whether one that is lost is replaced: not where too many are, or one was just before, or a person is asked first.
+fn is_healed(
+    cluster: &Cluster,
+    mode: HealMode,
+    voters: &BTreeMap<MemberName, u64>,
+    lost: impl Fn(&MemberName) -> bool,
+    dead: usize,
+) -> bool {
+    let by_itself = mode == HealMode::Automatic && cluster.status.last_replacement.is_none();
+    let named = |member: &MemberName| cluster.replace.as_ref() == Some(&member.to_string()) && lost(member);
+    dead == 1 && voters.len() - dead > voters.len() / 2 && (by_itself || voters.keys().any(named))
 }
 
 /// What keeps the cluster from ever reaching its spec, by the true world.
@@ -241,7 +263,10 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if voters.is_empty() && !is_supported(desired.version.minor) {
         return Some("unsupported");
     }
-    if voters.keys().any(lost) || (voters.is_empty() && !world.rafts.is_empty()) {
+    let dead = voters.keys().filter(|member| lost(member)).count();
+    let formed = cluster.status.cluster_id.is_some();
+    let healed = formed && is_healed(cluster, desired.heal_mode, &voters, lost, dead);
+    if (dead > 0 && !healed) || (voters.is_empty() && !world.rafts.is_empty()) {
         return Some("lost data");
     }
     let told = [Code::AllMembersLost, Code::MemberDataLost];
@@ -255,8 +280,10 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if voters.is_empty() && told && all_were_there && gone {
         return Some("lost data");
     }
+    if !formed && plan.refusals.iter().any(|refusal| refusal.message.contains("is kept aside")) {
+        return Some("kept aside");
+    }
     let wanted = desired.storage_size.bytes();
-    let formed = cluster.status.cluster_id.is_some();
     if formed && world.claims.values().any(|volume| volume.facts.size != wanted) {
         return Some("storage");
     }
@@ -266,7 +293,7 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
         // What would make it forget the job does not start on that.
         return Some("data of the v2 API");
     }
-    if voters.keys().filter(kept_out).count() > voters.len().saturating_sub(voters.len() / 2 + 1) {
+    if voters.keys().filter(kept_out).count() + dead > voters.len().saturating_sub(voters.len() / 2 + 1) {
         return Some("kept out by a downgrade job");
     }
     if world.raft().is_some_and(|raft| raft.alarm) {

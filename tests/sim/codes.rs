@@ -7,7 +7,7 @@ use crate::operator::Operator;
 use crate::run::rest;
 use crate::seeds::run;
 use crate::world::World;
-use crate::world::catalogue::LIES;
+use crate::world::catalogue::{LIES, MISSING};
 use quorate::api::{Code, EtcdClusterSpec, EtcdClusterStatus};
 use quorate::cluster::observation::{Observation, Patience};
 use quorate::cluster::plan::{Next, Plan, Step, plan};
@@ -166,6 +166,7 @@ fn every_code_is_said_in_a_world() {
         list.push(ListedMember { is_learner: true, id: MemberId(9), peer_urls, ..list[0].clone() });
     });
     seen_as(|seen| seen.cluster.deleting = true);
+    edited("{version: 3.6.14}", version(&format!("3.6.{MISSING}")));
     of_an_earlier_cluster();
     edited("{version: 3.6.16}", |spec| {
         *spec =

@@ -5,8 +5,8 @@ use crate::world::kube::{Pod, State};
 use crate::world::{NAME, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quorate::api::{
-    Approval, Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, MaintenanceWindow, Quantity, Retention,
-    RolloutSpec, StorageSpec,
+    Approval, Duration, EtcdClusterSpec, EtcdClusterStatus, EtcdSpec, HealMode, MaintenanceWindow, Quantity,
+    Retention, RolloutSpec, StorageSpec,
 };
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
@@ -42,6 +42,8 @@ pub enum Fault {
     DowngradeJob,
     /// Somebody approves the plan in the status.
     Approve,
+    /// Somebody asks for a member to be replaced.
+    Replace,
     Edit,
     Revert,
 }
@@ -51,8 +53,8 @@ const CHANCES: &[(Fault, u64)] = &[
     (Fault::Crash, 16),
     (Fault::NodeDown, 6),
     (Fault::PodDeleted, 10),
-    (Fault::ClaimLost, 1),
-    (Fault::VolumeWiped, 1),
+    (Fault::ClaimLost, 2),
+    (Fault::VolumeWiped, 2),
     (Fault::AllWiped, 1),
     (Fault::SlowStarts, 4),
     (Fault::Isolated, 6),
@@ -64,6 +66,7 @@ const CHANCES: &[(Fault, u64)] = &[
     (Fault::Alarm, 2),
     (Fault::DowngradeJob, 2),
     (Fault::Approve, 6),
+    (Fault::Replace, 3),
     (Fault::Edit, 30),
     (Fault::Revert, 12),
 ];
@@ -110,6 +113,14 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
     }
     let Some(member) = member else { return };
     match fault {
+        Fault::Replace => {
+            let (name, version) = (member.to_string(), world.serial());
+            if let Some(cluster) = &mut world.cluster {
+                cluster.replace = Some(name);
+                cluster.resource_version = version;
+            }
+            world.changed();
+        }
         Fault::Drain => {
             world.evict(member, None);
         }
@@ -214,6 +225,7 @@ fn foreign(world: &mut World, member: &MemberName) {
             bad_flag: true,
             initial: Initial::Guard,
             learner: false,
+            made_to_join: false,
             node: None,
             ready: false,
             ended: false,
@@ -251,7 +263,7 @@ fn recreate(world: &mut World) {
 }
 
 fn edit(world: &mut World) {
-    let kind = world.rng.range(0, 26);
+    let kind = world.rng.range(0, 27);
     let number = world.rng.range(1, 4);
     let version = (*world.rng.pick(VERSIONS).unwrap()).to_owned();
     let at = world.timestamp(world.now);
@@ -261,6 +273,7 @@ fn edit(world: &mut World) {
     world.edit_spec(|spec| match kind {
         0..=8 => spec.version = version,
         9 | 23 | 24 => spec.replicas = replicas,
+        26 => spec.heal.get_or_insert_default().mode = (number > 1).then_some(HealMode::Manual),
         25 => {
             let storage = spec.storage.get_or_insert_default().retention_policy.get_or_insert_default();
             storage.when_scaled = (number > 1).then_some(Retention::Retain);

@@ -12,6 +12,7 @@ mod codes;
 mod downgrades;
 mod exhaustive;
 mod faults;
+mod heal;
 mod holds;
 mod mutants;
 mod named;

@@ -55,6 +55,7 @@ pub fn observe(
             deleting: cluster.deleting,
             finalizer: cluster.finalizer,
             approve: cluster.approve.clone(),
+            replace: cluster.replace.clone(),
             spec: cluster.spec.clone(),
             status: cluster.status.clone(),
         },
@@ -67,8 +68,10 @@ pub fn observe(
         set_aside: world
             .set_aside
             .iter()
-            .map(|(member, Volume { facts: ClaimFacts { uid, deleting, cluster_id, .. }, .. })| {
-                (member.clone(), SetAside { uid: uid.clone(), deleting: *deleting, cluster_id: *cluster_id })
+            .map(|(member, (since, Volume { facts, .. }))| {
+                let ClaimFacts { uid, deleting, cluster_id, .. } = facts.clone();
+                let quarantined = since.map(|since| world.timestamp(since));
+                (member.clone(), SetAside { uid, deleting, cluster_id, quarantined })
             })
             .collect(),
         revisions: world
@@ -231,6 +234,7 @@ fn pod_facts(world: &World, cluster: &Cluster, member: &MemberName, pod: &Pod) -
         deleting: pod.deleting.is_some(),
         revision: pod.revision.clone(),
         unguarded: pod.initial != Initial::Guard,
+        joined: pod.made_to_join,
         learner: pod.learner,
         ip: has_address(pod).then_some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
         node: pod.node.map(|node| format!("node-{node}")),

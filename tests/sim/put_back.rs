@@ -8,7 +8,7 @@ use crate::run::{calm_step, rest, until};
 use crate::world::World;
 use crate::world::catalogue::{BAD_FLAG, CRASHES, FALTERS};
 use crate::world::kube::{Pod, State};
-use quorate::api::Code;
+use quorate::api::{Code, HealMode};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::plan::{Next, plan};
 use quorate::etcd::EtcdVersion;
@@ -157,6 +157,7 @@ fn a_claim_does_not_outlive_the_volume_of_its_member() {
     world.edit_spec(version("3.5.25"));
     until(&mut world, &mut operator, plan, "a member that is away", |world| world.running().len() < 3);
     let away = world.members().into_iter().find(|member| !world.running().contains_key(member)).unwrap();
+    world.edit_spec(|spec| spec.heal.get_or_insert_default().mode = Some(HealMode::Manual));
     strike(&mut world, Fault::ClaimLost, Some(&away), &spec(THREE));
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
     assert_eq!(world.cluster.as_ref().unwrap().status.progress, None);

@@ -74,6 +74,11 @@ impl Hands<'_> {
         if let Some(refused) = self.object_was_changed().await? {
             return Ok(refused);
         }
+        if !removal.takes_nothing_away()
+            && let Some(refused) = self.another_leaves(removal.member()).await?
+        {
+            return Ok(refused);
+        }
         let through = removal.through();
         let removed = self.client(through)?.remove_member(self.identity(through)?, removal.id()).await;
         changed_or_not_yet(through, removed)
@@ -150,16 +155,10 @@ impl Hands<'_> {
         if let Some(refused) = self.object_was_changed().await? {
             return Ok(refused);
         }
-        let members = ListParams::default().labels(&labels::selector_of_cluster(self.name()));
-        let pods = self.api::<Pod>().list_metadata(&members).await?;
-        let leaving = pods.items.iter().find(|pod| {
-            pod.metadata.deletion_timestamp.is_some()
-                && pod.labels().contains_key(labels::MEMBER)
-                && pod.name_any() != stop.member().to_string()
-        });
-        if let Some(leaving) = leaving.filter(|_| !stop.is_down()) {
-            let message = format!("{} must wait: {} has begun to go away", stop.member(), leaving.name_any());
-            return Ok(Outcome::refused(Code::AnotherDisturbance, message));
+        if !stop.is_down()
+            && let Some(refused) = self.another_leaves(stop.member()).await?
+        {
+            return Ok(refused);
         }
         let params = EvictParams {
             delete_options: Some(DeleteParams {
@@ -178,6 +177,27 @@ impl Hands<'_> {
             )),
             result => gone_is_fine(result.map(|_| ())).map(|()| Outcome::default()),
         }
+    }
+
+    /// The answer where another member's Pod has begun to go away since.
+    async fn another_leaves(&self, member: &MemberName) -> Result<Option<Outcome>, ActError> {
+        let members = ListParams::default().labels(&labels::selector_of_cluster(self.name()));
+        let pods = self.api::<Pod>().list_metadata(&members).await?;
+        // That of one which was removed may hang on a node that is gone, and takes nothing away.
+        let is_member = |name: &str| {
+            let list = self.world.member_list.as_ref();
+            list.is_none_or(|list| list.iter().any(|listed| listed.name == name))
+        };
+        let leaving = pods.items.iter().find(|pod| {
+            pod.metadata.deletion_timestamp.is_some()
+                && pod.labels().contains_key(labels::MEMBER)
+                && pod.name_any() != member.to_string()
+                && is_member(&pod.name_any())
+        });
+        Ok(leaving.map(|leaving| {
+            let message = format!("{member} must wait: {} has begun to go away", leaving.name_any());
+            Outcome::refused(Code::AnotherDisturbance, message)
+        }))
     }
 
     /// The end of the log of the member that is given up: of the run before, where there was one.

@@ -77,17 +77,24 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::DeleteClaims(members) => hands.delete_claims(members).await?,
         Step::ApplySupport { voters } => hands.apply_support(*voters).await?,
         Step::StoreRevision(revision) => return hands.store_revision(revision).await,
-        Step::SetAside(member) => hands.set_aside(member).await?,
+        Step::SetAside { member, quarantined } => hands.set_aside(member, *quarantined).await?,
         Step::CreateClaims { members, purpose } => return hands.create_claims(members, purpose).await,
         Step::Assign { members, revision, afresh } => {
             let mut notes = json!({ labels::ASSIGNED: revision });
             if *afresh {
                 notes[labels::FIRST_POD] = Value::Null;
             }
-            if let Some(bootstrap) = world.pinned_at(revision) {
-                notes[labels::BOOTSTRAP] = json!(claim::bootstrap_note(&bootstrap));
-            }
-            try_join_all(members.iter().map(|member| hands.annotate(member, notes.clone()))).await?;
+            let forming = world.pinned_at(revision);
+            let notes_for = |member: &MemberName| {
+                let mut notes = notes.clone();
+                // A claim that knows its cluster is of one that has formed, whatever the status says yet.
+                let forms = world.claims.get(member).is_some_and(|claim| claim.cluster_id.is_none());
+                if let Some(bootstrap) = forming.as_ref().filter(|_| forms) {
+                    notes[labels::BOOTSTRAP] = json!(claim::bootstrap_note(bootstrap));
+                }
+                notes
+            };
+            try_join_all(members.iter().map(|member| hands.annotate(member, notes_for(member)))).await?;
         }
         Step::CreatePods(new) => return hands.create_pods(new).await,
         Step::Guard(members) => hands.guard(members).await?,
@@ -277,11 +284,12 @@ impl Hands<'_> {
         gone_is_fine(patched.map(|_| ()))
     }
 
-    async fn set_aside(&self, member: &MemberName) -> Result<(), ActError> {
+    async fn set_aside(&self, member: &MemberName, quarantined: bool) -> Result<(), ActError> {
+        let why = if quarantined { labels::SET_ASIDE_QUARANTINED } else { labels::SET_ASIDE_RETAINED };
         let Some(claim) = self.world.claims.get(member) else { return Ok(()) };
         let patch = json!({ "metadata": {
             "uid": claim.uid,
-            "labels": { labels::SET_ASIDE: labels::SET_ASIDE_RETAINED },
+            "labels": { labels::SET_ASIDE: why },
             "annotations": { labels::SET_ASIDE_SINCE: self.world.now.to_string() },
         } });
         let patched = self

@@ -27,6 +27,7 @@ pub(super) fn pod(pod: &Pod, cluster: &ClusterFacts) -> PodFacts {
         // The guard is an initial cluster of only itself.
         unguarded: annotation(labels::INITIAL_CLUSTER_STATE) == "new"
             || annotation(labels::INITIAL_CLUSTER).contains(','),
+        joined: annotation(labels::JOINED) == "true",
         learner: pod.labels().get(labels::ROLE).is_some_and(|role| role == labels::ROLE_LEARNER),
         ip: status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()),
         node: spec.and_then(|spec| spec.node_name.clone()),
@@ -131,8 +132,10 @@ pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts 
 
 /// A volume claim that is kept aside; nothing where this one is not.
 pub(super) fn set_aside(claim: &PersistentVolumeClaim) -> Option<SetAside> {
-    claim.labels().get(labels::SET_ASIDE)?;
+    let why = claim.labels().get(labels::SET_ASIDE)?;
+    let since = claim.annotations().get(labels::SET_ASIDE_SINCE).and_then(|since| since.parse().ok());
     Some(SetAside {
+        quarantined: since.filter(|_| why == labels::SET_ASIDE_QUARANTINED),
         uid: claim.uid().unwrap_or_default(),
         deleting: claim.metadata.deletion_timestamp.is_some(),
         cluster_id: claim.annotations().get(labels::CLUSTER_ID).and_then(|id| id.parse().ok()),

@@ -140,6 +140,7 @@ fn now() -> jiff::Timestamp {
 
 fn facts_of(cluster: EtcdCluster) -> ClusterFacts {
     let metadata = cluster.metadata;
+    let mut annotations = metadata.annotations.unwrap_or_default();
     ClusterFacts {
         namespace: metadata.namespace.unwrap_or_default(),
         name: metadata.name.unwrap_or_default(),
@@ -148,7 +149,8 @@ fn facts_of(cluster: EtcdCluster) -> ClusterFacts {
         resource_version: metadata.resource_version.unwrap_or_default(),
         deleting: metadata.deletion_timestamp.is_some(),
         finalizer: metadata.finalizers.iter().flatten().any(|name| name == labels::FINALIZER),
-        approve: metadata.annotations.unwrap_or_default().remove(labels::APPROVE),
+        approve: annotations.remove(labels::APPROVE),
+        replace: annotations.remove(labels::REPLACE),
         spec: cluster.spec,
         status: cluster.status.unwrap_or_default(),
     }

@@ -33,7 +33,7 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     }
     let unclaimed: Vec<MemberName> =
         members.iter().filter(|member| view.claim_of(member).is_none()).cloned().collect();
-    if !lost_while_forming(view).is_empty() {
+    if !lost_while_forming(view).is_empty() || kept_aside(view).is_some() {
         return Some(Next::Refused);
     }
     if !unclaimed.is_empty() {
@@ -84,11 +84,12 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     if let Some(bootstrap) = view.bootstrap() {
         let version = starting_version(view, &bootstrap);
         let mut refusals = lost_while_forming(view);
+        refusals.extend(kept_aside(view));
         refusals.extend(version.and_then(|version| request::unsupported_flag(view, version)));
         return refusals;
     }
     let Ok(desired) = &view.desired else { return Vec::new() };
-    let mut refusals = Vec::new();
+    let mut refusals: Vec<Notice> = kept_aside(view).into_iter().collect();
     if let Some(revision) = view.world.revisions.keys().next() {
         // The same UID would give the same cluster and member ids again, on empty volumes.
         refusals.push(Notice::new(
@@ -117,6 +118,35 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         ));
     }
     refusals
+}
+
+/// A name of the first members whose volume claim is kept aside: it holds data of a member that was.
+fn kept_aside(view: &View<'_>) -> Option<Notice> {
+    let world = view.world;
+    let members = view.bootstrap().map_or_else(
+        || {
+            view.desired
+                .as_ref()
+                .map(|desired| {
+                    (0..desired.replicas).map(|n| MemberName::new(&world.cluster.name, n)).collect()
+                })
+                .unwrap_or_default()
+        },
+        |bootstrap| bootstrap_members(&world.cluster.name, &bootstrap),
+    );
+    let aside = members
+        .into_iter()
+        .find(|member| world.set_aside.contains_key(member) && view.claim_of(member).is_none())?;
+    let (claim, namespace) = (aside.claim(), &world.cluster.namespace);
+    Some(Notice::new(
+        Code::ForeignObject,
+        format!(
+            "this cluster needs the name of the PersistentVolumeClaim {claim}, which is kept aside with data of an earlier one"
+        ),
+        format!(
+            "give the EtcdCluster another name, or, if nothing on it is needed: kubectl -n {namespace} delete pvc {claim}"
+        ),
+    ))
 }
 
 /// A volume that is gone after members of the bootstrap may have run: a new one would start empty under a

@@ -43,7 +43,7 @@ pub(super) fn the_member_that_may_be_away(view: &View<'_>) -> Option<Next> {
     }
     match progress.action {
         Action::AddMember => return Some(join::go_on(view, progress, &member)),
-        Action::RemoveMember => return Some(leave::go_on(view, progress, &member)),
+        Action::RemoveMember | Action::RetireMember => return Some(leave::go_on(view, progress, &member)),
         _ => {}
     }
     if !view.members().contains(&member) {
@@ -150,6 +150,7 @@ fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
             pod_uid: progress.pod_uid.clone().unwrap_or_default(),
             since: progress.since.0,
             failure: None,
+            why: None,
         })));
     }
     if let Some(target) = view.target.as_ref().filter(|target| target.name == revision)

@@ -65,7 +65,7 @@ fn has_arrived(view: &View<'_>, minor: Minor) -> bool {
             .all(|member| view.up(member).is_some_and(|up| up.status.version.minor == minor))
 }
 
-fn give_up(view: &View<'_>) -> Option<Next> {
+pub(super) fn give_up(view: &View<'_>) -> Option<Next> {
     let through =
         view.leader().cloned().or_else(|| view.up_members().first().map(|(member, _)| member.clone()))?;
     Some(Next::Do(Step::Downgrade { through, call: DowngradeCall::Cancel }))

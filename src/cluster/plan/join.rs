@@ -9,6 +9,7 @@
 
 use super::downgrade;
 use super::gates;
+use super::heal;
 use super::loss::{is_lost, shows_an_empty_volume};
 use super::put_back::next_left_half_way;
 use super::records;
@@ -20,7 +21,7 @@ use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::claim::Purpose;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::{Answer, ClaimFacts, PodFacts};
+use crate::cluster::observation::{Answer, ClaimFacts, DowngradeJob, PodFacts};
 use crate::etcd::ListedMember;
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberN
     }
     match view.listed(member) {
         Some(listed) if !listed.is_learner => vote(view, progress, member),
-        _ if is_not_wanted(view) => give_up(view, member),
+        _ if !heal::wants_another(view) => give_up(view, member),
         None => enter(view, progress, member),
         Some(listed) => learn(view, member, listed),
     }
@@ -45,11 +46,6 @@ pub(super) fn another_needs_the_claim(view: &View<'_>) -> bool {
     next_to_mend(view).is_some()
         || next_left_half_way(view).is_some()
         || downgrade::a_member_that_remembers_a_job(view).is_some()
-}
-
-/// Whether the spec asks for no more members than vote already. Where it cannot be read nothing is given up.
-fn is_not_wanted(view: &View<'_>) -> bool {
-    view.desired.as_ref().is_ok_and(|desired| view.voters().len() >= desired.replicas as usize)
 }
 
 /// It is removed again, with what was made for it. It never had a vote.
@@ -137,6 +133,12 @@ fn learn(view: &View<'_>, member: &MemberName, listed: &ListedMember) -> Next {
         return give_up(view, member);
     }
     let Some(status) = view.answer(member).and_then(Answer::status) else {
+        if matches!(view.world.downgrade_job, DowngradeJob::To(_) | DowngradeJob::Somewhere)
+            && let Some(cancel) = downgrade::give_up(view)
+        {
+            // No member joins under it, and it is none of ours: those begin with nobody claimed.
+            return cancel;
+        }
         let words = view.why_not_up(member).map_or_else(|notice| notice.message, |_| String::new());
         return corrected(view, member, claim, pod).unwrap_or_else(|| starting(words));
     };

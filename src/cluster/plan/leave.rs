@@ -7,11 +7,12 @@
 
 use super::claimed::move_leader_off;
 use super::gates;
+use super::heal;
 use super::join::another_needs_the_claim;
 use super::resize::is_too_many;
 use super::step::{Next, Record, Step};
 use super::view::View;
-use crate::api::{Code, ProgressStatus};
+use crate::api::{Action, Code, ProgressStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::spec::keeps_volumes_when_scaled;
@@ -27,7 +28,11 @@ pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberN
         return wait(Notice::of(Code::QuorumUnproven, message));
     }
     let Some(listed) = view.listed(member) else { return gone(view, progress, member) };
-    if !listed.is_learner && !is_too_many(view, member) {
+    let is_wanted = match progress.action {
+        Action::RetireMember => !heal::is_to_be_retired(view, member),
+        _ => !is_too_many(view, member),
+    };
+    if !listed.is_learner && is_wanted {
         return withdraw();
     }
     let removal = match gates::removal(view, member, listed) {
@@ -50,8 +55,9 @@ fn gone(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next
         return Next::Do(Step::remove(member, pod, "it is no member any more"));
     }
     if view.claim_of(member).is_some_and(|claim| !claim.deleting) {
-        return Next::Do(if keeps_volumes_when_scaled(&view.world.cluster.spec) {
-            Step::SetAside(member.clone())
+        let quarantined = progress.action == Action::RetireMember;
+        return Next::Do(if quarantined || keeps_volumes_when_scaled(&view.world.cluster.spec) {
+            Step::SetAside { member: member.clone(), quarantined }
         } else {
             Step::DeleteClaims(vec![member.clone()])
         });

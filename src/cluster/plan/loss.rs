@@ -6,6 +6,7 @@ use super::view::View;
 use crate::api::Code;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
+use crate::cluster::observation::PodFacts;
 use crate::etcd::logs::says_data_dir_is_empty;
 
 pub(super) fn all_members(view: &View<'_>) -> Option<Next> {
@@ -36,26 +37,8 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     )]
 }
 
-/// Some members' data is gone, and others still have theirs.
-pub(super) fn single_members(view: &View<'_>) -> Vec<Notice> {
-    if !refusals(view).is_empty() {
-        return Vec::new();
-    }
-    lost(view)
-        .into_iter()
-        .map(|(member, how)| {
-            let id = view.voters().get(&member).map(ToString::to_string).unwrap_or_default();
-            Notice::new(
-                Code::MemberDataLost,
-                format!("{member}'s data is gone ({how}); it is not started empty under its old id {id}"),
-                "bring the volume back; the other members go on meanwhile",
-            )
-        })
-        .collect()
-}
-
 /// Voters without data, and how it shows.
-fn lost(view: &View<'_>) -> Vec<(MemberName, &'static str)> {
+pub(super) fn lost(view: &View<'_>) -> Vec<(MemberName, &'static str)> {
     if view.cluster_id().is_none() {
         return Vec::new();
     }
@@ -72,8 +55,11 @@ fn lost(view: &View<'_>) -> Vec<(MemberName, &'static str)> {
 
 /// Whether a member's etcd said that it found nothing, where it would have had to find its data.
 pub(super) fn shows_an_empty_volume(view: &View<'_>, member: &MemberName) -> bool {
-    // Before its first start a member that joins says the same where it reaches none of the others.
-    let Some(pod) = view.pod(member).filter(|pod| !pod.unguarded) else { return false };
+    // At its first start a member that joins says the same where it reaches none of the others, and the kubelet shows that
+    // for as long as it runs after that.
+    let is_of_a_guarded_start =
+        |pod: &&PodFacts| !pod.unguarded && (!pod.joined || pod.container.running_since.is_none());
+    let Some(pod) = view.pod(member).filter(is_of_a_guarded_start) else { return false };
     let silent = view.answer(member).is_none_or(|answer| answer.status.is_err());
     silent && pod.container.last_words.as_deref().is_some_and(says_data_dir_is_empty)
 }

@@ -1,8 +1,8 @@
 //! etcd's member list, read as members of this cluster. It is the registry: what the claims note of it follows, whoever
 //! changed it. Somebody else's entry is for a person.
 
+use super::heal;
 use super::join;
-use super::resize;
 use super::roll::next_to_mend;
 use super::step::{Next, Step};
 use super::view::View;
@@ -102,7 +102,7 @@ pub(super) fn a_voter_that_is_labelled_a_learner(view: &View<'_>) -> Option<Next
 pub(super) fn a_learner_left_behind(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
     let (member, _) = view.learner().filter(|_| next_to_mend(view).is_none())?;
-    let wanted = view.desired.as_ref().is_ok_and(|desired| view.voters().len() < desired.replicas as usize);
+    let wanted = heal::wants_another(view);
     let assigned = view.claim_of(&member).and_then(|claim| claim.assigned.clone());
     let (action, revision) = match assigned.filter(|_| wanted) {
         Some(revision) => (Action::AddMember, revision),
@@ -147,7 +147,7 @@ pub(super) fn what_is_of_no_member(view: &View<'_>) -> Option<Next> {
     if let Some((member, pod)) = pod {
         return Some(Next::Do(Step::remove(member, pod, "it is of no member")));
     }
-    let kept_for_later = begun_and_left(view).filter(|_| resize::is_one_too_few(view));
+    let kept_for_later = begun_and_left(view).filter(|_| heal::wants_another(view));
     let claim = world.claims.iter().find(|(member, claim)| {
         claim.ownership == Ownership::Ours
             && claim.cluster_id == Some(cluster_id)
@@ -155,5 +155,5 @@ pub(super) fn what_is_of_no_member(view: &View<'_>) -> Option<Next> {
             && is_of_none(member)
             && kept_for_later.as_ref() != Some(*member)
     });
-    claim.map(|(member, _)| Next::Do(Step::SetAside(member.clone())))
+    claim.map(|(member, _)| Next::Do(Step::SetAside { member: member.clone(), quarantined: false }))
 }

@@ -13,6 +13,7 @@ mod delete;
 mod downgrade;
 mod gates;
 mod guard;
+mod heal;
 mod hold;
 mod join;
 mod leave;
@@ -70,15 +71,18 @@ const CONCERNS: &[Concern] = &[
     put_back::a_member_left_half_way,
     membership::a_learner_left_behind,
     membership::what_is_of_no_member,
+    heal::what_can_be_done,
     request::what_cannot_be_done,
-    resize::a_member_too_many_for_a_roll,
+    resize::a_broken_member_too_many,
     resize::a_member_too_few,
     roll::the_next_outdated_member,
     resize::a_member_too_many,
     tidy::what_is_left_behind,
     presence::every_member_is_up,
     roll::the_cluster_version_has_moved,
+    heal::what_is_due,
     support::services_and_budget_again,
+    heal::a_quarantine_that_is_over,
     hold::what_may_not_begin_yet,
 ];
 
@@ -114,7 +118,7 @@ fn refusals(view: &View<'_>) -> Vec<Notice> {
         adopt::refusals(view).into_iter().collect(),
         bootstrap::refusals(view),
         loss::refusals(view),
-        loss::single_members(view),
+        heal::refusals(view),
         view.refusals().to_vec(),
     ];
     all.into_iter().flatten().collect()
@@ -135,12 +139,13 @@ const CONVERGENCE: &[Concern] = &[
     put_back::a_member_left_half_way,
     membership::a_learner_left_behind,
     request::what_cannot_be_done,
-    resize::a_member_too_many_for_a_roll,
+    resize::a_broken_member_too_many,
     resize::a_member_too_few,
     roll::the_next_outdated_member,
     resize::a_member_too_many,
     presence::every_member_is_up,
     roll::the_cluster_version_has_moved,
+    heal::anything_due,
     hold::what_may_not_begin_yet,
 ];
 

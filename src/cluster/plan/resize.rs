@@ -1,7 +1,9 @@
 //! `spec.replicas`: one member more or less at a time. More of them come before a roll, fewer after it: so a roll always
 //! has the most members to rest on. A member that is broken anyway goes at once, and before any other.
 
-use super::gates::{self, Removal};
+use super::downgrade;
+use super::gates;
+use super::heal::{self, Obstacle};
 use super::hold;
 use super::join;
 use super::loss::is_lost;
@@ -10,7 +12,7 @@ use super::step::Next;
 use super::view::View;
 use crate::api::{Action, StepStatus};
 use crate::cluster::names::MemberName;
-use crate::cluster::notice::Notice;
+use crate::cluster::observation::DowngradeJob;
 
 /// How many members the spec asks for; nothing where that is refused.
 fn wanted(view: &View<'_>) -> Option<usize> {
@@ -24,26 +26,18 @@ pub(super) fn is_due(view: &View<'_>) -> bool {
     wanted(view).is_some_and(|wanted| !view.voters().is_empty() && wanted != view.voters().len())
 }
 
-/// Whether the spec asks for more members than there are.
-pub(super) fn is_one_too_few(view: &View<'_>) -> bool {
-    wanted(view).is_some_and(|wanted| view.voters().len() < wanted)
-}
-
-/// Whether nothing holds a change of their number up. An even number tolerates no more failures than one less, so what
-/// has begun goes on to the next odd one.
-fn may_begin(view: &View<'_>) -> bool {
-    view.held().is_none() || is_between(view)
-}
-
-fn is_between(view: &View<'_>) -> bool {
-    view.voters().len().is_multiple_of(2)
+/// How many members there should be, also where the rest of the spec is refused. A number that can never be asks for no
+/// change.
+pub(super) fn asked_for(view: &View<'_>) -> Option<usize> {
+    let replicas = view.world.cluster.spec.replicas;
+    matches!(replicas, 1 | 3 | 5 | 7).then_some(replicas.unsigned_abs() as usize)
 }
 
 pub(super) fn a_member_too_few(view: &View<'_>) -> Option<Next> {
-    if view.voters().len() >= wanted(view)? || !may_begin(view) {
+    if view.voters().len() >= wanted(view)? || view.held().is_some() {
         return None;
     }
-    if !view.outdated().is_empty() && hold::has_begun(view) && !is_between(view) {
+    if !view.outdated().is_empty() && hold::has_begun(view) {
         // The roll that is under way ends first.
         return None;
     }
@@ -51,55 +45,74 @@ pub(super) fn a_member_too_few(view: &View<'_>) -> Option<Next> {
     if view.voters().keys().any(|member| view.up(member).is_none()) {
         return None;
     }
-    if let Err(notice) = gates::of_a_new_member(view) {
-        return Some(view.wait_for(notice, None));
-    }
-    let member = membership::begun_and_left(view).unwrap_or_else(|| view.next_member());
-    Some(view.claim_member(Action::AddMember, &member, "", join::revision(view)?, None))
+    Some(add(view).unwrap_or_else(|(notice, member)| view.wait_for(notice, member.as_ref())))
 }
 
-/// One that is broken, or any while their number is even: no roll begins with that. Where it cannot go now, what is down
-/// may be mended.
-pub(super) fn a_member_too_many_for_a_roll(view: &View<'_>) -> Option<Next> {
-    let (member, _) =
-        first_to_go(view).filter(|(_, broken)| (*broken && may_begin(view)) || is_between(view))?;
-    removal(view, &member).ok().map(|_| claim(view, &member))
+/// An even number tolerates no more failures than one less, and two members fewer than one: what has begun, and what was
+/// lost, is gone on with, whatever else is held up or refused.
+pub(super) fn to_the_next_odd_number(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
+    let members = view.voters().len();
+    if members == 0 || !members.is_multiple_of(2) {
+        return None;
+    }
+    if members < asked_for(view)? {
+        // No member joins under a downgrade job. Once there is one more the way down is gone on with.
+        let under_a_job = matches!(view.world.downgrade_job, DowngradeJob::To(_) | DowngradeJob::Somewhere);
+        let cancel = under_a_job.then(|| downgrade::give_up(view)).flatten();
+        return Some(cancel.map_or_else(|| add(view), Ok));
+    }
+    let (member, _) = first_to_go(view)?;
+    Some(remove(view, &member))
+}
+
+/// Claims the number of a new member.
+pub(super) fn add(view: &View<'_>) -> Result<Next, Obstacle> {
+    for member in view.voters().keys() {
+        view.why_not_up(member).map_err(|notice| (notice, Some(member.clone())))?;
+    }
+    gates::of_a_new_member(view).map_err(|notice| (notice, None))?;
+    let revision = join::revision(view).ok_or_else(|| (gates::no_list(), None))?;
+    let member = membership::begun_and_left(view).unwrap_or_else(|| view.next_member());
+    Ok(view.claim_member(Action::AddMember, &member, "", revision, None))
+}
+
+/// Where it cannot go now, what is down may be mended.
+pub(super) fn a_broken_member_too_many(view: &View<'_>) -> Option<Next> {
+    let (member, _) = first_to_go(view).filter(|(_, broken)| *broken && view.held().is_none())?;
+    remove(view, &member).ok()
 }
 
 pub(super) fn a_member_too_many(view: &View<'_>) -> Option<Next> {
-    let (member, broken) = first_to_go(view).filter(|_| may_begin(view))?;
-    let mut others = view.voters().keys().filter(|other| **other != member);
-    if !broken
-        && let Some((other, notice)) = others.find_map(|other| Some((other, view.why_not_up(other).err()?)))
-    {
-        // Where it stays so, it is the one that goes.
-        return Some(view.wait_for(notice, Some(other)));
-    }
-    Some(match removal(view, &member) {
-        Ok(_) => claim(view, &member),
-        Err(notice) => view.wait_for(notice, Some(&member)),
-    })
+    let (member, _) = first_to_go(view).filter(|_| view.held().is_none())?;
+    Some(remove(view, &member).unwrap_or_else(|(notice, member)| view.wait_for(notice, member.as_ref())))
 }
 
-fn removal(view: &View<'_>, member: &MemberName) -> Result<Removal, Notice> {
-    let listed = view.listed(member).ok_or_else(gates::no_list)?;
+fn remove(view: &View<'_>, member: &MemberName) -> Result<Next, Obstacle> {
     if !is_broken(view, member) {
-        gates::nodes_are_well(view)?;
+        for other in view.voters().keys().filter(|other| *other != member) {
+            // Where it stays so, it is the one that goes.
+            view.why_not_up(other).map_err(|notice| (notice, Some(other.clone())))?;
+        }
+        gates::nodes_are_well(view).map_err(|notice| (notice, None))?;
     }
-    gates::removal(view, member, listed)
+    if heal::named(view).as_ref() == Some(member) {
+        return heal::retire(view, member, heal::REPLACED.to_owned());
+    }
+    let listed = view.listed(member).ok_or_else(gates::no_list);
+    let gate = listed.and_then(|listed| gates::removal(view, member, listed));
+    gate.map_err(|notice| (notice, Some(member.clone())))?;
+    Ok(view.claim_member(Action::RemoveMember, member, "", String::new(), None))
 }
 
-fn claim(view: &View<'_>, member: &MemberName) -> Next {
-    view.claim_member(Action::RemoveMember, member, "", String::new(), None)
-}
-
-/// Who goes first where there are too many: one that is broken, or else the highest number.
+/// Who goes first where there are too many: one that is broken, or that a person named, or else the highest number.
 fn first_to_go(view: &View<'_>) -> Option<(MemberName, bool)> {
-    if view.voters().len() <= wanted(view)? {
+    if view.voters().len() <= asked_for(view)? {
         return None;
     }
-    let members = view.voters().keys().map(|member| (is_broken(view, member), member));
-    let (broken, member) = members.max()?;
+    let named = heal::named(view);
+    let members = view.voters().keys();
+    let members = members.map(|member| (is_broken(view, member), named.as_ref() == Some(member), member));
+    let (broken, _, member) = members.max()?;
     Some((member.clone(), broken))
 }
 
@@ -111,9 +124,8 @@ pub(super) fn is_too_many(view: &View<'_>, member: &MemberName) -> bool {
 /// Whether nothing is lost with this member: its data is, or it does not run.
 pub(super) fn is_broken(view: &View<'_>, member: &MemberName) -> bool {
     // Who is claimed to be removed has been waited for before that.
-    let claimed = view
-        .claimed()
-        .is_some_and(|(progress, claimed)| progress.action == Action::RemoveMember && claimed == *member);
+    let claimed =
+        view.claimed().is_some_and(|(progress, claimed)| progress.action.removes() && claimed == *member);
     is_lost(view, member) || gates::is_down(view, member) || (claimed && gates::serves_nobody(view, member))
 }
 
@@ -139,7 +151,7 @@ pub(super) fn members_to_add(view: &View<'_>) -> Vec<StepStatus> {
 
 /// The steps that remove members, after those of a roll.
 pub(super) fn members_to_remove(view: &View<'_>) -> Vec<StepStatus> {
-    let claimed = view.claimed().filter(|(progress, _)| progress.action == Action::RemoveMember);
+    let claimed = view.claimed().filter(|(progress, _)| progress.action.removes());
     let mut members: Vec<_> = view
         .voters()
         .keys()

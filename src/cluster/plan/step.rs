@@ -80,7 +80,12 @@ pub enum Step {
     /// Delete these volumes: of a cluster that goes, or of a member that is none any more.
     DeleteClaims(Vec<MemberName>),
     /// Keep the volume of a member that is none any more aside.
-    SetAside(MemberName),
+    SetAside {
+        /// Whose.
+        member: MemberName,
+        /// Whether for a while only.
+        quarantined: bool,
+    },
     /// Make or correct Services and the disruption budget, which must keep all but one of so many voters.
     ApplySupport {
         /// Voters that the budget counts.
@@ -273,7 +278,9 @@ pub struct Claim {
     /// When.
     pub since: Timestamp,
     /// Why the last revision is given up, when it is.
-    pub failure: Option<FailureStatus>,
+    pub failure: Option<Box<FailureStatus>>,
+    /// Why, where that does not follow from the spec.
+    pub why: Option<String>,
 }
 
 impl Next {
@@ -320,7 +327,7 @@ impl Step {
             Self::DeleteClaims(_) => "DeleteClaims",
             Self::ApplySupport { .. } => "ApplySupport",
             Self::StoreRevision(_) => "StoreRevision",
-            Self::SetAside(_) => "SetAside",
+            Self::SetAside { .. } => "SetAside",
             Self::CreateClaims { .. } => "CreateClaims",
             Self::Assign { .. } => "Assign",
             Self::CreatePods(_) => "CreatePods",

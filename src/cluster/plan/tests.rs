@@ -92,6 +92,7 @@ fn claimed(number: u32) -> Observation {
         revision: target(&world).name,
         pod_uid: Some(format!("pod-db-{number}")),
         waiting_for: None,
+        reason: None,
         since: Time(world.now),
         deadline: None,
     });

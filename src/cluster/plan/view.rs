@@ -252,8 +252,17 @@ impl<'a> View<'a> {
         revision: String,
         failure: Option<FailureStatus>,
     ) -> Next {
+        let failure = failure.map(Box::new);
         let (member, pod_uid, since) = (member.clone(), pod_uid.to_owned(), self.world.now);
-        Next::Do(Step::Record(Record::Claim(Claim { action, member, revision, pod_uid, since, failure })))
+        Next::Do(Step::Record(Record::Claim(Claim {
+            action,
+            member,
+            revision,
+            pod_uid,
+            since,
+            failure,
+            why: None,
+        })))
     }
 
     /// A wait, with what this process knows of its patience.

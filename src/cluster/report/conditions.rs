@@ -157,7 +157,7 @@ fn doing(step: &Step) -> Notice {
         Step::RemoveMember(removal) => {
             (Code::MemberRemoved, format!("{} is removed from etcd's members", removal.member()))
         }
-        Step::SetAside(member) => (
+        Step::SetAside { member, .. } => (
             Code::VolumeSetAside,
             format!("the volume of {member}, which is no member any more, is kept aside"),
         ),
@@ -167,7 +167,7 @@ fn doing(step: &Step) -> Notice {
         Step::Record(Record::Claim(claim)) => {
             let what = match claim.action {
                 Action::AddMember => "added",
-                Action::RemoveMember => "removed",
+                Action::RemoveMember | Action::RetireMember => "removed",
                 _ => "replaced",
             };
             (Code::RolloutStarted, format!("{} is next to be {what}", claim.member))

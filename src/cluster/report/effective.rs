@@ -44,6 +44,8 @@ pub(super) fn of(world: &Observation, desired: &Desired) -> Option<EffectiveStat
         } else {
             Retention::Delete
         }),
+        quarantine: Some(written(desired.quarantine)),
+        heal_mode: Some(desired.heal_mode),
         resources: container.resources.map(resources),
         security_context: pod.security_context,
         affinity: pod.affinity,
@@ -103,6 +105,8 @@ mod tests {
             "storageSize": "8Gi",
             "whenDeleted": "Retain",
             "whenScaled": "Delete",
+            "quarantine": "604800s",
+            "healMode": "Automatic",
             "resources": { "requests": { "cpu": "100m", "memory": "256Mi" } },
             "securityContext": { "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
                 "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": { "type": "RuntimeDefault" } },

@@ -6,7 +6,7 @@ use crate::api::{Action, Code, ConditionType, EtcdClusterStatus, PlanStatus, Sev
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::{Notice, how_it_failed};
 use crate::cluster::observation::Observation;
-use crate::cluster::plan::{Next, Plan, Record, Step};
+use crate::cluster::plan::{Claim, Next, Plan, Record, Step};
 use crate::etcd::DowngradeCall;
 
 /// What a change waits for before it begins.
@@ -98,7 +98,7 @@ fn who_is_next(plan: &PlanStatus) -> String {
         let member = step.member.as_deref()?;
         Some(match step.action {
             Action::AddMember => format!("{member} joins"),
-            Action::RemoveMember => format!("{member} leaves"),
+            Action::RemoveMember | Action::RetireMember => format!("{member} leaves"),
             _ => member.to_owned(),
         })
     });
@@ -139,21 +139,7 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
                 format!("took over the volumes of cluster {cluster_id}"),
             )]
         }
-        Step::Record(Record::Claim(claim)) => match &claim.failure {
-            Some(failure) => {
-                // With the log that was fetched for it.
-                let failure = status.last_failure.as_ref().unwrap_or(failure);
-                let note = format!(
-                    "{} did not come up with {}{}; its last good revision {} is put back",
-                    claim.member,
-                    failure.version,
-                    how_it_failed(failure),
-                    claim.revision
-                );
-                vec![News::new(Code::MemberFailed, "PutBack", note).about(&claim.member)]
-            }
-            None => Vec::new(),
-        },
+        Step::Record(Record::Claim(claim)) => begun(claim, status).into_iter().collect(),
         // What was done was told when it was done.
         Step::Record(Record::Release { action, .. }) if action.changes_the_list() => Vec::new(),
         Step::Record(Record::Release { member, action }) => {
@@ -218,6 +204,24 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
     }
 }
 
+/// Why a member is claimed, where the plan does not say so.
+fn begun(claim: &Claim, status: &EtcdClusterStatus) -> Option<News> {
+    let member = &claim.member;
+    if let Some(failure) = &claim.failure {
+        // With the log that was fetched for it.
+        let failure = status.last_failure.as_ref().unwrap_or(failure);
+        let note = format!(
+            "{member} did not come up with {}{}; its last good revision {} is put back",
+            failure.version,
+            how_it_failed(failure),
+            claim.revision
+        );
+        return Some(News::new(Code::MemberFailed, "PutBack", note).about(member));
+    }
+    let note = format!("{member} is replaced by a new member: {}", claim.why.as_ref()?);
+    Some(News::new(Code::ReplacementStarted, "RetireMember", note))
+}
+
 fn of_the_member_list(step: &Step) -> Vec<News> {
     match step {
         Step::AddMember { member, .. } => vec![News::new(
@@ -235,11 +239,12 @@ fn of_the_member_list(step: &Step) -> Vec<News> {
             );
             vec![News::new(Code::MemberRemoved, "RemoveMember", note).about(member)]
         }
-        Step::SetAside(member) => vec![News::new(
-            Code::VolumeSetAside,
-            "RemoveMember",
-            format!("the volume claim {} is kept aside; no member gets it again", member.claim()),
-        )],
+        Step::SetAside { member, quarantined } => {
+            let how_long = if *quarantined { " until storage.quarantine has passed" } else { "" };
+            let claim = member.claim();
+            let note = format!("the volume claim {claim} is kept aside{how_long}; no member gets it again");
+            vec![News::new(Code::VolumeSetAside, "RemoveMember", note)]
+        }
         _ => Vec::new(),
     }
 }

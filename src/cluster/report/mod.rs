@@ -15,8 +15,12 @@ use super::notice::Notice;
 use super::observation::Observation;
 use super::plan::{Claim, Next, Plan, Record, Step, Wait};
 use super::spec;
-use crate::api::{Action, Code, EtcdClusterStatus, PlanStatus, ProgressStatus, RefusalStatus, labels};
+use crate::api::{
+    Action, Code, ConditionType, EtcdClusterStatus, FailureStatus, PlanStatus, ProgressStatus, RefusalStatus,
+    ReplacementStatus, find_condition, labels,
+};
 use crate::etcd::EtcdVersion;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// What came of the step that was carried out.
@@ -84,8 +88,22 @@ pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Opt
         })
         .collect();
     status.conditions = conditions::of(world, plan, outcome, &status, docs_url);
+    settle(&mut status, world.now);
     let news = events::news(world, plan, outcome, &status);
     Report { status, news }
+}
+
+/// How long a cluster must have been Ready before another member is replaced by itself.
+const SETTLED_AFTER: SignedDuration = SignedDuration::from_hours(1);
+
+/// A replacement has settled once the cluster has been Ready for an hour since.
+fn settle(status: &mut EtcdClusterStatus, now: Timestamp) {
+    let ready =
+        find_condition(&status.conditions, ConditionType::Ready).filter(|ready| ready.status == "True");
+    let Some(since) = ready.map(|ready| ready.last_transition_time.0) else { return };
+    if let Some(last) = status.last_replacement.as_mut().filter(|last| !last.settled) {
+        last.settled = now.duration_since(since.max(last.time.0)) >= SETTLED_AFTER;
+    }
 }
 
 /// Writes a fact of the planner into the status.
@@ -113,12 +131,18 @@ fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome,
                 status.last_member_number = status.last_member_number.max(number);
             }
             if let Some(failure) = &claim.failure {
-                let mut failure = failure.clone();
+                let mut failure = FailureStatus::clone(failure);
                 failure.log = outcome.log.clone().or(failure.log);
                 status.last_failure = Some(failure);
             }
         }
-        Record::Release { member, action } => release(status, member, *action),
+        Record::Release { member, action } => {
+            release(status, member, *action);
+            if *action == Action::RetireMember {
+                let (member, time) = (member.to_string(), Time(world.now));
+                status.last_replacement = Some(ReplacementStatus { member, time, settled: false });
+            }
+        }
         Record::Withdraw { .. } => status.progress = None,
     }
 }
@@ -141,6 +165,7 @@ fn claimed(claim: &Claim, world: &Observation) -> ProgressStatus {
         revision: claim.revision.clone(),
         pod_uid: Some(claim.pod_uid.clone()),
         waiting_for: None,
+        reason: claim.why.clone(),
         since: Time(claim.since),
         deadline: spec::parse(&world.cluster.spec).ok().map(|desired| seconds(desired.member_deadline)),
     }
@@ -193,6 +218,7 @@ fn progress(
         revision: String::new(),
         pod_uid: None,
         waiting_for: words,
+        reason: None,
         since: before.map_or(Time(world.now), |before| before.since.clone()),
         deadline: Some(seconds(wait.deadline)),
     })

@@ -184,6 +184,7 @@ fn claimed(world: &mut Observation) {
         revision: world.pods[&member(1)].revision.clone(),
         pod_uid: Some("an-earlier-pod".to_owned()),
         waiting_for: Some("what was waited for before".to_owned()),
+        reason: None,
         since: Time(world.now),
         deadline: Some("300s".to_owned()),
     });

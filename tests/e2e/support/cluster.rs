@@ -237,6 +237,11 @@ impl Cluster {
 
     /// etcd's member list is these voters and nobody else, each with a Pod and a volume claim, and the same data.
     pub async fn assert_members(&self, names: &[&str]) {
+        self.assert_members_kept(names, &[]).await;
+    }
+
+    /// The same, and these claims are kept aside.
+    pub async fn assert_members_kept(&self, names: &[&str], kept: &[&str]) {
         let listed = self.member_list().await;
         assert_eq!(listed.keys().map(String::as_str).collect::<Vec<_>>(), names);
         assert!(listed.values().all(|member| !member.is_learner), "{listed:?}");
@@ -245,7 +250,13 @@ impl Cluster {
         until("only these have Pods and volumes", SAID_WITHIN, async || {
             let pods = self.pods().await;
             let same_pods = pods.keys().map(String::as_str).eq(names.iter().copied());
-            (same_pods && self.claims().await.keys().eq(&claims)).then_some(())
+            let (aside, in_use): (BTreeMap<_, _>, BTreeMap<_, _>) = self
+                .claims()
+                .await
+                .into_iter()
+                .partition(|(_, claim)| claim.labels().contains_key(labels::SET_ASIDE));
+            let same_kept = aside.keys().map(String::as_str).eq(kept.iter().copied());
+            (same_pods && same_kept && in_use.keys().eq(&claims)).then_some(())
         })
         .await;
         let budget = self.api::<PodDisruptionBudget>().get(&self.name).await.unwrap();
@@ -257,9 +268,22 @@ impl Cluster {
 
     /// etcd's member list, by name.
     pub async fn member_list(&self) -> BTreeMap<String, ListedMember> {
-        let pods = self.pods().await;
-        let client = self.member(pods.values().next().expect("a Pod")).expect("an address");
-        client.member_list().await.unwrap().into_iter().map(|member| (member.name.clone(), member)).collect()
+        self.try_member_list().await.expect("a member that gives the list")
+    }
+
+    /// The same, where a member gives it.
+    pub async fn try_member_list(&self) -> Option<BTreeMap<String, ListedMember>> {
+        for pod in self.pods().await.values() {
+            let Some(client) = self.member(pod) else { continue };
+            if let Ok(list) = client.member_list().await {
+                return Some(list.into_iter().map(|member| (member.name.clone(), member)).collect());
+            }
+        }
+        None
+    }
+
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Who the cluster is, by every member's own word. All must agree.
@@ -269,6 +293,13 @@ impl Cluster {
         assert!(statuses.values().all(|status| status.cluster_id == cluster), "two clusters: {statuses:?}");
         let members = statuses.into_iter().map(|(name, status)| (name, status.member_id)).collect();
         Identity { cluster, members }
+    }
+
+    /// As `kubectl annotate --overwrite` does.
+    pub async fn annotate(&self, key: &str, value: &str) {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { key: value } } }));
+        let clusters = self.api::<EtcdCluster>();
+        clusters.patch(&self.name, &PatchParams::default(), &patch).await.unwrap();
     }
 
     /// Makes this member the leader.

@@ -147,7 +147,10 @@ impl Driven {
             Step::AddMember { .. } | Step::PromoteMember { .. } | Step::RemoveMember(_) => {
                 self.change_the_list(world, step).await;
             }
-            Step::SetFinalizer(_) | Step::SetAside(_) => panic!("nothing is kept here: {step:?}"),
+            Step::SetAside { member, .. } => {
+                self.claims.remove(member);
+            }
+            Step::SetFinalizer(_) => panic!("nothing is deleted here: {step:?}"),
         }
     }
 
@@ -250,6 +253,7 @@ impl Driven {
             deleting: false,
             revision: new.revision.clone(),
             unguarded: new.initial != Initial::Guard,
+            joined: matches!(new.initial, Initial::Join { .. }),
             learner: new.role == MemberRole::Learner,
             ip: Some(self.etcd.ip(n)),
             node: Some(format!("node-{n}")),

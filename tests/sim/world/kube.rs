@@ -24,6 +24,8 @@ pub struct Cluster {
     pub finalizer: bool,
     /// The annotation by which a person approves a plan.
     pub approve: Option<String>,
+    /// The annotation by which a person wants a member replaced.
+    pub replace: Option<String>,
     pub spec: EtcdClusterSpec,
     pub status: EtcdClusterStatus,
 }
@@ -60,6 +62,7 @@ pub struct Pod {
     pub initial: Initial,
     /// Whether its label says that it has no vote.
     pub learner: bool,
+    pub made_to_join: bool,
     pub node: Option<usize>,
     pub ready: bool,
     pub ended: bool,
@@ -117,6 +120,7 @@ impl World {
             deleting: false,
             finalizer: false,
             approve: None,
+            replace: None,
             spec,
             status: EtcdClusterStatus::default(),
         });

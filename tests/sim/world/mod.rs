@@ -31,8 +31,8 @@ pub struct World {
     pub cluster: Option<Cluster>,
     pub pods: BTreeMap<MemberName, Pod>,
     pub claims: BTreeMap<MemberName, Volume>,
-    /// Volumes of members that are none any more.
-    pub set_aside: BTreeMap<MemberName, Volume>,
+    /// Volumes of members that are none any more, and since when each is in quarantine.
+    pub set_aside: BTreeMap<MemberName, (Option<u64>, Volume)>,
     pub revisions: BTreeMap<String, StoredRevision>,
     pub headless: Option<Arc<Service>>,
     pub client: Option<Arc<Service>>,

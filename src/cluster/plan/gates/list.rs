@@ -18,6 +18,7 @@ pub struct Removal {
     member: MemberName,
     id: MemberId,
     through: MemberName,
+    takes_nothing_away: bool,
 }
 
 impl Removal {
@@ -29,6 +30,11 @@ impl Removal {
     /// Its id.
     pub const fn id(&self) -> MemberId {
         self.id
+    }
+
+    /// Whether it is broken anyway, or has no vote, so that it may go while others are away.
+    pub const fn takes_nothing_away(&self) -> bool {
+        self.takes_nothing_away
     }
 
     /// Through whom: the leader.
@@ -121,7 +127,8 @@ pub(in super::super) fn removal(
     let through = view.leader().ok_or_else(|| {
         Notice::of(Code::NoLeader, format!("{member} must wait: the members do not agree on one leader"))
     })?;
-    Ok(Removal { member: member.clone(), id: listed.id, through: through.clone() })
+    let takes_nothing_away = broken || listed.is_learner;
+    Ok(Removal { member: member.clone(), id: listed.id, through: through.clone(), takes_nothing_away })
 }
 
 /// Nobody could give the member list.

@@ -1,0 +1,171 @@
+//! Members that are replaced by new ones, under new numbers: one whose data is gone, and one that a person names. What is
+//! dead is removed before its replacement is added; what is healthy only after its replacement votes. Neither waits for
+//! an approval or a window.
+
+use super::gates;
+use super::loss;
+use super::resize;
+use super::step::{Claim, Next, Record, Step};
+use super::view::{View, quorum};
+use crate::api::{Action, Code, HealMode};
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::cluster::observation::DowngradeJob;
+use std::time::Duration;
+
+/// The member that a person wants to be replaced, while it votes.
+pub(super) fn named(view: &View<'_>) -> Option<MemberName> {
+    let member = view.parse_member(view.world.cluster.replace.as_ref()?)?;
+    view.voters().contains_key(&member).then_some(member)
+}
+
+/// The same, where it is to be replaced first and removed after that.
+pub(super) fn to_exchange(view: &View<'_>) -> Option<MemberName> {
+    named(view).filter(|member| !resize::is_broken(view, member))
+}
+
+/// Whether a member goes without a replacement before it: its data is gone, and that may be answered; or a person named
+/// it, and it is down.
+pub(super) fn is_to_be_retired(view: &View<'_>, member: &MemberName) -> bool {
+    if named(view).as_ref() == Some(member) {
+        return resize::is_broken(view, member)
+            || resize::asked_for(view).is_some_and(|wanted| view.voters().len() > wanted);
+    }
+    loss::is_lost(view, member) && why_not_by_itself(view).is_none()
+}
+
+/// Why no member is replaced by itself now.
+fn why_not_by_itself(view: &View<'_>) -> Option<String> {
+    if view.desired.as_ref().is_ok_and(|desired| desired.heal_mode == HealMode::Manual) {
+        return Some("spec.heal.mode is Manual".to_owned());
+    }
+    let last = view.world.cluster.status.last_replacement.as_ref().filter(|last| !last.settled)?;
+    Some(format!(
+        "{} was replaced at {}, and the cluster has not been Ready for an hour since",
+        last.member, last.time.0
+    ))
+}
+
+/// Whether those who have their data are a quorum, without which nobody can be replaced.
+fn may_hold_quorum(view: &View<'_>) -> bool {
+    let voters = view.voters().len();
+    voters - loss::lost(view).len() >= quorum(voters)
+}
+
+/// What is to be done about a member that is to be replaced, or about an even number of them: nothing, a step, or why not
+/// now.
+pub(super) fn due(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
+    view.cluster_id()?;
+    retire_what_is_broken(view).or_else(|| resize::to_the_next_odd_number(view)).or_else(|| exchange(view))
+}
+
+/// What keeps a member from coming or going, and which one.
+pub(super) type Obstacle = (Notice, Option<MemberName>);
+
+/// It is done before anything else that changes members, where it can be done now.
+pub(super) fn what_can_be_done(view: &View<'_>) -> Option<Next> {
+    due(view)?.ok()
+}
+
+/// Else it is waited for, once there is nothing else to do.
+pub(super) fn what_is_due(view: &View<'_>) -> Option<Next> {
+    let (notice, member) = due(view)?.err()?;
+    Some(view.wait_for(notice, member.as_ref()))
+}
+
+pub(super) fn anything_due(view: &View<'_>) -> Option<Next> {
+    what_can_be_done(view).or_else(|| what_is_due(view))
+}
+
+fn retire_what_is_broken(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
+    if !may_hold_quorum(view) {
+        return None;
+    }
+    let lost =
+        loss::lost(view).into_iter().map(|(member, how)| (member, format!("its data is gone ({how})")));
+    let down = named(view).filter(|member| resize::is_broken(view, member));
+    let down = down.map(|member| (member, "it is down, and somebody asked for another one".to_owned()));
+    let (member, why) = lost.chain(down).find(|(member, _)| is_to_be_retired(view, member))?;
+    Some(retire(view, &member, why))
+}
+
+fn exchange(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
+    // A downgrade that is under way comes to its end first.
+    let member = to_exchange(view).filter(|_| view.world.downgrade_job == DowngradeJob::Absent)?;
+    if view.voters().len() > resize::asked_for(view)? {
+        return Some(retire(view, &member, REPLACED.to_owned()));
+    }
+    Some(resize::add(view))
+}
+
+/// Why a healthy member goes.
+pub(super) const REPLACED: &str = "its replacement votes";
+
+pub(super) fn retire(view: &View<'_>, member: &MemberName, why: String) -> Result<Next, Obstacle> {
+    let removal = view.listed(member).ok_or_else(gates::no_list);
+    let gate = removal.and_then(|listed| gates::removal(view, member, listed));
+    gate.map_err(|notice| (notice, Some(member.clone())))?;
+    Ok(Next::Do(Step::Record(Record::Claim(Claim {
+        action: Action::RetireMember,
+        member: member.clone(),
+        revision: String::new(),
+        pod_uid: String::new(),
+        since: view.world.now,
+        failure: None,
+        why: Some(why),
+    }))))
+}
+
+/// Some members' data is gone, and nobody answers that.
+pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
+    if !loss::refusals(view).is_empty() {
+        return Vec::new();
+    }
+    let cluster = &view.world.cluster;
+    let unanswered = |member: &MemberName| !may_hold_quorum(view) || !is_to_be_retired(view, member);
+    let lost = loss::lost(view).into_iter().filter(|(member, _)| unanswered(member));
+    lost.map(|(member, how)| {
+        let id = view.voters().get(&member).map(ToString::to_string).unwrap_or_default();
+        let message = format!("{member}'s data is gone ({how}); it is not started empty under its old id {id}");
+        let why_not = why_not_by_itself(view).filter(|_| may_hold_quorum(view));
+        match why_not {
+            Some(why) => Notice::new(
+                Code::MemberDataLost,
+                format!("{message}, and not replaced by itself: {why}"),
+                format!(
+                    "kubectl annotate etcd -n {} {} quorate.dev/replace={member} --overwrite, or bring the volume back",
+                    cluster.namespace, cluster.name
+                ),
+            ),
+            None => Notice::new(
+                Code::MemberDataLost,
+                format!("{message}, and those who have their data are no quorum"),
+                "bring the volume back; the other members go on meanwhile",
+            ),
+        }
+    })
+    .collect()
+}
+
+/// The volume of a member that was replaced is deleted once nobody came for it, and all is well.
+pub(super) fn a_quarantine_that_is_over(view: &View<'_>) -> Option<Next> {
+    let quarantine = view.desired.as_ref().ok()?.quarantine;
+    let mut aside = view.world.set_aside.iter().filter(|(_, claim)| {
+        claim.cluster_id.is_some() && claim.cluster_id == view.cluster_id() && !claim.deleting
+    });
+    let (member, _) = aside.find(|(_, claim)| {
+        let since = claim.quarantined.map(|since| view.world.now.duration_since(since));
+        since.and_then(|since| Duration::try_from(since).ok()).is_some_and(|since| since >= quarantine)
+    })?;
+    Some(Next::Do(Step::DeleteClaims(vec![member.clone()])))
+}
+
+/// How many members there are while one is exchanged.
+pub(super) fn beside_its_replacement(view: &View<'_>) -> usize {
+    usize::from(to_exchange(view).is_some())
+}
+
+/// Whether a member that joins is still wanted.
+pub(super) fn wants_another(view: &View<'_>) -> bool {
+    resize::asked_for(view).is_some_and(|wanted| view.voters().len() < wanted + beside_its_replacement(view))
+}

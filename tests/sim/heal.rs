@@ -1,0 +1,144 @@
+//! Worlds in which a member's data goes, or somebody asks for another member.
+
+use crate::faults::{Fault, member, strike};
+use crate::named::{codes, settled, spec, uids, version};
+use crate::run::{rest, until};
+use crate::world::World;
+use quorate::api::{Approval, Code, HealMode};
+use quorate::cluster::names::MemberName;
+use quorate::cluster::plan::plan;
+use rstest::rstest;
+
+const ONE: &str = "{version: 3.6.16, replicas: 1, rollout: {memberDeadline: 20s}}";
+const THREE: &str = "{version: 3.6.16, rollout: {memberDeadline: 20s}}";
+const FIVE: &str = "{version: 3.6.16, replicas: 5, rollout: {memberDeadline: 20s}}";
+
+fn numbers(world: &World) -> Vec<u32> {
+    world.raft().unwrap().voters.keys().map(MemberName::number).collect()
+}
+
+fn replace(world: &mut World, number: u32) {
+    strike(world, Fault::Replace, Some(&member(number)), &spec(THREE));
+}
+
+#[rstest]
+#[case::claim(Fault::ClaimLost, 1)]
+#[case::volume(Fault::VolumeWiped, 1)]
+#[case::claim_of_the_first(Fault::ClaimLost, 0)]
+#[case::volume_of_the_first(Fault::VolumeWiped, 0)]
+fn a_member_whose_data_is_gone_is_replaced(#[case] fault: Fault, #[case] lost: u32) {
+    let (mut world, mut operator) = settled(THREE);
+    let before = uids(&world);
+    strike(&mut world, fault, Some(&member(lost)), &spec(THREE));
+    if fault == Fault::VolumeWiped {
+        strike(&mut world, Fault::Crash, Some(&member(lost)), &spec(THREE));
+    }
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    let left: Vec<u32> = (0..4).filter(|number| *number != lost).collect();
+    assert_eq!(numbers(&world), left);
+    assert!(
+        before.iter().filter(|uid| uids(&world).contains(uid)).count() == 2,
+        "the others were not touched"
+    );
+    assert_eq!(
+        world.set_aside.len(),
+        usize::from(fault == Fault::VolumeWiped),
+        "a volume that is there is kept"
+    );
+    let last = world.cluster.as_ref().unwrap().status.last_replacement.clone().unwrap();
+    assert_eq!((last.member, last.settled), (format!("db-{lost}"), false));
+}
+
+/// Whatever holds changes up, a member comes back.
+#[test]
+fn neither_an_approval_nor_a_refusal_holds_it_up() {
+    let (mut world, mut operator) = settled(THREE);
+    world.edit_spec(|spec| {
+        spec.version = "3.8.0".to_owned();
+        spec.rollout.get_or_insert_default().approval = Some(Approval::Manual);
+    });
+    strike(&mut world, Fault::ClaimLost, Some(&member(1)), &spec(THREE));
+    let _ = rest(&mut world, &mut operator, plan);
+    assert_eq!(numbers(&world), [0, 2, 3]);
+}
+
+#[test]
+fn no_second_member_is_replaced_by_itself_before_all_was_well_for_an_hour() {
+    let (mut world, mut operator) = settled(FIVE);
+    strike(&mut world, Fault::ClaimLost, Some(&member(1)), &spec(FIVE));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    strike(&mut world, Fault::ClaimLost, Some(&member(2)), &spec(FIVE));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
+    assert_eq!((numbers(&world), codes(&operator)), (vec![0, 2, 3, 4, 5], vec![Code::MemberDataLost]));
+    let told = operator.last.as_ref().unwrap().refusals[0].clone();
+    assert!(told.message.contains("db-1 was replaced at"), "{}", told.message);
+    assert!(told.remedy.contains("quorate.dev/replace=db-2"), "{}", told.remedy);
+    replace(&mut world, 2);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world), [0, 3, 4, 5, 6]);
+}
+
+#[test]
+fn where_healing_is_manual_it_waits_for_a_word() {
+    let (mut world, mut operator) = settled(THREE);
+    world.edit_spec(|spec| spec.heal.get_or_insert_default().mode = Some(HealMode::Manual));
+    strike(&mut world, Fault::ClaimLost, Some(&member(1)), &spec(THREE));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
+    assert_eq!((numbers(&world), codes(&operator)), (vec![0, 1, 2], vec![Code::MemberDataLost]));
+    replace(&mut world, 1);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world), [0, 2, 3]);
+}
+
+/// Two of three is no quorum of those who are left.
+#[test]
+fn without_a_quorum_nobody_is_replaced() {
+    let (mut world, mut operator) = settled(THREE);
+    for number in [0, 1] {
+        strike(&mut world, Fault::ClaimLost, Some(&member(number)), &spec(THREE));
+    }
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
+    assert_eq!(numbers(&world), [0, 1, 2]);
+}
+
+#[rstest]
+#[case::one(ONE, 0, &[1])]
+#[case::of_three(THREE, 1, &[0, 2, 3])]
+#[case::the_first(THREE, 0, &[1, 2, 3])]
+fn a_healthy_member_goes_after_its_replacement_votes(
+    #[case] yaml: &str,
+    #[case] number: u32,
+    #[case] left: &[u32],
+) {
+    let (mut world, mut operator) = settled(yaml);
+    let most = left.len() + 1;
+    replace(&mut world, number);
+    until(&mut world, &mut operator, plan, "the replacement", |world| numbers(world).len() == most);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world), left);
+    assert!(world.set_aside[&member(number)].1.data.is_some(), "its volume is kept");
+}
+
+#[test]
+fn a_quarantine_ends() {
+    let (mut world, mut operator) = settled(THREE);
+    world.edit_spec(|spec| {
+        spec.storage.get_or_insert_default().quarantine = Some(quorate::api::Duration::new("10m"));
+    });
+    replace(&mut world, 1);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(world.set_aside.len(), 1);
+    let replaced_at = world.now;
+    until(&mut world, &mut operator, plan, "the end of the quarantine", |world| world.set_aside.is_empty());
+    assert!(world.now - replaced_at > 400_000);
+}
+
+/// The one that a person named, and an upgrade at the same time.
+#[test]
+fn an_exchange_comes_before_a_roll() {
+    let (mut world, mut operator) = settled("{version: 3.5.35, rollout: {memberDeadline: 20s}}");
+    replace(&mut world, 2);
+    world.edit_spec(version("3.6.16"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world), [0, 1, 3]);
+}
