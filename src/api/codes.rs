@@ -110,6 +110,7 @@ codes! {
     Wait VolumesDeleting: "The cluster's volumes are being deleted.", "Wait.";
     Wait ApprovalPending: "spec.rollout.approval is Manual, and nobody has approved the plan in status.plan yet. No member is touched.", "Look at status.plan, then set the annotation quorate.dev/approve to its hash.";
     Wait OutsideWindow: "No window of spec.rollout.windows is open; no change begins before one is.", "Wait, or change spec.rollout.windows.";
+    Wait RolloutPaused: "spec.rollout.paused is true: members are healed, and nothing of them is changed.", "Set spec.rollout.paused to false to go on.";
     Wait AlarmActive: "An etcd alarm is set; no version change begins under it.", "See the alarm with `etcdctl alarm list`, cure it, then `etcdctl alarm disarm`.";
     Wait NoSpace: "The database has reached its quota (NOSPACE): reads answer, writes are refused.", "Compact and defragment, or raise spec.etcd.quotaBackendBytes; then `etcdctl alarm disarm`.";
     Wait Corrupt: "A member's data differs from the others' (CORRUPT): reads answer, writes are refused.", "Find the member with `etcdctl endpoint hashkv --cluster`; touch nothing else before.";

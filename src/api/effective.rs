@@ -41,6 +41,9 @@ pub struct EffectiveStatus {
     /// What becomes of the volume of a member that is scaled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_scaled: Option<Retention>,
+    /// Whether members are only healed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout_paused: Option<bool>,
     /// How long the volume of a member that was replaced is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<String>,

@@ -381,6 +381,10 @@ pub struct RolloutSpec {
     /// status.plan and touches no member before the annotation `quorate.dev/approve` names the plan's hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
+    /// Heal only: members are brought back, put back and replaced, and none is changed, added or removed for the spec. What
+    /// has begun with a member is completed. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
     /// Outside of these no change begins; a hop that has begun is completed. None given: at any time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -42,6 +42,8 @@ pub struct Desired {
     pub allow_downtime: bool,
     /// How far one edit of the version may go.
     pub hops: Hops,
+    /// Whether members are only healed.
+    pub rollout_paused: bool,
     /// Whether a change waits for a person.
     pub approval: Approval,
     /// Whether a member whose data is gone is replaced without a person's word.
@@ -147,6 +149,7 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             member_deadline,
             allow_downtime: rollout.allow_downtime.unwrap_or(false),
             hops: rollout.hops.unwrap_or_default(),
+            rollout_paused: rollout.paused.unwrap_or(false),
             approval: rollout.approval.unwrap_or_default(),
             heal_mode: spec.heal.as_ref().and_then(|heal| heal.mode).unwrap_or_default(),
             quarantine,

@@ -323,7 +323,8 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     {
         return Some("downtime");
     }
-    let may_be_held = desired.approval == Approval::Manual || !desired.windows.is_empty();
+    let may_be_held =
+        desired.rollout_paused || desired.approval == Approval::Manual || !desired.windows.is_empty();
     if plan.held.is_some() && may_be_held {
         return Some("held");
     }

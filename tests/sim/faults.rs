@@ -263,7 +263,7 @@ fn recreate(world: &mut World) {
 }
 
 fn edit(world: &mut World) {
-    let kind = world.rng.range(0, 27);
+    let kind = world.rng.range(0, 28);
     let number = world.rng.range(1, 4);
     let version = (*world.rng.pick(VERSIONS).unwrap()).to_owned();
     let at = world.timestamp(world.now);
@@ -273,6 +273,7 @@ fn edit(world: &mut World) {
     world.edit_spec(|spec| match kind {
         0..=8 => spec.version = version,
         9 | 23 | 24 => spec.replicas = replicas,
+        27 => spec.rollout.get_or_insert_default().paused = (number > 1).then_some(true),
         26 => spec.heal.get_or_insert_default().mode = (number > 1).then_some(HealMode::Manual),
         25 => {
             let storage = spec.storage.get_or_insert_default().retention_policy.get_or_insert_default();

@@ -6,9 +6,11 @@ use crate::operator::Operator;
 use crate::run::{rest, until};
 use crate::world::World;
 use crate::world::catalogue::CRASHES;
-use quorate::api::{Approval, Code, Duration, MaintenanceWindow};
+use quorate::api::{Approval, Code, Duration, EtcdClusterSpec, MaintenanceWindow};
+use quorate::cluster::names::MemberName;
 use quorate::cluster::plan::{Next, plan};
 use quorate::etcd::EtcdVersion;
+use rstest::rstest;
 
 const MANUAL: &str = "{version: 3.5.35, rollout: {memberDeadline: 20s, approval: Manual}}";
 
@@ -156,4 +158,41 @@ fn a_hop_that_has_begun_is_completed_and_the_next_one_waits() {
     world.edit_spec(|spec| spec.rollout.get_or_insert_default().windows.clear());
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
     assert!(world.running().values().all(|version| *version == EtcdVersion::new(3, 7, 3)));
+}
+
+#[test]
+fn while_the_rollout_is_paused_no_member_is_removed() {
+    let (mut world, mut operator) = settled("{version: 3.6.16, rollout: {paused: true}}");
+    world.edit_spec(|spec| spec.replicas = 1);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("held"));
+    assert_eq!(world.raft().unwrap().voters.len(), 3);
+}
+
+/// Up, down, in number and for what fails: nothing begins, and members are healed.
+#[rstest]
+#[case::up("3.6.14", |spec: &mut EtcdClusterSpec| spec.version = "3.6.16".to_owned())]
+#[case::a_minor("3.5.35", |spec: &mut EtcdClusterSpec| spec.version = "3.6.16".to_owned())]
+#[case::down("3.6.16", |spec: &mut EtcdClusterSpec| spec.version = "3.5.35".to_owned())]
+#[case::to_what_fails("3.6.14", |spec: &mut EtcdClusterSpec| spec.version = format!("3.6.{CRASHES}"))]
+#[case::more("3.6.16", |spec: &mut EtcdClusterSpec| spec.replicas = 5)]
+fn while_the_rollout_is_paused_members_are_only_healed(
+    #[case] from: &str,
+    #[case] edit: fn(&mut EtcdClusterSpec),
+) {
+    let yaml = format!("{{version: {from}, rollout: {{memberDeadline: 20s, paused: true}}}}");
+    let (mut world, mut operator) = settled(&yaml);
+    let before = uids(&world);
+    world.edit_spec(edit);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("held"));
+    assert_eq!((uids(&world), waits_for(&operator)), (before.clone(), Some(Code::RolloutPaused)));
+    // One that is deleted comes back as it was, one whose volume goes is replaced.
+    strike(&mut world, Fault::PodDeleted, Some(&member(1)), &spec(&yaml));
+    strike(&mut world, Fault::ClaimLost, Some(&member(2)), &spec(&yaml));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("held"));
+    let voters: Vec<u32> = world.raft().unwrap().voters.keys().map(MemberName::number).collect();
+    assert_eq!(voters, [0, 1, 3]);
+    assert!(world.running().values().all(|version| version.to_string() == from));
+    world.edit_spec(|spec| spec.rollout.as_mut().unwrap().paused = None);
+    let rests = rest(&mut world, &mut operator, plan);
+    assert!(matches!(rests, Ok("settled" | "bad image")), "{rests:?}");
 }

@@ -187,7 +187,7 @@ fn writes_for_ever(seen: &Observation) -> Plan {
 #[case(never_releases, "settled")]
 #[case(writes_for_ever, "ends")]
 fn a_mistake_is_caught(#[case] brain: Brain, #[case] says: &str) {
-    const ATTEMPTS: u64 = 600;
+    const ATTEMPTS: u64 = 2_000;
     let caught =
         (0..ATTEMPTS).find_map(|seed| run(seed, brain, false).err().filter(|why| why.contains(says)));
     assert!(caught.is_some(), "{ATTEMPTS} seeds and nobody noticed");

@@ -1,4 +1,4 @@
-//! Whether a change may begin now: a person's approval, and the maintenance windows. What has begun goes on;
+//! Whether a change may begin now: a pause of the rollout, a person's approval, and the maintenance windows. What has begun goes on;
 //! bringing members back, putting them back and healing them needs neither.
 
 use super::resize;
@@ -84,6 +84,9 @@ pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
 /// What a change waits for before it may begin.
 pub(super) fn held(view: &View<'_>) -> Option<Notice> {
     let intent = view.intent()?;
+    if view.desired.as_ref().is_ok_and(|desired| desired.rollout_paused) {
+        return Some(Notice::of(Code::RolloutPaused, "spec.rollout.paused is true: members are only healed"));
+    }
     if intent.approved == Some(false) {
         return Some(unapproved(view, intent));
     }

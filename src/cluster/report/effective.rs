@@ -44,6 +44,7 @@ pub(super) fn of(world: &Observation, desired: &Desired) -> Option<EffectiveStat
         } else {
             Retention::Delete
         }),
+        rollout_paused: Some(desired.rollout_paused),
         quarantine: Some(written(desired.quarantine)),
         heal_mode: Some(desired.heal_mode),
         resources: container.resources.map(resources),
@@ -105,6 +106,7 @@ mod tests {
             "storageSize": "8Gi",
             "whenDeleted": "Retain",
             "whenScaled": "Delete",
+            "rolloutPaused": false,
             "quarantine": "604800s",
             "healMode": "Automatic",
             "resources": { "requests": { "cpu": "100m", "memory": "256Mi" } },

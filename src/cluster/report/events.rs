@@ -10,7 +10,7 @@ use crate::cluster::plan::{Claim, Next, Plan, Record, Step};
 use crate::etcd::DowngradeCall;
 
 /// What a change waits for before it begins.
-const HOLDS: [Code; 2] = [Code::ApprovalPending, Code::OutsideWindow];
+const HOLDS: [Code; 3] = [Code::RolloutPaused, Code::ApprovalPending, Code::OutsideWindow];
 
 /// One Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
