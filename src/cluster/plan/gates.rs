@@ -6,7 +6,7 @@ mod list;
 pub use list::Removal;
 pub(super) use list::{list_is_as_wanted, no_list, of_a_new_member, of_a_promotion, removal};
 
-use super::up::Up;
+use super::up::{Up, is_beginning};
 use super::view::{View, quorum};
 use crate::api::{Action, Code};
 use crate::cluster::names::MemberName;
@@ -216,7 +216,7 @@ pub(super) fn serves_nobody(view: &View<'_>, member: &MemberName) -> bool {
     let voters = view.members();
     let others = voters.iter().filter(|other| *other != member && view.up(other).is_some()).count();
     let spared = voters.len() > 1 && others >= quorum(voters.len());
-    silent && !pod.ready && (spared || pod.container.running_since.is_none())
+    silent && !pod.ready && !is_beginning(&pod.container) && (spared || pod.container.running_since.is_none())
 }
 
 fn agree_on_a_leader(ups: &[Up<'_>]) -> Result<(), Notice> {

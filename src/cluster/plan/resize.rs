@@ -121,12 +121,14 @@ pub(super) fn is_too_many(view: &View<'_>, member: &MemberName) -> bool {
     first_to_go(view).is_some_and(|(first, _)| first == *member)
 }
 
-/// Whether nothing is lost with this member: its data is, or it does not run.
+/// Whether nothing is lost with this member: its data is, or it has been down for longer than the deadline. One that has
+/// just crashed comes back.
 pub(super) fn is_broken(view: &View<'_>, member: &MemberName) -> bool {
     // Who is claimed to be removed has been waited for before that.
     let claimed =
         view.claimed().is_some_and(|(progress, claimed)| progress.action.removes() && claimed == *member);
-    is_lost(view, member) || gates::is_down(view, member) || (claimed && gates::serves_nobody(view, member))
+    is_lost(view, member)
+        || (gates::serves_nobody(view, member) && (claimed || view.has_been_waited_for_too_long(member)))
 }
 
 /// The steps that add members, before those of a roll.

@@ -90,10 +90,15 @@ impl<'a> View<'a> {
 
     /// Whether a member's Pod was made and nothing says yet that it does not come up as it is.
     pub fn is_on_its_way(&self, member: &MemberName, pod: &PodFacts) -> bool {
+        !has_failed(&pod.container)
+            && pod.unschedulable.is_none()
+            && !self.has_been_waited_for_too_long(member)
+    }
+
+    /// Whether this process has waited for a member, and for nothing else, for as long as its deadline.
+    pub fn has_been_waited_for_too_long(&self, member: &MemberName) -> bool {
         let patience = &self.world.patience;
-        let for_too_long = patience.subject == Self::subject_of(member)
-            && patience.without_progress >= self.member_deadline();
-        !has_failed(&pod.container) && pod.unschedulable.is_none() && !for_too_long
+        patience.subject == Self::subject_of(member) && patience.without_progress >= self.member_deadline()
     }
 
     /// Members that are up.
@@ -139,10 +144,15 @@ impl<'a> View<'a> {
 
 /// Whether a container has ended, or cannot start for what it is made of.
 pub(super) fn has_failed(container: &ContainerFacts) -> bool {
-    let begins =
-        |(reason, _): &(String, String)| ["ContainerCreating", "PodInitializing"].contains(&reason.as_str());
     let has_ended = container.exit_code.is_some() || container.restarts > 0;
-    has_ended || !container.waiting.as_ref().is_none_or(begins)
+    has_ended || (container.waiting.is_some() && !is_beginning(container))
+}
+
+/// Whether a container is being made just now, whatever became of it before: after a node has come back it may serve any
+/// moment. In a crash loop the kubelet says so.
+pub(super) fn is_beginning(container: &ContainerFacts) -> bool {
+    let begins = |reason: &str| ["ContainerCreating", "PodInitializing"].contains(&reason);
+    container.waiting.as_ref().is_some_and(|(reason, _)| begins(reason))
 }
 
 fn is_kept_out(pod: &PodFacts) -> bool {
