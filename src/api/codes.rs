@@ -77,7 +77,7 @@ codes! {
     News SupportApplied: "The Services or the disruption budget were brought in line with the spec.", "Nothing to do.";
     News Deleting: "The EtcdCluster is being deleted.", "Nothing to do; volumes stay unless retentionPolicy.whenDeleted is Delete.";
     News VolumesDeleted: "Volume claims were deleted, as storage.retentionPolicy says: with the cluster, or with a member that was removed.", "Nothing to do.";
-    News VolumeSetAside: "The volume claim of a member that was removed is kept aside.", "Delete it once nobody needs what is on it: kubectl delete pvc -l quorate.dev/set-aside.";
+    News VolumeSetAside: "The volume claim of a member that was removed is kept aside.", "Delete it once nobody needs what is on it: kubectl delete pvc -l quorate.dev/cluster=NAME,quorate.dev/set-aside=retained.";
 
     Warning KnownBugs: "The release that the spec asks for has known bugs that a later patch has not.", "Go to the patch that the message names.";
     Warning VersionSkew: "etcd does not fit the control plane that spec.kubernetes.version names.", "Choose an etcd version that fits; docs/versions.md has the table.";

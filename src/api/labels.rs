@@ -38,10 +38,6 @@ pub const INITIAL_CLUSTER_STATE: &str = "quorate.dev/initial-cluster-state";
 /// On a Pod: `--initial-cluster-token`.
 pub const INITIAL_CLUSTER_TOKEN: &str = "quorate.dev/initial-cluster-token";
 
-/// On a Pod: `true` where it was made to join a cluster. Before it had its WAL it may have said what a guarded one says on an
-/// empty volume.
-pub const JOINED: &str = "quorate.dev/joined";
-
 /// On a volume claim: the bootstrap that it was made for, as JSON, until the cluster has formed.
 pub const BOOTSTRAP: &str = "quorate.dev/bootstrap";
 /// On a volume claim: the id of the etcd cluster whose data it holds, in hexadecimal.

@@ -322,7 +322,7 @@ pub struct WarningStatus {
 pub struct ReplacementStatus {
     /// The member that is gone.
     pub member: String,
-    /// When it was removed.
+    /// When that was begun.
     pub time: Time,
     /// Whether the cluster has been Ready for an hour since. Until then no other member is replaced by itself.
     pub settled: bool,

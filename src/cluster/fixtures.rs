@@ -13,7 +13,7 @@ use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,7 +156,7 @@ fn pod(member: &MemberName, revision: &str, image: &str) -> PodFacts {
         deleting: false,
         revision: revision.to_owned(),
         unguarded: false,
-        joined: false,
+        told: BTreeSet::from([member.clone()]),
         learner: false,
         ip: Some([10, 0, 0, u8::try_from(member.number()).unwrap()].into()),
         node: Some(node_of(member)),

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,8 +172,8 @@ pub struct PodFacts {
     pub revision: String,
     /// Whether its annotations still tell etcd to form a cluster, or to join one, where its volume is empty.
     pub unguarded: bool,
-    /// Whether it was made to join a cluster that was there.
-    pub joined: bool,
+    /// Who it was told the members are, for a start with an empty volume.
+    pub told: BTreeSet<MemberName>,
     /// Whether its label says that it has no vote yet.
     pub learner: bool,
     /// Its address.

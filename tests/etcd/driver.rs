@@ -196,6 +196,8 @@ impl Driven {
             pod.container.exit_code = self.etcd.exit_code(n);
             if pod.container.exit_code.is_some() {
                 pod.container.running_since = None;
+                // What ended once ends again, as a kubelet would find out.
+                pod.container.restarts = 3;
                 let log = self.etcd.log(n);
                 let lines: Vec<&str> = log.lines().collect();
                 pod.container.last_words = Some(lines[lines.len().saturating_sub(10)..].join("\n"));

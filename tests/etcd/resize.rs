@@ -73,7 +73,7 @@ async fn a_member_without_data_is_replaced_and_a_healthy_one_is_exchanged(
     #[values("3.5.9", "3.5.35", "3.6.16", "3.7.3")] version: &str,
     #[values(0, 1)] lost: usize,
 ) {
-    let mut driven = settled(&format!("{{version: {version}, rollout: {{memberDeadline: 60s}}}}")).await;
+    let mut driven = settled(&format!("{{version: {version}, rollout: {{memberDeadline: 10s}}}}")).await;
     driven.etcd.make_room_for(5);
     let writers = load(&driven.etcd).await;
     driven.etcd.kill(lost);

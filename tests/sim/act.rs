@@ -15,7 +15,7 @@ use quorate::cluster::objects::probe::NewProbe;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{ClaimFacts, Ownership};
 use quorate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
-use quorate::cluster::report::release;
+use quorate::cluster::report::{release, withdraw};
 use quorate::cluster::revision::Revision;
 use quorate::cluster::spec::{self, storage_class};
 use std::sync::Arc;
@@ -232,6 +232,9 @@ fn change_of_members(world: &mut World, seen: &Seen, step: &Step) -> bool {
             there
         }
         Step::SetAside { member, quarantined } => {
+            if !is_unchanged(world, seen) {
+                return false;
+            }
             check::before_a_claim_is_set_aside(world, member);
             if let Some(volume) = world.claims.remove(member) {
                 let since = quarantined.then_some(world.now);
@@ -266,6 +269,10 @@ pub fn apply_record(status: &mut EtcdClusterStatus, record: &Record) {
         }
         Record::Claim(claim) => {
             status.progress = Some(progress(claim));
+            if claim.action == Action::RetireMember {
+                let (member, time) = (claim.member.to_string(), Time(Timestamp::UNIX_EPOCH));
+                status.last_replacement = Some(ReplacementStatus { member, time, settled: false });
+            }
             if claim.action == Action::AddMember {
                 let number = i32::try_from(claim.member.number()).ok();
                 status.last_member_number = status.last_member_number.max(number);
@@ -274,14 +281,8 @@ pub fn apply_record(status: &mut EtcdClusterStatus, record: &Record) {
                 status.last_failure = claim.failure.as_deref().cloned();
             }
         }
-        Record::Release { member, action } => {
-            release(status, member, *action);
-            if *action == Action::RetireMember {
-                let (member, time) = (member.to_string(), Time(Timestamp::UNIX_EPOCH));
-                status.last_replacement = Some(ReplacementStatus { member, time, settled: false });
-            }
-        }
-        Record::Withdraw { .. } => status.progress = None,
+        Record::Release { member, action } => release(status, member, *action),
+        Record::Withdraw { member } => withdraw(status, member),
     }
 }
 
@@ -397,7 +398,6 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
         bound_at: 0,
         initial: new.initial.clone(),
         learner: new.role == MemberRole::Learner,
-        made_to_join: matches!(new.initial, Initial::Join { .. }),
         node: None,
         ready: false,
         ended: false,

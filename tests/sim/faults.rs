@@ -225,7 +225,6 @@ fn foreign(world: &mut World, member: &MemberName) {
             bad_flag: true,
             initial: Initial::Guard,
             learner: false,
-            made_to_join: false,
             node: None,
             ready: false,
             ended: false,

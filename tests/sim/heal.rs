@@ -142,3 +142,51 @@ fn an_exchange_comes_before_a_roll() {
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
     assert_eq!(numbers(&world), [0, 1, 3]);
 }
+
+/// A claim that lost its labels, or that somebody set aside by hand, is no lost data while its member runs.
+#[test]
+fn a_member_that_runs_has_not_lost_its_volume_whatever_became_of_its_labels() {
+    let (world, _) = settled(THREE);
+    let mut seen = crate::observe::observe(
+        &world,
+        &world.cluster.clone().unwrap(),
+        &std::collections::BTreeSet::new(),
+        quorate::cluster::observation::Patience::default(),
+    );
+    seen.claims.remove(&member(1));
+    let plan = plan(&seen);
+    assert!(plan.next.step().is_none_or(|step| step.name() != "Claim"), "{:?}", plan.next);
+    assert!(plan.refusals.is_empty(), "{:?}", plan.refusals);
+}
+
+/// A disk that is mounted late looks empty for a while.
+#[test]
+fn an_empty_volume_is_believed_only_after_the_deadline() {
+    let (mut world, mut operator) = settled(THREE);
+    let data = world.claims[&member(1)].data.clone();
+    strike(&mut world, Fault::VolumeWiped, Some(&member(1)), &spec(THREE));
+    let wiped_at = world.now;
+    until(&mut world, &mut operator, plan, "some starts", |world| world.now > wiped_at + 4_000);
+    assert_eq!(numbers(&world), [0, 1, 2]);
+    world.claims.get_mut(&member(1)).unwrap().data = data;
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world), [0, 1, 2]);
+}
+
+/// There is one too many for the sake of the one that is exchanged: no other goes for it, though it is down.
+#[test]
+fn an_exchange_costs_no_other_member() {
+    let (mut world, mut operator) = settled(THREE);
+    replace(&mut world, 1);
+    until(&mut world, &mut operator, plan, "the replacement", |world| numbers(world).len() == 4);
+    strike(&mut world, Fault::NodeDown, Some(&member(2)), &spec(THREE));
+    let down_until = world.now + 120_000;
+    if let Some((_, until)) = world.nodes.iter_mut().flatten().next() {
+        *until = down_until;
+    }
+    until(&mut world, &mut operator, plan, "more than the deadline", |world| world.now > down_until);
+    assert!(numbers(&world).contains(&2), "{:?}", numbers(&world));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world), [0, 2, 3]);
+    assert!(world.set_aside.contains_key(&member(1)));
+}

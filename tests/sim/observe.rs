@@ -234,7 +234,10 @@ fn pod_facts(world: &World, cluster: &Cluster, member: &MemberName, pod: &Pod) -
         deleting: pod.deleting.is_some(),
         revision: pod.revision.clone(),
         unguarded: pod.initial != Initial::Guard,
-        joined: pod.made_to_join,
+        told: match &pod.initial {
+            Initial::New { members, .. } | Initial::Join { members } => members.iter().cloned().collect(),
+            Initial::Guard => [member.clone()].into(),
+        },
         learner: pod.learner,
         ip: has_address(pod).then_some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
         node: pod.node.map(|node| format!("node-{node}")),

@@ -214,3 +214,30 @@ fn nothing_joins_while_a_member_is_away() {
     assert_eq!(numbers(&world).len(), 3);
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
 }
+
+#[test]
+fn members_come_and_go_within_a_window_only() {
+    let (mut world, mut operator) = settled(THREE);
+    world.edit_spec(|edited| {
+        *edited = spec(
+            "{version: 3.6.16, rollout: {memberDeadline: 20s, windows: [{schedule: '0 0 30 2 *', duration: 1m}]}}",
+        );
+    });
+    for replicas in [5, 1] {
+        resize(&mut world, replicas);
+        assert_eq!(rest(&mut world, &mut operator, plan), Ok("held"), "{replicas}");
+        assert_eq!((numbers(&world), waits_for(&operator)), (vec![0, 1, 2], Some(Code::OutsideWindow)));
+    }
+}
+
+/// Somebody removes a member by hand while a learner has not started yet: it is told anew who the members are.
+#[test]
+fn a_learner_that_was_told_of_others_is_told_again() {
+    let (mut world, mut operator) = settled(FIVE);
+    resize(&mut world, 7);
+    until(&mut world, &mut operator, plan, "a learner's Pod", |world| world.pods.contains_key(&member(5)));
+    let id = world.raft().unwrap().voters[&member(4)];
+    assert!(world.remove_member(&member(0), id));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world), [0, 1, 2, 3, 5, 6, 7]);
+}

@@ -115,7 +115,7 @@ impl Hands<'_> {
     }
 
     /// The answer where the spec or the status is not what was observed any more.
-    async fn object_was_changed(&self) -> Result<Option<Outcome>, ActError> {
+    pub(super) async fn object_was_changed(&self) -> Result<Option<Outcome>, ActError> {
         let cluster = self.api::<EtcdCluster>().get_metadata(self.name()).await?;
         let changed =
             cluster.metadata.resource_version.as_ref() != Some(&self.world.cluster.resource_version);
@@ -128,7 +128,7 @@ impl Hands<'_> {
     pub(super) async fn is_as_seen(&self, member: &MemberName) -> Result<Outcome, ActError> {
         let live = self.api::<Pod>().get_metadata_opt(&member.to_string()).await?;
         let live = live.filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        let seen = self.world.pods.get(member).map(|pod| &pod.uid);
+        let seen = self.world.pods.get(member).filter(|pod| !pod.deleting).map(|pod| &pod.uid);
         if live.as_ref().and_then(|pod| pod.metadata.uid.as_ref()) == seen {
             return Ok(Outcome::default());
         }

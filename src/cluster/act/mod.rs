@@ -77,7 +77,13 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::DeleteClaims(members) => hands.delete_claims(members).await?,
         Step::ApplySupport { voters } => hands.apply_support(*voters).await?,
         Step::StoreRevision(revision) => return hands.store_revision(revision).await,
-        Step::SetAside { member, quarantined } => hands.set_aside(member, *quarantined).await?,
+        Step::SetAside { member, quarantined } => {
+            // By now it may be a member's again.
+            if let Some(refused) = hands.object_was_changed().await? {
+                return Ok(refused);
+            }
+            hands.set_aside(member, *quarantined).await?;
+        }
         Step::CreateClaims { members, purpose } => return hands.create_claims(members, purpose).await,
         Step::Assign { members, revision, afresh } => {
             let mut notes = json!({ labels::ASSIGNED: revision });

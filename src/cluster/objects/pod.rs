@@ -119,9 +119,6 @@ pub fn member(
     let mut annotations = metadata.annotations.unwrap_or_default();
     annotations.insert(labels::REVISION.to_owned(), revision.clone());
     annotations.extend(initial_annotations(namespace, member, initial));
-    if matches!(initial, Initial::Join { .. }) {
-        annotations.insert(labels::JOINED.to_owned(), "true".to_owned());
-    }
 
     let mut spec = template.spec.clone().unwrap_or_default();
     spec.hostname = Some(member.to_string());

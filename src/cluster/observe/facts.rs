@@ -27,7 +27,10 @@ pub(super) fn pod(pod: &Pod, cluster: &ClusterFacts) -> PodFacts {
         // The guard is an initial cluster of only itself.
         unguarded: annotation(labels::INITIAL_CLUSTER_STATE) == "new"
             || annotation(labels::INITIAL_CLUSTER).contains(','),
-        joined: annotation(labels::JOINED) == "true",
+        told: annotation(labels::INITIAL_CLUSTER)
+            .split(',')
+            .filter_map(|entry| MemberName::parse(&cluster.name, entry.split_once('=')?.0))
+            .collect(),
         learner: pod.labels().get(labels::ROLE).is_some_and(|role| role == labels::ROLE_LEARNER),
         ip: status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()),
         node: spec.and_then(|spec| spec.node_name.clone()),

@@ -193,7 +193,13 @@ async fn strangers_under_our_names(ctx: &Context, world: &mut Observation) -> Re
     let joins = cluster.status.progress.as_ref().filter(|progress| progress.action == Action::AddMember);
     let joins = joins.and_then(|progress| MemberName::parse(&cluster.name, &progress.member));
     let expected: Vec<MemberName> = match (&cluster.status.cluster_id, &cluster.status.bootstrap) {
-        (Some(_), _) => world.claims.keys().cloned().chain(joins).collect(),
+        // Claims that have lost their labels are found by the names of those who vote.
+        (Some(_), _) => {
+            let noted = world.claims.values().filter_map(|claim| claim.voters.as_ref());
+            let voters = noted.flat_map(|voters| voters.keys());
+            let named: BTreeSet<_> = world.claims.keys().chain(voters).cloned().chain(joins).collect();
+            named.into_iter().filter(|member| !world.set_aside.contains_key(member)).collect()
+        }
         (None, Some(bootstrap)) => bootstrap_members(&cluster.name, bootstrap),
         (None, None) => (0..cluster.spec.replicas.clamp(0, 7).unsigned_abs())
             .map(|number| MemberName::new(&cluster.name, number))

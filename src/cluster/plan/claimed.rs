@@ -205,6 +205,10 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         return Next::Do(Step::remove_ended(member, pod));
     }
     if is_lost(view, member) {
+        // What it ran before may find its volume where the new one does not: no change of the spec costs a member.
+        if let Some(next) = put_back(view, member, pod, &notice) {
+            return next;
+        }
         // Nothing brings it up again; another member may need the claim.
         return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
     }

@@ -60,7 +60,8 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
 /// What was kept of members that are none any more goes too.
 fn kept_aside<'a>(view: &View<'a>) -> impl Iterator<Item = MemberName> + use<'a> {
     let cluster_id = view.cluster_id();
-    let aside = view.world.set_aside.iter().filter(move |(_, claim)| claim.cluster_id == cluster_id);
+    let aside = view.world.set_aside.iter();
+    let aside = aside.filter(move |(_, claim)| claim.cluster_id.is_some() && claim.cluster_id == cluster_id);
     aside.map(|(member, _)| member.clone())
 }
 

@@ -5,6 +5,7 @@
 use super::gates;
 use super::loss;
 use super::resize;
+use super::roll::next_to_mend;
 use super::step::{Claim, Next, Record, Step};
 use super::view::{View, quorum};
 use crate::api::{Action, Code, HealMode};
@@ -31,7 +32,9 @@ pub(super) fn is_to_be_retired(view: &View<'_>, member: &MemberName) -> bool {
         return resize::is_broken(view, member)
             || resize::asked_for(view).is_some_and(|wanted| view.voters().len() > wanted);
     }
-    loss::is_lost(view, member) && why_not_by_itself(view).is_none()
+    // Who is claimed has been waited for before that, and is what keeps others from being replaced.
+    let claimed = resize::is_claimed_to_be_removed(view, member);
+    loss::is_lost(view, member) && (claimed || why_not_by_itself(view).is_none())
 }
 
 /// Why no member is replaced by itself now.
@@ -67,9 +70,9 @@ pub(super) fn what_can_be_done(view: &View<'_>) -> Option<Next> {
     due(view)?.ok()
 }
 
-/// Else it is waited for, once there is nothing else to do.
+/// Else it is waited for, unless a member that is down may be mended meanwhile.
 pub(super) fn what_is_due(view: &View<'_>) -> Option<Next> {
-    let (notice, member) = due(view)?.err()?;
+    let (notice, member) = due(view)?.err().filter(|_| next_to_mend(view).is_none())?;
     Some(view.wait_for(notice, member.as_ref()))
 }
 
@@ -81,17 +84,31 @@ fn retire_what_is_broken(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
     if !may_hold_quorum(view) {
         return None;
     }
-    let lost =
-        loss::lost(view).into_iter().map(|(member, how)| (member, format!("its data is gone ({how})")));
     let down = named(view).filter(|member| resize::is_broken(view, member));
-    let down = down.map(|member| (member, "it is down, and somebody asked for another one".to_owned()));
-    let (member, why) = lost.chain(down).find(|(member, _)| is_to_be_retired(view, member))?;
-    Some(retire(view, &member, why))
+    if let Some(member) = down {
+        return Some(retire(view, &member, "somebody asked for another one, and it is down".to_owned()));
+    }
+    let (member, how) = loss::lost(view).into_iter().find(|(member, _)| is_to_be_retired(view, member))?;
+    let why = format!("its data is gone ({how})");
+    if !loss::is_beyond_doubt(view, &member, how) {
+        let message = format!(
+            "{member} finds nothing on its volume; where it stays so, it is replaced by a new member"
+        );
+        return Some(Err((Notice::of(Code::MemberDown, message), Some(member))));
+    }
+    Some(retire(view, &member, why.clone()).map_err(|(notice, about)| {
+        let message = format!("{member}: {why}, and its replacement waits: {}", notice.message);
+        (Notice { message, ..notice }, about)
+    }))
 }
 
 fn exchange(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
     // A downgrade that is under way comes to its end first.
     let member = to_exchange(view).filter(|_| view.world.downgrade_job == DowngradeJob::Absent)?;
+    if let Err(notice) = view.why_not_up(&member) {
+        // Where it stays down, it is removed before its replacement is added.
+        return Some(Err((notice, Some(member))));
+    }
     if view.voters().len() > resize::asked_for(view)? {
         return Some(retire(view, &member, REPLACED.to_owned()));
     }
@@ -153,9 +170,11 @@ pub(super) fn a_quarantine_that_is_over(view: &View<'_>) -> Option<Next> {
     let mut aside = view.world.set_aside.iter().filter(|(_, claim)| {
         claim.cluster_id.is_some() && claim.cluster_id == view.cluster_id() && !claim.deleting
     });
-    let (member, _) = aside.find(|(_, claim)| {
+    let (member, _) = aside.find(|(member, claim)| {
+        let votes = view.voters().contains_key(*member);
         let since = claim.quarantined.map(|since| view.world.now.duration_since(since));
-        since.and_then(|since| Duration::try_from(since).ok()).is_some_and(|since| since >= quarantine)
+        !votes
+            && since.and_then(|since| Duration::try_from(since).ok()).is_some_and(|since| since >= quarantine)
     })?;
     Some(Next::Do(Step::DeleteClaims(vec![member.clone()])))
 }

@@ -92,7 +92,9 @@ pub(super) fn held(view: &View<'_>) -> Option<Notice> {
     }
     let windows = &view.desired.as_ref().ok()?.windows;
     let now = view.world.now;
-    if windows.is_empty() || windows.iter().any(|window| window.is_open(now)) || has_begun(view) {
+    // Members come and go one at a time, each a change of its own.
+    let goes_on = has_begun(view) && !(view.outdated().is_empty() && resize::is_due(view));
+    if windows.is_empty() || windows.iter().any(|window| window.is_open(now)) || goes_on {
         return None;
     }
     let next = windows.iter().filter_map(|window: &Window| window.next_after(now)).min();

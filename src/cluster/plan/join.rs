@@ -23,6 +23,7 @@ use crate::cluster::objects::claim::Purpose;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::observation::{Answer, ClaimFacts, DowngradeJob, PodFacts};
 use crate::etcd::ListedMember;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
@@ -96,6 +97,10 @@ fn enter(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
         // What is dead goes first.
         return give_up(view, member);
     }
+    if view.voters().keys().any(|voter| view.up(voter).is_none()) {
+        // Nothing was added yet, and whoever is down may need the claim.
+        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    }
     match (gates::of_a_new_member(view), view.leader()) {
         (Ok(()), Some(leader)) => {
             Next::Do(Step::AddMember { through: leader.clone(), member: member.clone() })
@@ -139,8 +144,18 @@ fn learn(view: &View<'_>, member: &MemberName, listed: &ListedMember) -> Next {
             // No member joins under it, and it is none of ours: those begin with nobody claimed.
             return cancel;
         }
+        let listed = view.world.member_list.iter().flatten();
+        let listed: Option<BTreeSet<MemberName>> = listed.map(|listed| view.member_of(listed)).collect();
+        if pod.unguarded && listed.is_some_and(|listed| listed != pod.told) {
+            let why = "the members have changed since it was told who they are";
+            return Next::Do(Step::remove(member, pod, why));
+        }
         let words = view.why_not_up(member).map_or_else(|notice| notice.message, |_| String::new());
-        return corrected(view, member, claim, pod).unwrap_or_else(|| starting(words));
+        let next = corrected(view, member, claim, pod).unwrap_or_else(|| starting(words));
+        let is_overdue = matches!(&next, Next::Wait(wait) if wait.overdue);
+        // A voter that is dead, and that may be replaced, matters more than one that does not come.
+        let mut dead = view.voters().keys().filter(|voter| heal::is_to_be_retired(view, voter));
+        return if is_overdue && dead.next().is_some() { give_up(view, member) } else { next };
     };
     if status.member_id != listed.id || Some(status.cluster_id) != view.cluster_id() {
         let message = format!("{member} answers as {}, not as member {}", status.identity(), listed.id);
@@ -175,7 +190,10 @@ fn start(view: &View<'_>, member: &MemberName, claim: &ClaimFacts) -> Next {
 
 /// A learner that does not come up gets what new members are made from now: nobody relies on it.
 fn corrected(view: &View<'_>, member: &MemberName, claim: &ClaimFacts, pod: &PodFacts) -> Option<Next> {
-    let target = view.target.as_ref().filter(|_| view.may_change_members() && view.outdated().is_empty())?;
+    let runs_elsewhere = |version| view.running_versions().contains(&version);
+    let target = view.target.as_ref().filter(|target| {
+        view.refusals().is_empty() && (view.outdated().is_empty() || runs_elsewhere(target.version))
+    })?;
     if pod.revision == target.name || pod.ready || view.is_on_its_way(member, pod) {
         return None;
     }

@@ -27,7 +27,16 @@ pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberN
         let message = format!("{member} must wait: no member could give a linearizable member list");
         return wait(Notice::of(Code::QuorumUnproven, message));
     }
-    let Some(listed) = view.listed(member) else { return gone(view, progress, member) };
+    let Some(listed) = view.listed(member) else {
+        if view.voters().contains_key(member) {
+            // By another address, or another id: what is listed is not what was claimed.
+            let message = format!(
+                "{member} votes, and etcd's member list has it in another way than this operator does"
+            );
+            return wait(Notice::of(Code::MembershipUnexpected, message));
+        }
+        return gone(view, progress, member);
+    };
     let is_wanted = match progress.action {
         Action::RetireMember => !heal::is_to_be_retired(view, member),
         _ => !is_too_many(view, member),

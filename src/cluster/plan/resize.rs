@@ -104,15 +104,19 @@ fn remove(view: &View<'_>, member: &MemberName) -> Result<Next, Obstacle> {
     Ok(view.claim_member(Action::RemoveMember, member, "", String::new(), None))
 }
 
-/// Who goes first where there are too many: one that is broken, or that a person named, or else the highest number.
+/// Who goes first where there are too many: the one that a person named, or one that is broken, or else the highest number.
 fn first_to_go(view: &View<'_>) -> Option<(MemberName, bool)> {
     if view.voters().len() <= asked_for(view)? {
         return None;
     }
-    let named = heal::named(view);
-    let members = view.voters().keys();
-    let members = members.map(|member| (is_broken(view, member), named.as_ref() == Some(member), member));
-    let (broken, _, member) = members.max()?;
+    if let Some(named) =
+        heal::named(view).filter(|_| Some(view.voters().len()) == asked_for(view).map(|wanted| wanted + 1))
+    {
+        // There is one too many for its sake only.
+        let broken = is_broken(view, &named);
+        return Some((named, broken));
+    }
+    let (broken, member) = view.voters().keys().map(|member| (is_broken(view, member), member)).max()?;
     Some((member.clone(), broken))
 }
 
@@ -124,11 +128,15 @@ pub(super) fn is_too_many(view: &View<'_>, member: &MemberName) -> bool {
 /// Whether nothing is lost with this member: its data is, or it has been down for longer than the deadline. One that has
 /// just crashed comes back.
 pub(super) fn is_broken(view: &View<'_>, member: &MemberName) -> bool {
-    // Who is claimed to be removed has been waited for before that.
-    let claimed =
-        view.claimed().is_some_and(|(progress, claimed)| progress.action.removes() && claimed == *member);
-    is_lost(view, member)
-        || (gates::serves_nobody(view, member) && (claimed || view.has_been_waited_for_too_long(member)))
+    let silent = view.answer(member).is_none_or(|answer| answer.status.is_err());
+    let stands_still = silent && view.pod(member).is_none_or(|pod| !pod.ready);
+    let for_too_long = || is_claimed_to_be_removed(view, member) || view.has_been_waited_for_too_long(member);
+    is_lost(view, member) || (stands_still && for_too_long())
+}
+
+/// Who is claimed to be removed has been waited for before that.
+pub(super) fn is_claimed_to_be_removed(view: &View<'_>, member: &MemberName) -> bool {
+    view.claimed().is_some_and(|(progress, claimed)| progress.action.removes() && claimed == *member)
 }
 
 /// The steps that add members, before those of a roll.

@@ -47,7 +47,13 @@ pub(super) fn drifted(view: &View<'_>) -> Option<usize> {
 fn budgeted_voters(view: &View<'_>) -> Option<usize> {
     let labelled = view.world.pods.values();
     let labelled = labelled.filter(|pod| pod.ownership == Ownership::Ours && !pod.learner && !pod.deleting);
-    let live = view.members().len().max(labelled.count());
+    // While one comes or goes, all that are there stay: one more is asked for than there are.
+    let changes = view.claimed().is_some_and(|(progress, member)| {
+        let is_there = || view.claim_of(&member).is_some_and(|claim| claim.opened.is_some());
+        progress.action.removes() || (progress.action.changes_the_list() && is_there())
+    });
+    let live =
+        view.members().len().max(labelled.count()) + usize::from(changes && view.cluster_id().is_some());
     let wanted = match view.cluster_id() {
         Some(_) => 0,
         None => view.desired.as_ref().map_or(0, |desired| desired.replicas as usize),

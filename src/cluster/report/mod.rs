@@ -126,6 +126,10 @@ fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome,
         }
         Record::Claim(claim) => {
             status.progress = Some(claimed(claim, world));
+            if claim.action == Action::RetireMember {
+                let (member, time) = (claim.member.to_string(), Time(world.now));
+                status.last_replacement = Some(ReplacementStatus { member, time, settled: false });
+            }
             if claim.action == Action::AddMember {
                 let number = i32::try_from(claim.member.number()).ok();
                 status.last_member_number = status.last_member_number.max(number);
@@ -136,15 +140,15 @@ fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome,
                 status.last_failure = Some(failure);
             }
         }
-        Record::Release { member, action } => {
-            release(status, member, *action);
-            if *action == Action::RetireMember {
-                let (member, time) = (member.to_string(), Time(world.now));
-                status.last_replacement = Some(ReplacementStatus { member, time, settled: false });
-            }
-        }
-        Record::Withdraw { .. } => status.progress = None,
+        Record::Release { member, action } => release(status, member, *action),
+        Record::Withdraw { member } => withdraw(status, member),
     }
+}
+
+/// Ends a claim under which nothing was touched.
+pub fn withdraw(status: &mut EtcdClusterStatus, member: &MemberName) {
+    let retired = status.progress.take().is_some_and(|progress| progress.action == Action::RetireMember);
+    status.last_replacement.take_if(|last| retired && last.member == member.to_string());
 }
 
 /// Ends a claim whose member is back.

@@ -253,7 +253,10 @@ impl Driven {
             deleting: false,
             revision: new.revision.clone(),
             unguarded: new.initial != Initial::Guard,
-            joined: matches!(new.initial, Initial::Join { .. }),
+            told: match &new.initial {
+                Initial::New { members, .. } | Initial::Join { members } => members.iter().cloned().collect(),
+                Initial::Guard => [new.member.clone()].into(),
+            },
             learner: new.role == MemberRole::Learner,
             ip: Some(self.etcd.ip(n)),
             node: Some(format!("node-{n}")),

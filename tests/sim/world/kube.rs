@@ -62,7 +62,6 @@ pub struct Pod {
     pub initial: Initial,
     /// Whether its label says that it has no vote.
     pub learner: bool,
-    pub made_to_join: bool,
     pub node: Option<usize>,
     pub ready: bool,
     pub ended: bool,
