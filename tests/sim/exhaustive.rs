@@ -2,7 +2,7 @@
 //! were seen before with at least as many faults left are not gone into again.
 
 use crate::check;
-use crate::faults::{Fault, strike};
+use crate::faults::{Fault, member, strike};
 use crate::named::spec;
 use crate::operator::{DIES_BEFORE_THE_REPORT, Operator, words};
 use crate::rng::Rng;
@@ -12,6 +12,7 @@ use crate::world::kube::State;
 use quorate::api::EtcdClusterSpec;
 use quorate::cluster::names::MemberName;
 use quorate::cluster::plan::plan;
+use quorate::etcd::MemberId;
 use rstest::rstest;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -94,7 +95,12 @@ fn fingerprint(node: &Node) -> u64 {
             .hash(&mut hash);
     }
     for (member, volume) in &world.claims {
-        format!("{member} {:?}", volume.facts).hash(&mut hash);
+        // Ids and UIDs differ with the way that led here.
+        let mut facts = volume.facts.clone();
+        facts.uid.clear();
+        facts.member_id = facts.member_id.map(|_| MemberId(0));
+        let voters = facts.voters.take().map(|voters| voters.into_keys().collect::<Vec<_>>());
+        format!("{member} {facts:?} {voters:?}").hash(&mut hash);
         volume
             .data
             .as_ref()
@@ -103,7 +109,8 @@ fn fingerprint(node: &Node) -> u64 {
     }
     for raft in world.rafts.values() {
         (&raft.leader, raft.cluster_version, raft.published.len()).hash(&mut hash);
-        (&raft.voters, &raft.learners).hash(&mut hash);
+        raft.voters.keys().chain(raft.learners.keys()).collect::<Vec<_>>().hash(&mut hash);
+        raft.learners.len().hash(&mut hash);
     }
     for (name, probe) in &world.probes {
         (name, probe.done_at.saturating_sub(now)).hash(&mut hash);
@@ -144,7 +151,34 @@ fn every_interleaving_of_a_hop(
     #[case] to: &str,
     #[case] faults: u8,
 ) {
-    every_interleaving(members, from, to, faults);
+    every_interleaving(
+        members,
+        from,
+        |world| world.edit_spec(|spec| to.clone_into(&mut spec.version)),
+        faults,
+        to,
+    );
+}
+
+#[rstest]
+#[case::one_to_three(1, 3)]
+#[case::three_to_one(3, 1)]
+fn every_interleaving_of_a_resize(#[case] from: u32, #[case] to: i32) {
+    every_interleaving(
+        from,
+        "3.6.16",
+        |world| world.edit_spec(|spec| spec.replicas = to),
+        2,
+        &format!("{to} members"),
+    );
+}
+
+#[rstest]
+#[case::claim(Fault::ClaimLost)]
+#[case::volume(Fault::VolumeWiped)]
+fn every_interleaving_of_a_replacement(#[case] fault: Fault) {
+    let begin = |world: &mut World| strike(world, fault, Some(&member(1)), &spec("{version: 3.6.16}"));
+    every_interleaving(3, "3.6.16", begin, 1, &format!("{fault:?}"));
 }
 
 #[rstest]
@@ -152,17 +186,17 @@ fn every_interleaving_of_a_hop(
 #[case::minor("3.5.35", "3.6.16")]
 #[ignore = "minutes: part of `make soak`"]
 fn every_interleaving_of_a_hop_of_three_members_with_two_faults(#[case] from: &str, #[case] to: &str) {
-    every_interleaving(3, from, to, 2);
+    every_interleaving(3, from, |world| world.edit_spec(|spec| to.clone_into(&mut spec.version)), 2, to);
 }
 
-fn every_interleaving(members: u32, from: &str, to: &str, faults: u8) {
+fn every_interleaving(members: u32, from: &str, begin: impl FnOnce(&mut World), faults: u8, to: &str) {
     let first = spec(&format!(
         "{{version: {from}, replicas: {members}, rollout: {{memberDeadline: 20s, allowDowntime: true}}}}"
     ));
     let mut world = World::new(Rng::fixed(), first.clone());
     let mut operator = Operator::default();
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
-    world.edit_spec(|spec| to.clone_into(&mut spec.version));
+    begin(&mut world);
     let begun = world.now;
 
     let mut seen: HashMap<u64, u8> = HashMap::new();

@@ -8,6 +8,7 @@ use crate::api::{Code, MemberRole};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
+use crate::cluster::observation::Ownership;
 use crate::cluster::revision;
 
 pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
@@ -17,7 +18,8 @@ pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
     let claimed = claimed.map(|(_, member)| member);
     let mut new = Vec::new();
     let mut first = None;
-    for member in view.members().iter().filter(|member| Some(*member) != claimed.as_ref()) {
+    let members = view.members().iter().chain(who_may_vote(view));
+    for member in members.filter(|member| Some(*member) != claimed.as_ref()) {
         if let Some(pod) = view.pod(member) {
             if pod.ended && !pod.deleting {
                 first = first.or(Some(Step::remove_ended(member, pod)));
@@ -30,12 +32,11 @@ pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
         // A claim that says nothing of its member is one for a person; the others go on.
         let Some(own) = own_revision(view, member) else { continue };
         match own {
-            Ok(revision) => new.push(NewPod {
-                member: member.clone(),
-                revision,
-                initial: Initial::Guard,
-                role: MemberRole::Voter,
-            }),
+            Ok(revision) => {
+                let votes = view.voters().contains_key(member);
+                let role = if votes { MemberRole::Voter } else { MemberRole::Learner };
+                new.push(NewPod { member: member.clone(), revision, initial: Initial::Guard, role });
+            }
             Err(step) => first = first.or(Some(step)),
         }
     }
@@ -43,6 +44,16 @@ pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
         return Some(Next::Do(Step::CreatePods(new)));
     }
     first.map(Next::Do)
+}
+
+/// While nobody can give the member list: those who have data and are not noted as voters. One of them may have got its vote
+/// just before, and be needed for the quorum without which nobody can say so. One that was removed is turned away.
+fn who_may_vote<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a MemberName> {
+    let claims = view.world.claims.iter().filter(|_| view.world.member_list.is_none());
+    let has_data = claims.filter(|(_, claim)| {
+        claim.ownership == Ownership::Ours && claim.cluster_id == view.cluster_id() && claim.opened.is_some()
+    });
+    has_data.map(|(member, _)| member).filter(|member| !view.voters().contains_key(*member))
 }
 
 /// The revision that a member comes back with: the one assigned to it, never what the spec has come to
