@@ -237,11 +237,32 @@ fn available(world: &Observation) -> (bool, Code, String) {
     if world.cluster.status.cluster_id.is_none() {
         return (false, Code::Bootstrapping, "the cluster has not formed yet".to_owned());
     }
-    let answering = world.answers.values().filter(|answer| answer.status.is_ok()).count();
-    let members = world.claims.len();
+    let remedy = Code::QuorumLost.remedy();
     (
         false,
         Code::QuorumLost,
-        format!("no member serves a linearizable read; {answering} of {members} answer at all"),
+        format!("no member serves a linearizable read; {} — {remedy}", who_is_left(world)),
     )
+}
+
+/// Who does not answer, and what those who do would know. Without a quorum nothing is committed, so that it stays.
+fn who_is_left(world: &Observation) -> String {
+    let voters = world.claims.values().find_map(|claim| claim.voters.as_ref());
+    let members =
+        voters.map_or_else(|| world.claims.keys().collect(), |voters| voters.keys().collect::<Vec<_>>());
+    let status = |member: &MemberName| world.answers.get(member).and_then(Answer::status);
+    let gone = members.iter().filter(|member| status(member).is_none()).map(|member| {
+        match world.pods.get(*member).map(|pod| pod.node.as_ref()) {
+            Some(Some(node)) => format!("{member} (on {node})"),
+            Some(None) => format!("{member} (on no node)"),
+            None if world.claims.contains_key(*member) => format!("{member} (no Pod)"),
+            None => format!("{member} (no volume claim)"),
+        }
+    });
+    let left = members.iter().filter_map(|member| {
+        let status = status(member)?;
+        Some(format!("{member} (raft index {}, revision {})", status.raft_index, status.revision))
+    });
+    let list = |names: Vec<String>| if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+    format!("gone: {}; left: {}", list(gone.collect()), list(left.collect()))
 }

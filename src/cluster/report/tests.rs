@@ -246,6 +246,20 @@ fn no_reader_is_no_availability() {
 }
 
 #[test]
+fn a_lost_quorum_says_who_is_gone_and_what_is_left() {
+    let mut world = healthy("version: 3.6.16");
+    silence(&mut world, &member(1));
+    silence(&mut world, &member(2));
+    world.pods.remove(&member(2));
+    world.answers.get_mut(&member(0)).unwrap().read = Err("etcdserver: request timed out".to_owned());
+    world.member_list = None;
+    let report = reported(&world);
+    let available = find_condition(&report.status.conditions, ConditionType::Available).unwrap();
+    let who = "gone: db-1 (on node-1), db-2 (no Pod); left: db-0 (raft index 1000, revision 900)";
+    assert!(available.message.contains(who), "{}", available.message);
+}
+
+#[test]
 fn nospace_is_no_availability_with_a_reason_of_its_own() {
     let mut world = healthy("version: 3.6.16");
     for answer in world.answers.values_mut() {
