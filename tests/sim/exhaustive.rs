@@ -189,14 +189,14 @@ fn every_interleaving_of_a_hop_of_three_members_with_two_faults(#[case] from: &s
     every_interleaving(3, from, |world| world.edit_spec(|spec| to.clone_into(&mut spec.version)), 2, to);
 }
 
-fn every_interleaving(members: u32, from: &str, begin: impl FnOnce(&mut World), faults: u8, to: &str) {
+fn every_interleaving(members: u32, from: &str, disturb: impl FnOnce(&mut World), faults: u8, to: &str) {
     let first = spec(&format!(
         "{{version: {from}, replicas: {members}, rollout: {{memberDeadline: 20s, allowDowntime: true}}}}"
     ));
     let mut world = World::new(Rng::fixed(), first.clone());
     let mut operator = Operator::default();
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
-    begin(&mut world);
+    disturb(&mut world);
     let begun = world.now;
 
     let mut seen: HashMap<u64, u8> = HashMap::new();
