@@ -96,9 +96,12 @@ fn ten_digits(bytes: [u8; 32]) -> String {
 
 /// The members of a bootstrap, in order.
 pub fn bootstrap_members(cluster: &str, bootstrap: &BootstrapStatus) -> Vec<MemberName> {
-    (0..u32::try_from(bootstrap.members).unwrap_or(0))
-        .map(|number| MemberName::new(cluster, number))
-        .collect()
+    first_members(cluster, u32::try_from(bootstrap.members).unwrap_or(0))
+}
+
+/// So many members, numbered from 0.
+pub fn first_members(cluster: &str, count: u32) -> Vec<MemberName> {
+    (0..count).map(|number| MemberName::new(cluster, number)).collect()
 }
 
 #[cfg(test)]

@@ -377,6 +377,13 @@ pub enum DowngradeJob {
     Somewhere,
 }
 
+impl DowngradeJob {
+    /// Whether one is, wherever it leads.
+    pub const fn is_enabled(self) -> bool {
+        matches!(self, Self::To(_) | Self::Somewhere)
+    }
+}
+
 /// What a member answered on its own channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {

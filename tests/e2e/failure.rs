@@ -93,7 +93,7 @@ fn a_version_whose_member_does_not_start_costs_one_restart_and_is_put_back() {
         assert_nothing_lost(writers).await;
         sampler.stop().assert_one_away_at_a_time();
         assert_eq!(cluster.identity().await, before);
-        let events: Vec<String> = cluster.events().await.into_iter().map(|(reason, _)| reason).collect();
+        let events = cluster.event_reasons().await;
         for reason in ["MemberFailed", "MemberPutBack", "RolloutCompleted"] {
             assert!(events.iter().any(|event| event == reason), "no {reason} in {events:?}");
         }

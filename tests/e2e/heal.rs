@@ -22,7 +22,7 @@ fn a_member_whose_pod_and_volume_are_deleted_is_replaced() {
         replaced(&cluster, "etcd-1").await;
         cluster.assert_members(&["etcd-0", "etcd-2", "etcd-3"]).await;
         assert_nothing_lost(writers).await;
-        let events: Vec<String> = cluster.events().await.into_iter().map(|(reason, _)| reason).collect();
+        let events = cluster.event_reasons().await;
         assert!(events.iter().any(|reason| reason == "ReplacementStarted"), "{events:?}");
     });
 }

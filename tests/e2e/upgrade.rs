@@ -96,7 +96,7 @@ fn a_minor_down_and_up_again_under_a_writer_loses_nothing() {
         cluster.rolled(json!({ "version": "3.6.16" })).await;
         cluster.assert_version("3.6.16").await;
         cluster.decided("3.6.16").await;
-        let events: Vec<String> = cluster.events().await.into_iter().map(|(reason, _)| reason).collect();
+        let events = cluster.event_reasons().await;
         let at = |reason: &str| events.iter().position(|other| other == reason);
         assert!(at("DowngradeBegun").is_some() && at("DowngradeBegun") < at("MemberStopped"), "{events:?}");
         assert_eq!(at("DowngradeCancelled"), None, "etcd ends the job by itself: {events:?}");
@@ -203,7 +203,7 @@ async fn upgrade(cluster: &Cluster, from: &str, to: &str) {
     let status = cluster.status().await;
     assert_eq!((status.version.as_deref(), status.progress, status.plan), (Some(to), None, None));
 
-    let events: Vec<String> = cluster.events().await.into_iter().map(|(reason, _)| reason).collect();
+    let events = cluster.event_reasons().await;
     let told = |reason: &str| events.iter().filter(|other| *other == reason).count();
     let at = |reason: &str| {
         events.iter().position(|other| other == reason).unwrap_or_else(|| panic!("no {reason} in {events:?}"))

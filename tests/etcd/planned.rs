@@ -12,9 +12,9 @@ use std::cell::Cell;
 use std::time::Duration;
 
 /// Three hops, with some 10,000 entries before the last of them, on a busy machine.
-const LONG: Duration = Duration::from_mins(4);
+pub const LONG: Duration = Duration::from_mins(4);
 
-async fn settled(yaml: &str) -> Driven {
+pub async fn settled(yaml: &str) -> Driven {
     let mut driven = Driven::new(yaml);
     assert_eq!(driven.rest(LONG).await, Rest::Settled);
     driven

@@ -1,18 +1,10 @@
 //! `spec.replicas` on real etcd, as the planner goes there: more members and fewer, with a writer and a watcher.
 
-use crate::driver::{Driven, Rest};
+use crate::driver::Rest;
+use crate::planned::{LONG, settled};
 use crate::roll::{assert_nothing_lost, load};
 use quorate::etcd::ErrorKind;
 use rstest::rstest;
-use std::time::Duration;
-
-const LONG: Duration = Duration::from_mins(3);
-
-async fn settled(yaml: &str) -> Driven {
-    let mut driven = Driven::new(yaml);
-    assert_eq!(driven.rest(LONG).await, Rest::Settled);
-    driven
-}
 
 #[rstest]
 #[tokio::test]

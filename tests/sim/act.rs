@@ -8,14 +8,14 @@ use crate::world::kube::{Pod, Probe, State, StoredRevision, Volume};
 use crate::world::{NAME, NAMESPACE, World};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use quorate::api::{Action, EtcdClusterStatus, MemberRole, ProgressStatus, ReplacementStatus};
+use quorate::api::{EtcdClusterStatus, MemberRole, ProgressStatus};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::claim::Purpose;
 use quorate::cluster::objects::probe::NewProbe;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{ClaimFacts, Ownership};
 use quorate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
-use quorate::cluster::report::{release, withdraw};
+use quorate::cluster::report::{release, remember, withdraw};
 use quorate::cluster::revision::Revision;
 use quorate::cluster::spec::{self, storage_class};
 use std::sync::Arc;
@@ -269,14 +269,8 @@ pub fn apply_record(status: &mut EtcdClusterStatus, record: &Record) {
         }
         Record::Claim(claim) => {
             status.progress = Some(progress(claim));
-            if claim.action == Action::RetireMember {
-                let (member, time) = (claim.member.to_string(), Time(Timestamp::UNIX_EPOCH));
-                status.last_replacement = Some(ReplacementStatus { member, time, settled: false });
-            }
-            if claim.action == Action::AddMember {
-                let number = i32::try_from(claim.member.number()).ok();
-                status.last_member_number = status.last_member_number.max(number);
-            }
+            // One time for all, so that states which differ in nothing else are the same.
+            remember(status, claim, Timestamp::UNIX_EPOCH);
             if claim.failure.is_some() {
                 status.last_failure = claim.failure.as_deref().cloned();
             }

@@ -1,7 +1,7 @@
 //! Every interleaving: one hop, a bounded number of faults, each at every step of time. States that
 //! were seen before with at least as many faults left are not gone into again.
 
-use crate::check;
+use crate::at_rest::at_rest;
 use crate::faults::{Fault, member, strike};
 use crate::named::spec;
 use crate::operator::{DIES_BEFORE_THE_REPORT, Operator, words};
@@ -215,7 +215,7 @@ fn every_interleaving(members: u32, from: &str, disturb: impl FnOnce(&mut World)
             if let (Some((_, writes)), Some(last)) = (circle, &next.operator.last) {
                 ends += 1;
                 assert_eq!(next.world.writes, writes, "it writes for ever: {:?}", next.path);
-                let end = check::at_rest(&next.world, last);
+                let end = at_rest(&next.world, last);
                 let reverted = next.path.iter().any(|(_, event)| event == "Reverted");
                 assert!(
                     end == Ok("settled") || reverted && matches!(end, Ok("hop" | "failed before")),

@@ -1,21 +1,16 @@
 //! Worlds in which a member's data goes, or somebody asks for another member.
 
 use crate::faults::{Fault, member, strike};
-use crate::named::{codes, settled, spec, uids, version};
+use crate::named::{codes, numbers, settled, spec, uids, version};
 use crate::run::{rest, until};
 use crate::world::World;
 use quorate::api::{Approval, Code, HealMode};
-use quorate::cluster::names::MemberName;
 use quorate::cluster::plan::plan;
 use rstest::rstest;
 
 const ONE: &str = "{version: 3.6.16, replicas: 1, rollout: {memberDeadline: 20s}}";
 const THREE: &str = "{version: 3.6.16, rollout: {memberDeadline: 20s}}";
 const FIVE: &str = "{version: 3.6.16, replicas: 5, rollout: {memberDeadline: 20s}}";
-
-fn numbers(world: &World) -> Vec<u32> {
-    world.raft().unwrap().voters.keys().map(MemberName::number).collect()
-}
 
 fn replace(world: &mut World, number: u32) {
     strike(world, Fault::Replace, Some(&member(number)), &spec(THREE));

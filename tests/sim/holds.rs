@@ -1,14 +1,12 @@
 //! Worlds in which a change waits: for a person, or for a window.
 
 use crate::faults::{Fault, member, strike};
-use crate::named::{settled, spec, uids, version};
-use crate::operator::Operator;
+use crate::named::{numbers, settled, spec, uids, version, waits_for};
 use crate::run::{rest, until};
 use crate::world::World;
 use crate::world::catalogue::CRASHES;
 use quorate::api::{Approval, Code, Duration, EtcdClusterSpec, MaintenanceWindow};
-use quorate::cluster::names::MemberName;
-use quorate::cluster::plan::{Next, plan};
+use quorate::cluster::plan::plan;
 use quorate::etcd::EtcdVersion;
 use rstest::rstest;
 
@@ -16,13 +14,6 @@ const MANUAL: &str = "{version: 3.5.35, rollout: {memberDeadline: 20s, approval:
 
 fn approve(world: &mut World) {
     strike(world, Fault::Approve, None, &spec(MANUAL));
-}
-
-fn waits_for(operator: &Operator) -> Option<Code> {
-    match &operator.last.as_ref()?.next {
-        Next::Wait(wait) => Some(wait.notice.code),
-        _ => None,
-    }
 }
 
 fn hash(world: &World) -> Option<String> {
@@ -189,8 +180,7 @@ fn while_the_rollout_is_paused_members_are_only_healed(
     strike(&mut world, Fault::PodDeleted, Some(&member(1)), &spec(&yaml));
     strike(&mut world, Fault::ClaimLost, Some(&member(2)), &spec(&yaml));
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("held"));
-    let voters: Vec<u32> = world.raft().unwrap().voters.keys().map(MemberName::number).collect();
-    assert_eq!(voters, [0, 1, 3]);
+    assert_eq!(numbers(&world), [0, 1, 3]);
     assert!(world.running().values().all(|version| version.to_string() == from));
     world.edit_spec(|spec| spec.rollout.as_mut().unwrap().paused = None);
     let rests = rest(&mut world, &mut operator, plan);

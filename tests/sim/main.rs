@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test binary: a panic is a verdict")]
 
 mod act;
+mod at_rest;
 mod bootstrap;
 mod check;
 mod codes;

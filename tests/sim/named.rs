@@ -7,6 +7,7 @@ use crate::run::{calm_steps, rest, until};
 use crate::world::World;
 use crate::world::catalogue::{BROKEN, LIES, MISSING};
 use quorate::api::{Action, Code, EtcdClusterSpec, Hops};
+use quorate::cluster::names::MemberName;
 use quorate::cluster::plan::{Next, plan};
 use quorate::etcd::{EtcdVersion, Minor};
 use rstest::rstest;
@@ -54,6 +55,18 @@ pub const THREE: &str = "{version: 3.5.35, rollout: {memberDeadline: 20s}}";
 /// UIDs of all Pods: what nobody touched stays the same.
 pub fn uids(world: &World) -> Vec<String> {
     world.pods.values().map(|pod| pod.uid.clone()).collect()
+}
+
+/// The numbers of those who vote.
+pub fn numbers(world: &World) -> Vec<u32> {
+    world.raft().unwrap().voters.keys().map(MemberName::number).collect()
+}
+
+pub fn waits_for(operator: &Operator) -> Option<Code> {
+    match &operator.last.as_ref()?.next {
+        Next::Wait(wait) => Some(wait.notice.code),
+        _ => None,
+    }
 }
 
 pub fn codes(operator: &Operator) -> Vec<Code> {

@@ -1,14 +1,13 @@
 //! Worlds in which `spec.replicas` is changed.
 
 use crate::faults::{Fault, member, strike};
-use crate::named::{settled, spec, uids, version};
-use crate::operator::Operator;
+use crate::named::{numbers, settled, spec, uids, version, waits_for};
 use crate::run::{rest, until};
 use crate::world::World;
 use crate::world::catalogue::MISSING;
 use quorate::api::{Action, Approval, Code, HealMode};
 use quorate::cluster::names::MemberName;
-use quorate::cluster::plan::{Next, Plan, plan};
+use quorate::cluster::plan::{Plan, plan};
 use rstest::rstest;
 
 const ONE: &str = "{version: 3.6.16, replicas: 1, rollout: {memberDeadline: 20s}}";
@@ -19,19 +18,8 @@ fn resize(world: &mut World, replicas: i32) {
     world.edit_spec(|spec| spec.replicas = replicas);
 }
 
-fn numbers(world: &World) -> Vec<u32> {
-    world.raft().unwrap().voters.keys().map(MemberName::number).collect()
-}
-
 fn steps(plan: &Plan) -> Vec<(Action, String)> {
     plan.steps.iter().map(|step| (step.action, step.member.clone().unwrap_or_default())).collect()
-}
-
-fn waits_for(operator: &Operator) -> Option<Code> {
-    match &operator.last.as_ref()?.next {
-        Next::Wait(wait) => Some(wait.notice.code),
-        _ => None,
-    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Lets operator and world go on together: a calm world to its rest, or a world under faults.
 
-use crate::check;
+use crate::at_rest::at_rest;
 use crate::operator::{Brain, Operator};
 use crate::world::World;
 use std::collections::BTreeSet;
@@ -47,7 +47,7 @@ pub fn rest(world: &mut World, operator: &mut Operator, brain: Brain) -> Result<
         if world.now - since >= QUIET {
             return match &operator.last {
                 _ if world.cluster.is_none() => Ok("gone"),
-                Some(plan) => check::at_rest(world, plan),
+                Some(plan) => at_rest(world, plan),
                 None => Err("the operator never planned".to_owned()),
             };
         }

@@ -12,7 +12,9 @@ pub(super) use nodes::Nodes;
 pub(super) use starts::Starts;
 
 use super::context::Context;
-use super::names::{MemberName, bootstrap_members, client_service, disruption_budget, headless_service};
+use super::names::{
+    MemberName, bootstrap_members, client_service, disruption_budget, first_members, headless_service,
+};
 use super::objects::probe;
 use super::observation::{ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState, Tries};
 use super::revision::Revision;
@@ -201,9 +203,7 @@ async fn strangers_under_our_names(ctx: &Context, world: &mut Observation) -> Re
             named.into_iter().filter(|member| !world.set_aside.contains_key(member)).collect()
         }
         (None, Some(bootstrap)) => bootstrap_members(&cluster.name, bootstrap),
-        (None, None) => (0..cluster.spec.replicas.clamp(0, 7).unsigned_abs())
-            .map(|number| MemberName::new(&cluster.name, number))
-            .collect(),
+        (None, None) => first_members(&cluster.name, cluster.spec.replicas.clamp(0, 7).unsigned_abs()),
     };
     let pods = api::<Pod>(ctx, &cluster.namespace);
     let claims = api::<PersistentVolumeClaim>(ctx, &cluster.namespace);

@@ -7,7 +7,7 @@ use super::request;
 use super::step::{NewPod, Next, Record, Step};
 use super::view::View;
 use crate::api::{BootstrapStatus, Code, MemberRole};
-use crate::cluster::names::{MemberName, bootstrap_members};
+use crate::cluster::names::{MemberName, bootstrap_members, first_members};
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::claim::Purpose;
 use crate::cluster::objects::pod::Initial;
@@ -123,17 +123,9 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
 /// A name of the first members whose volume claim is kept aside: it holds data of a member that was.
 fn kept_aside(view: &View<'_>) -> Option<Notice> {
     let world = view.world;
-    let members = view.bootstrap().map_or_else(
-        || {
-            view.desired
-                .as_ref()
-                .map(|desired| {
-                    (0..desired.replicas).map(|n| MemberName::new(&world.cluster.name, n)).collect()
-                })
-                .unwrap_or_default()
-        },
-        |bootstrap| bootstrap_members(&world.cluster.name, &bootstrap),
-    );
+    let name = &world.cluster.name;
+    let wanted = || first_members(name, view.desired.as_ref().map_or(0, |desired| desired.replicas));
+    let members = view.bootstrap().map_or_else(wanted, |bootstrap| bootstrap_members(name, &bootstrap));
     let aside = members
         .into_iter()
         .find(|member| world.set_aside.contains_key(member) && view.claim_of(member).is_none())?;

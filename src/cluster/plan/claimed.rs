@@ -47,7 +47,7 @@ pub(super) fn the_member_that_may_be_away(view: &View<'_>) -> Option<Next> {
         _ => {}
     }
     if !view.members().contains(&member) {
-        return Some(Next::Do(Step::Record(Record::Withdraw { member })));
+        return Some(Next::withdraw(&member));
     }
     Some(match view.pod(&member) {
         None => start(view, progress, &member),
@@ -63,7 +63,7 @@ fn stopping(view: &View<'_>, member: &MemberName) -> Next {
 }
 
 fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
-    let withdraw = || Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    let withdraw = || Next::withdraw(member);
     if progress.action == Action::PutBack && gates::after(view, member, Action::ReplaceMember).is_ok() {
         // It has come up after all, late, and before it was touched: what was given up is taken up again.
         return view.claim_member(Action::ReplaceMember, member, "", pod.revision.clone(), None);
@@ -131,7 +131,7 @@ pub(super) fn move_leader_off(
 fn start(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
     let Some(claim) = view.claim_of(member).filter(|claim| !claim.deleting) else {
         // It is not started; another member may need the claim.
-        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+        return Next::withdraw(member);
     };
     let Some(revision) = revision_to_start(view, progress, member) else {
         let floor = view.proven_cluster_version().map(|floor| floor.to_string()).unwrap_or_default();
@@ -210,7 +210,7 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
             return next;
         }
         // Nothing brings it up again; another member may need the claim.
-        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+        return Next::withdraw(member);
     }
     let forgets = progress.action == Action::ClearDowngrade || view.is_kept_out_by_a_downgrade(member);
     let another = if forgets {
@@ -226,7 +226,7 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         && mended_first.as_ref().is_some_and(|other| !view.is_kept_out_by_a_downgrade(other))
     {
         // Whether the job is over only a quorum can say, and another member brings that.
-        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+        return Next::withdraw(member);
     }
     let passes_the_claim_on = match notice.code {
         Code::ImageVersionMismatch => is_free_to_go_elsewhere(view, member),
@@ -235,7 +235,7 @@ fn back(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         _ => false,
     };
     if passes_the_claim_on {
-        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+        return Next::withdraw(member);
     }
     let subject = format!("back/{member}/{}", pod.revision);
     let wait = view.wait(notice, Some(member), subject, view.start_progress(member));

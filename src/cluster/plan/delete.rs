@@ -4,7 +4,6 @@
 use super::step::{Next, Step};
 use super::view::View;
 use crate::api::Code;
-use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::{ClaimFacts, Ownership};
 use crate::cluster::spec::deletes_volumes;
@@ -25,7 +24,8 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
         .iter()
         .filter(|(_, claim)| claim.ownership == Ownership::Ours && holds_our_data(view, claim))
         .map(|(member, _)| member.clone())
-        .chain(kept_aside(view))
+        // What was kept of members that are none any more goes too.
+        .chain(view.own_set_aside().map(|(member, _)| member.clone()))
         .collect();
     if claims.is_empty() || !wanted {
         return Some(Next::Do(Step::SetFinalizer(false)));
@@ -55,14 +55,6 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
         Notice::of(Code::VolumesDeleting, format!("{} volume claims are going away", claims.len())),
         None,
     ))
-}
-
-/// What was kept of members that are none any more goes too.
-fn kept_aside<'a>(view: &View<'a>) -> impl Iterator<Item = MemberName> + use<'a> {
-    let cluster_id = view.cluster_id();
-    let aside = view.world.set_aside.iter();
-    let aside = aside.filter(move |(_, claim)| claim.cluster_id.is_some() && claim.cluster_id == cluster_id);
-    aside.map(|(member, _)| member.clone())
 }
 
 /// Only what this EtcdCluster made or took over: volumes of an earlier one that were never adopted are

@@ -4,7 +4,7 @@
 mod list;
 
 pub use list::Removal;
-pub(super) use list::{list_is_as_wanted, no_list, of_a_new_member, of_a_promotion, removal};
+pub(super) use list::{list_is_as_wanted, no_list, no_list_for, of_a_new_member, of_a_promotion, removal};
 
 use super::up::{Up, is_beginning};
 use super::view::{View, quorum};

@@ -2,11 +2,10 @@
 //! dead is removed before its replacement is added; what is healthy only after its replacement votes. Neither waits for
 //! an approval or a window.
 
-use super::gates;
 use super::loss;
 use super::resize;
 use super::roll::next_to_mend;
-use super::step::{Claim, Next, Record, Step};
+use super::step::{Next, Step};
 use super::view::{View, quorum};
 use crate::api::{Action, Code, HealMode};
 use crate::cluster::names::MemberName;
@@ -119,18 +118,8 @@ fn exchange(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
 pub(super) const REPLACED: &str = "its replacement votes";
 
 pub(super) fn retire(view: &View<'_>, member: &MemberName, why: String) -> Result<Next, Obstacle> {
-    let removal = view.listed(member).ok_or_else(gates::no_list);
-    let gate = removal.and_then(|listed| gates::removal(view, member, listed));
-    gate.map_err(|notice| (notice, Some(member.clone())))?;
-    Ok(Next::Do(Step::Record(Record::Claim(Claim {
-        action: Action::RetireMember,
-        member: member.clone(),
-        revision: String::new(),
-        pod_uid: String::new(),
-        since: view.world.now,
-        failure: None,
-        why: Some(why),
-    }))))
+    resize::may_be_removed(view, member)?;
+    Ok(view.claim_change(Action::RetireMember, member, String::new(), Some(why)))
 }
 
 /// Some members' data is gone, and nobody answers that.
@@ -167,9 +156,7 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
 /// The volume of a member that was replaced is deleted once nobody came for it, and all is well.
 pub(super) fn a_quarantine_that_is_over(view: &View<'_>) -> Option<Next> {
     let quarantine = view.desired.as_ref().ok()?.quarantine;
-    let mut aside = view.world.set_aside.iter().filter(|(_, claim)| {
-        claim.cluster_id.is_some() && claim.cluster_id == view.cluster_id() && !claim.deleting
-    });
+    let mut aside = view.own_set_aside().filter(|(_, claim)| !claim.deleting);
     let (member, _) = aside.find(|(member, claim)| {
         let votes = view.voters().contains_key(*member);
         let since = claim.quarantined.map(|since| view.world.now.duration_since(since));
@@ -179,12 +166,8 @@ pub(super) fn a_quarantine_that_is_over(view: &View<'_>) -> Option<Next> {
     Some(Next::Do(Step::DeleteClaims(vec![member.clone()])))
 }
 
-/// How many members there are while one is exchanged.
-pub(super) fn beside_its_replacement(view: &View<'_>) -> usize {
-    usize::from(to_exchange(view).is_some())
-}
-
-/// Whether a member that joins is still wanted.
+/// Whether a member that joins is still wanted: for the spec, or to take the place of one that is exchanged.
 pub(super) fn wants_another(view: &View<'_>) -> bool {
-    resize::asked_for(view).is_some_and(|wanted| view.voters().len() < wanted + beside_its_replacement(view))
+    let exchanged = usize::from(to_exchange(view).is_some());
+    resize::asked_for(view).is_some_and(|wanted| view.voters().len() < wanted + exchanged)
 }

@@ -21,18 +21,17 @@ use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::claim::Purpose;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::{Answer, ClaimFacts, DowngradeJob, PodFacts};
+use crate::cluster::observation::{Answer, ClaimFacts, PodFacts};
 use crate::etcd::ListedMember;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
     if !view.voters().contains_key(member) && another_needs_the_claim(view) {
-        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+        return Next::withdraw(member);
     }
     if view.world.member_list.is_none() {
-        let message = format!("{member} must wait: no member could give a linearizable member list");
-        return wait(view, member, Notice::of(Code::QuorumUnproven, message));
+        return wait(view, member, gates::no_list_for(member));
     }
     match view.listed(member) {
         Some(listed) if !listed.is_learner => vote(view, progress, member),
@@ -51,7 +50,7 @@ pub(super) fn another_needs_the_claim(view: &View<'_>) -> bool {
 
 /// It is removed again, with what was made for it. It never had a vote.
 fn give_up(view: &View<'_>, member: &MemberName) -> Next {
-    view.claim_member(Action::RemoveMember, member, "", String::new(), None)
+    view.claim_change(Action::RemoveMember, member, String::new(), None)
 }
 
 /// The revision of new members: what the spec asks for, where all members have it; else what they run.
@@ -99,7 +98,7 @@ fn enter(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
     }
     if view.voters().keys().any(|voter| view.up(voter).is_none()) {
         // Nothing was added yet, and whoever is down may need the claim.
-        return Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+        return Next::withdraw(member);
     }
     match (gates::of_a_new_member(view), view.leader()) {
         (Ok(()), Some(leader)) => {
@@ -138,7 +137,7 @@ fn learn(view: &View<'_>, member: &MemberName, listed: &ListedMember) -> Next {
         return give_up(view, member);
     }
     let Some(status) = view.answer(member).and_then(Answer::status) else {
-        if matches!(view.world.downgrade_job, DowngradeJob::To(_) | DowngradeJob::Somewhere)
+        if view.world.downgrade_job.is_enabled()
             && let Some(cancel) = downgrade::give_up(view)
         {
             // No member joins under it, and it is none of ours: those begin with nobody claimed.
@@ -209,7 +208,7 @@ fn corrected(view: &View<'_>, member: &MemberName, claim: &ClaimFacts, pod: &Pod
 
 /// It has its vote.
 fn vote(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
-    let withdraw = || Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    let withdraw = || Next::withdraw(member);
     // From here on it is a member like any other.
     let Some(pod) = view.pod(member).filter(|pod| !pod.ended) else { return withdraw() };
     if pod.deleting || is_lost(view, member) {

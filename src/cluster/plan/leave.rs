@@ -19,13 +19,12 @@ use crate::cluster::spec::keeps_volumes_when_scaled;
 
 pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
     let wait = |notice: Notice| Next::Wait(view.wait(notice, Some(member), format!("leave/{member}"), 0));
-    let withdraw = || Next::Do(Step::Record(Record::Withdraw { member: member.clone() }));
+    let withdraw = || Next::withdraw(member);
     if view.world.member_list.is_none() {
         if another_needs_the_claim(view) {
             return withdraw();
         }
-        let message = format!("{member} must wait: no member could give a linearizable member list");
-        return wait(Notice::of(Code::QuorumUnproven, message));
+        return wait(gates::no_list_for(member));
     }
     let Some(listed) = view.listed(member) else {
         if view.voters().contains_key(member) {

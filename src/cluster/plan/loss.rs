@@ -58,19 +58,18 @@ impl fmt::Display for Loss {
 
 /// Voters without data, and how it shows.
 pub(super) fn lost(view: &View<'_>) -> Vec<(MemberName, Loss)> {
-    if view.cluster_id().is_none() {
-        return Vec::new();
+    view.voters().keys().filter_map(|member| Some((member.clone(), loss_of(view, member)?))).collect()
+}
+
+/// How it shows that a voter has no data, where it does.
+fn loss_of(view: &View<'_>, member: &MemberName) -> Option<Loss> {
+    view.cluster_id().filter(|_| view.voters().contains_key(member))?;
+    if view.claim_of(member).is_some() {
+        return shows_an_empty_volume(view, member).then_some(Loss::EmptyVolume);
     }
-    let loss_of = |member: &MemberName| {
-        let uses_a_claim = |pod: &PodFacts| pod.node.is_some() && !pod.deleting;
-        if view.claim_of(member).is_some() {
-            return shows_an_empty_volume(view, member).then_some(Loss::EmptyVolume);
-        }
-        let is_gone =
-            !view.world.set_aside.contains_key(member) && !view.pod(member).is_some_and(uses_a_claim);
-        is_gone.then_some(Loss::NoClaim)
-    };
-    view.voters().keys().filter_map(|member| Some((member.clone(), loss_of(member)?))).collect()
+    let uses_a_claim = |pod: &PodFacts| pod.node.is_some() && !pod.deleting;
+    let is_gone = !view.world.set_aside.contains_key(member) && !view.pod(member).is_some_and(uses_a_claim);
+    is_gone.then_some(Loss::NoClaim)
 }
 
 /// Whether what shows has lasted: a claim that is gone is gone; a directory is empty once etcd has found it so again and
@@ -93,5 +92,5 @@ pub(super) fn shows_an_empty_volume(view: &View<'_>, member: &MemberName) -> boo
 
 /// Whether a member's data is known to be gone.
 pub(super) fn is_lost(view: &View<'_>, member: &MemberName) -> bool {
-    lost(view).iter().any(|(lost, _)| lost == member)
+    loss_of(view, member).is_some()
 }

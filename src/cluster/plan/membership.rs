@@ -108,7 +108,7 @@ pub(super) fn a_learner_left_behind(view: &View<'_>) -> Option<Next> {
         Some(revision) => (Action::AddMember, revision),
         None => (Action::RemoveMember, String::new()),
     };
-    Some(view.claim_member(action, &member, "", revision, None))
+    Some(view.claim_change(action, &member, revision, None))
 }
 
 /// A member whose volume was made and that was never added, because something else came first.
@@ -117,17 +117,8 @@ pub(super) fn begun_and_left(view: &View<'_>) -> Option<MemberName> {
         let is_assigned = claim.assigned.as_ref().is_some_and(|name| view.world.revisions.contains_key(name));
         is_assigned && !join::has_been_used(claim) && !claim.deleting
     };
-    let of_this_cluster = |claim: &ClaimFacts| {
-        claim.ownership == Ownership::Ours
-            && claim.cluster_id.is_some()
-            && claim.cluster_id == view.cluster_id()
-    };
-    let mut claims = view.world.claims.iter();
-    let found = claims.find(|(member, claim)| {
-        of_this_cluster(claim)
-            && is_unused(claim)
-            && !view.voters().contains_key(*member)
-            && view.pod(member).is_none()
+    let found = view.own_claims().find(|(member, claim)| {
+        is_unused(claim) && !view.voters().contains_key(*member) && view.pod(member).is_none()
     });
     found.map(|(member, _)| member.clone())
 }
@@ -135,25 +126,19 @@ pub(super) fn begun_and_left(view: &View<'_>) -> Option<MemberName> {
 /// What is left of a member that is not in the list and that nobody has claimed, e.g. because somebody else removed it:
 /// its Pod goes, its volume is kept.
 pub(super) fn what_is_of_no_member(view: &View<'_>) -> Option<Next> {
-    let cluster_id = view.cluster_id()?;
+    view.cluster_id()?;
     view.listed_voters()?;
-    let world = view.world;
     let is_of_none =
         |member: &MemberName| view.listed(member).is_none() && !view.voters().contains_key(member);
-    let pod = world
-        .pods
-        .iter()
-        .find(|(member, pod)| pod.ownership == Ownership::Ours && !pod.deleting && is_of_none(member));
+    let mut pods = view.world.pods.iter();
+    let pod =
+        pods.find(|(member, pod)| pod.ownership == Ownership::Ours && !pod.deleting && is_of_none(member));
     if let Some((member, pod)) = pod {
         return Some(Next::Do(Step::remove(member, pod, "it is of no member")));
     }
     let kept_for_later = begun_and_left(view).filter(|_| heal::wants_another(view));
-    let claim = world.claims.iter().find(|(member, claim)| {
-        claim.ownership == Ownership::Ours
-            && claim.cluster_id == Some(cluster_id)
-            && !claim.deleting
-            && is_of_none(member)
-            && kept_for_later.as_ref() != Some(*member)
+    let claim = view.own_claims().find(|(member, claim)| {
+        !claim.deleting && is_of_none(member) && kept_for_later.as_ref() != Some(*member)
     });
     claim.map(|(member, _)| Next::Do(Step::SetAside { member: member.clone(), quarantined: false }))
 }

@@ -8,7 +8,6 @@ use crate::api::{Code, MemberRole};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::Ownership;
 use crate::cluster::revision;
 
 pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
@@ -49,11 +48,9 @@ pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
 /// While nobody can give the member list: those who have data and are not noted as voters. One of them may have got its vote
 /// just before, and be needed for the quorum without which nobody can say so. One that was removed is turned away.
 fn who_may_vote<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a MemberName> {
-    let claims = view.world.claims.iter().filter(|_| view.world.member_list.is_none());
-    let has_data = claims.filter(|(_, claim)| {
-        claim.ownership == Ownership::Ours && claim.cluster_id == view.cluster_id() && claim.opened.is_some()
-    });
-    has_data.map(|(member, _)| member).filter(|member| !view.voters().contains_key(*member))
+    let claims = view.own_claims().filter(|_| view.world.member_list.is_none());
+    let have_data = claims.filter(|(_, claim)| claim.opened.is_some());
+    have_data.map(|(member, _)| member).filter(|member| !view.voters().contains_key(*member))
 }
 
 /// The revision that a member comes back with: the one assigned to it, never what the spec has come to

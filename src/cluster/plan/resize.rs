@@ -12,7 +12,6 @@ use super::step::Next;
 use super::view::View;
 use crate::api::{Action, StepStatus};
 use crate::cluster::names::MemberName;
-use crate::cluster::observation::DowngradeJob;
 
 /// How many members the spec asks for; nothing where that is refused.
 fn wanted(view: &View<'_>) -> Option<usize> {
@@ -57,8 +56,7 @@ pub(super) fn to_the_next_odd_number(view: &View<'_>) -> Option<Result<Next, Obs
     }
     if members < asked_for(view)? {
         // No member joins under a downgrade job. Once there is one more the way down is gone on with.
-        let under_a_job = matches!(view.world.downgrade_job, DowngradeJob::To(_) | DowngradeJob::Somewhere);
-        let cancel = under_a_job.then(|| downgrade::give_up(view)).flatten();
+        let cancel = view.world.downgrade_job.is_enabled().then(|| downgrade::give_up(view)).flatten();
         return Some(cancel.map_or_else(|| add(view), Ok));
     }
     let (member, _) = first_to_go(view)?;
@@ -73,7 +71,7 @@ pub(super) fn add(view: &View<'_>) -> Result<Next, Obstacle> {
     gates::of_a_new_member(view).map_err(|notice| (notice, None))?;
     let revision = join::revision(view).ok_or_else(|| (gates::no_list(), None))?;
     let member = membership::begun_and_left(view).unwrap_or_else(|| view.next_member());
-    Ok(view.claim_member(Action::AddMember, &member, "", revision, None))
+    Ok(view.claim_change(Action::AddMember, &member, revision, None))
 }
 
 /// Where it cannot go now, what is down may be mended.
@@ -98,10 +96,15 @@ fn remove(view: &View<'_>, member: &MemberName) -> Result<Next, Obstacle> {
     if heal::named(view).as_ref() == Some(member) {
         return heal::retire(view, member, heal::REPLACED.to_owned());
     }
+    may_be_removed(view, member)?;
+    Ok(view.claim_change(Action::RemoveMember, member, String::new(), None))
+}
+
+/// The gate before a removal is claimed; once it is, it is passed again.
+pub(super) fn may_be_removed(view: &View<'_>, member: &MemberName) -> Result<(), Obstacle> {
     let listed = view.listed(member).ok_or_else(gates::no_list);
     let gate = listed.and_then(|listed| gates::removal(view, member, listed));
-    gate.map_err(|notice| (notice, Some(member.clone())))?;
-    Ok(view.claim_member(Action::RemoveMember, member, "", String::new(), None))
+    gate.map(|_| ()).map_err(|notice| (notice, Some(member.clone())))
 }
 
 /// Who goes first where there are too many: the one that a person named, or one that is broken, or else the highest number.

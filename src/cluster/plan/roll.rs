@@ -2,7 +2,6 @@
 
 use super::downgrade;
 use super::gates;
-use super::heal;
 use super::hold;
 use super::loss::is_lost;
 use super::probe::{images_on_every_node, v2_data_on_every_volume};
@@ -38,9 +37,6 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
         view.members().iter().find_map(|member| Some((member, view.why_not_up(member).err()?)))
     {
         return Some(view.wait_for(notice, Some(member)));
-    }
-    if let Some(wait) = heal::what_is_due(view) {
-        return Some(wait);
     }
     if let Some(alarm) = view.alarms().first().filter(|_| changes_version(view, target)) {
         return Some(view.wait_for(

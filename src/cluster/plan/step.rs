@@ -284,6 +284,11 @@ pub struct Claim {
 }
 
 impl Next {
+    /// Ends a claim under which nothing was touched, or that is of no use any more.
+    pub(super) fn withdraw(member: &MemberName) -> Self {
+        Self::Do(Step::Record(Record::Withdraw { member: member.clone() }))
+    }
+
     /// The step, if there is one to carry out.
     pub const fn step(&self) -> Option<&Step> {
         match self {

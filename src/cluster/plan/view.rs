@@ -8,7 +8,7 @@ use super::support;
 use crate::api::{Action, BootstrapStatus, FailureStatus, ProgressStatus};
 use crate::cluster::names::{MemberName, bootstrap_members};
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::{Answer, ClaimFacts, Observation, PodFacts};
+use crate::cluster::observation::{Answer, ClaimFacts, Observation, Ownership, PodFacts, SetAside};
 use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
 use crate::etcd::versions::HopError;
@@ -147,6 +147,21 @@ impl<'a> View<'a> {
         self.world.claims.get(member)
     }
 
+    /// Claims of members of this cluster, once it has formed, and of those who are to be or were some.
+    pub fn own_claims(&self) -> impl Iterator<Item = (&'a MemberName, &'a ClaimFacts)> + use<'a> {
+        let id = self.cluster_id();
+        self.world.claims.iter().filter(move |(_, claim)| {
+            claim.ownership == Ownership::Ours && claim.cluster_id.is_some() && claim.cluster_id == id
+        })
+    }
+
+    /// Claims of this cluster that are kept aside.
+    pub fn own_set_aside(&self) -> impl Iterator<Item = (&'a MemberName, &'a SetAside)> + use<'a> {
+        let id = self.cluster_id();
+        let of_this = move |claim: &SetAside| claim.cluster_id.is_some() && claim.cluster_id == id;
+        self.world.set_aside.iter().filter(move |(_, claim)| of_this(claim))
+    }
+
     pub fn answer(&self, member: &MemberName) -> Option<&'a Answer> {
         self.world.answers.get(member)
     }
@@ -262,6 +277,27 @@ impl<'a> View<'a> {
             since,
             failure,
             why: None,
+        })))
+    }
+
+    /// Claims a change of etcd's member list: by it members come and go.
+    pub fn claim_change(
+        &self,
+        action: Action,
+        member: &MemberName,
+        revision: String,
+        why: Option<String>,
+    ) -> Next {
+        let (member, pod_uid, since) = (member.clone(), String::new(), self.world.now);
+        let failure = None;
+        Next::Do(Step::Record(Record::Claim(Claim {
+            action,
+            member,
+            revision,
+            pod_uid,
+            since,
+            failure,
+            why,
         })))
     }
 

@@ -126,14 +126,7 @@ fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome,
         }
         Record::Claim(claim) => {
             status.progress = Some(claimed(claim, world));
-            if claim.action == Action::RetireMember {
-                let (member, time) = (claim.member.to_string(), Time(world.now));
-                status.last_replacement = Some(ReplacementStatus { member, time, settled: false });
-            }
-            if claim.action == Action::AddMember {
-                let number = i32::try_from(claim.member.number()).ok();
-                status.last_member_number = status.last_member_number.max(number);
-            }
+            remember(status, claim, world.now);
             if let Some(failure) = &claim.failure {
                 let mut failure = FailureStatus::clone(failure);
                 failure.log = outcome.log.clone().or(failure.log);
@@ -142,6 +135,21 @@ fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome,
         }
         Record::Release { member, action } => release(status, member, *action),
         Record::Withdraw { member } => withdraw(status, member),
+    }
+}
+
+/// What outlives a claim: that a number is used, and that a member is replaced.
+pub fn remember(status: &mut EtcdClusterStatus, claim: &Claim, now: Timestamp) {
+    match claim.action {
+        Action::AddMember => {
+            let number = i32::try_from(claim.member.number()).ok();
+            status.last_member_number = status.last_member_number.max(number);
+        }
+        Action::RetireMember => {
+            let (member, time) = (claim.member.to_string(), Time(now));
+            status.last_replacement = Some(ReplacementStatus { member, time, settled: false });
+        }
+        _ => {}
     }
 }
 

@@ -213,6 +213,11 @@ impl Cluster {
             .collect()
     }
 
+    /// Their reasons alone.
+    pub async fn event_reasons(&self) -> Vec<String> {
+        self.events().await.into_iter().map(|(reason, _)| reason).collect()
+    }
+
     /// The client for a Pod's member, if the Pod has an address.
     pub fn member(&self, pod: &Pod) -> Option<MemberClient> {
         let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;

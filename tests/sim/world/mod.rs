@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod etcd;
 pub mod kube;
 pub mod kubelet;
+mod members;
 
 use crate::rng::Rng;
 use etcd::Raft;

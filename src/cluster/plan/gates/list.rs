@@ -136,6 +136,12 @@ pub(in super::super) fn no_list() -> Notice {
     Notice::of(Code::QuorumUnproven, "no member could give a linearizable member list")
 }
 
+/// The same, of a member that comes or goes.
+pub(in super::super) fn no_list_for(member: &MemberName) -> Notice {
+    let notice = no_list();
+    Notice { message: format!("{member} must wait: {}", notice.message), ..notice }
+}
+
 /// The member list is exactly the voters that we know, all of them started, and no learner but one of this cluster's own.
 pub(in super::super) fn list_is_as_wanted(view: &View<'_>) -> Result<(), Notice> {
     let Some(list) = &view.world.member_list else { return Err(no_list()) };
