@@ -15,6 +15,7 @@
 
 use super::downgrade::{self, forgetting};
 use super::gates;
+use super::heal::is_to_be_retired;
 use super::join;
 use super::leave;
 use super::loss::is_lost;
@@ -85,7 +86,9 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
     let under_a_job = gate.as_ref().is_err_and(|notice| notice.code == Code::DowngradePending);
     let up = view.why_not_up(member).map(|_| ()).and(gate);
     let another_is_mendable = || next_to_mend(view).is_some_and(|(other, _)| other != *member);
-    if up.is_err() && (progress.action.follows_the_spec() || another_is_mendable()) {
+    let another_is_dead =
+        || view.members().iter().any(|other| other != member && is_to_be_retired(view, other));
+    if up.is_err() && (progress.action.follows_the_spec() || another_is_mendable() || another_is_dead()) {
         // Nothing was touched yet, and another member may need the claim to be mended.
         return withdraw();
     }

@@ -106,9 +106,11 @@ fn enter(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
         }
         (Ok(()), None) => wait(view, member, no_leader()),
         (Err(notice), _) => {
-            let job =
-                (notice.code == Code::DowngradePending).then(|| downgrade::a_job_that_has_arrived(view));
-            job.flatten().unwrap_or_else(|| wait(view, member, notice))
+            if notice.code != Code::DowngradePending {
+                return wait(view, member, notice);
+            }
+            // Nothing was added yet, and a way down that the spec asks for needs the claim.
+            downgrade::a_job_that_has_arrived(view).unwrap_or_else(|| Next::withdraw(member))
         }
     }
 }

@@ -54,10 +54,13 @@ pub(super) fn to_the_next_odd_number(view: &View<'_>) -> Option<Result<Next, Obs
     if members == 0 || !members.is_multiple_of(2) {
         return None;
     }
-    if members < asked_for(view)? {
-        // No member joins under a downgrade job. Once there is one more the way down is gone on with.
-        let cancel = view.world.downgrade_job.is_enabled().then(|| downgrade::give_up(view)).flatten();
-        return Some(cancel.map_or_else(|| add(view), Ok));
+    let grows = members < asked_for(view)?;
+    // Members neither join nor leave under a downgrade job. Once their number is odd the way down is gone on with.
+    if let Some(cancel) = view.world.downgrade_job.is_enabled().then(|| downgrade::give_up(view)).flatten() {
+        return Some(Ok(cancel));
+    }
+    if grows {
+        return Some(add(view));
     }
     let (member, _) = first_to_go(view)?;
     Some(remove(view, &member))

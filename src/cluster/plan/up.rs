@@ -151,8 +151,11 @@ pub(super) fn has_failed(container: &ContainerFacts) -> bool {
 /// Whether a container is being made just now, whatever became of it before: after a node has come back it may serve any
 /// moment. In a crash loop the kubelet says so.
 pub(super) fn is_beginning(container: &ContainerFacts) -> bool {
-    let begins = |reason: &str| ["ContainerCreating", "PodInitializing"].contains(&reason);
     container.waiting.as_ref().is_some_and(|(reason, _)| begins(reason))
+}
+
+fn begins(reason: &str) -> bool {
+    ["ContainerCreating", "PodInitializing"].contains(&reason)
 }
 
 fn is_kept_out(pod: &PodFacts) -> bool {
@@ -168,7 +171,7 @@ fn container_words(pod: &PodFacts) -> String {
             let reason = waiting
                 .as_ref()
                 .map(|(reason, _)| reason.as_str())
-                .filter(|reason| *reason != "CrashLoopBackOff");
+                .filter(|reason| *reason != "CrashLoopBackOff" && !begins(reason));
             let reason = reason.map(|reason| format!("{reason}, ")).unwrap_or_default();
             format!("does not stay up ({reason}last exit code {code})")
         }
