@@ -77,6 +77,7 @@ codes! {
     News SupportApplied: "The Services or the disruption budget were brought in line with the spec.", "Nothing to do.";
     News Deleting: "The EtcdCluster is being deleted.", "Nothing to do; volumes stay unless retentionPolicy.whenDeleted is Delete.";
     News VolumesDeleted: "Volume claims were deleted, as storage.retentionPolicy says: with the cluster, or with a member that was removed.", "Nothing to do.";
+    News AlarmDisarmed: "An alarm of etcd was taken back, since what it was about is over: writes are accepted again.", "Nothing to do.";
     News VolumeSetAside: "The volume claim of a member that was removed is kept aside.", "Delete it once nobody needs what is on it: kubectl delete pvc -l quorate.dev/cluster=NAME,quorate.dev/set-aside=retained.";
 
     Warning KnownBugs: "The release that the spec asks for has known bugs that a later patch has not.", "Go to the patch that the message names.";
@@ -132,6 +133,7 @@ codes! {
     Refusal V2DataFound: "A volume holds data that was written through etcd's v2 API; 3.6 does not start on it.", "Set spec.version back. If nobody needs that data, let 3.6 start over it with spec.etcd.extraArgs v2-deprecation=write-only-skip-check.";
     Wait V2DataUnknown: "Whether a volume holds data of etcd's v2 API, on which 3.6 does not start, is not known.", "Look at the probe's Pod, named in the message; delete it to try again.";
     Refusal MemberDataLost: "A member's volume is missing or empty. Starting it would break raft, so it is not started, and it is not replaced by itself.", "Bring the volume back, or set the annotation quorate.dev/replace to the member's name.";
+    Refusal MembersDiffer: "Members' data differ (CORRUPT): reads answer, writes are refused. It cannot be told whose is wrong, or nobody may be replaced by itself, so nothing is touched.", "Compare them with `etcdctl endpoint hashkv --cluster`; set the annotation quorate.dev/replace to the member that is wrong, then `etcdctl alarm disarm`.";
     Refusal AllMembersLost: "Every member's data is gone. No empty cluster is made in its place.", "Restore a backup into a new EtcdCluster.";
     Refusal VolumesIncomplete: "Fewer than a quorum of the earlier cluster's volumes are there.", "Bring the missing volumes back, or choose another name.";
     Refusal VolumesDisagree: "The volumes of this name come from different clusters.", "Move the volumes that do not belong away, or choose another name.";

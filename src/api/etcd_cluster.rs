@@ -346,6 +346,10 @@ pub struct HealSpec {
     /// annotation `quorate.dev/replace` to name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<HealMode>,
+    /// For how long, while the operator watches, a node may be gone or not ready before a member is replaced whose volume can
+    /// be used there alone. One whose volume can follow comes back on another node. Default `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_lost_after: Option<Duration>,
 }
 
 /// Whether a member is replaced without a person's word.

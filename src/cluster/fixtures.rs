@@ -82,6 +82,8 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         probes: Vec::new(),
         answers: members.iter().map(|member| (member.clone(), answer(member, desired.version))).collect(),
         nodes_in_trouble: BTreeMap::new(),
+        homes: BTreeMap::new(),
+        hashes: BTreeMap::new(),
         zones: members.iter().map(|member| (node_of(member), Some(zone_of(member)))).collect(),
         member_list: Some(members.iter().map(listed).collect()),
         proposal: None,
@@ -192,6 +194,7 @@ fn claim(
         free_of_v2_entries: false,
         size: Some(8 << 30),
         class: Some("fast".to_owned()),
+        volume: None,
     }
 }
 

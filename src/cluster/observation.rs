@@ -7,13 +7,16 @@ use crate::api::{BootstrapStatus, EtcdClusterSpec, EtcdClusterStatus};
 use crate::api::{GROUP, labels};
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
 use crate::etcd::versions::{Releases, may_write_v2_entries, needs_a_snapshot_before, tells_of_downgrades};
-use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor, Snapshots};
+use crate::etcd::{
+    Alarm, ClusterId, EtcdVersion, KvHash, ListedMember, MemberId, MemberStatus, Minor, Snapshots,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,9 +52,14 @@ pub struct Observation {
     /// The zone of each node that holds a member, nothing where it has none. A node that could not be read
     /// is not in it.
     pub zones: BTreeMap<String, Option<String>>,
-    /// Nodes of members that are cordoned or not ready, as far as they may be read. Asked only before a member
-    /// may be claimed.
+    /// Nodes of members with which something is wrong, as far as they may be read. Asked only before a member may be
+    /// claimed, and of members that do not answer.
     pub nodes_in_trouble: BTreeMap<String, NodeTrouble>,
+    /// The one node on which a member's volume can be used, where there is only one. Asked only of members that do not
+    /// answer.
+    pub homes: BTreeMap<MemberName, String>,
+    /// What the keys of each member hash to, all at one revision. Asked only while members' data are said to differ.
+    pub hashes: BTreeMap<MemberName, KvHash>,
     /// etcd's member list, read right after a linearizable read on the same channel; nothing where no
     /// member could give one.
     pub member_list: Option<Vec<ListedMember>>,
@@ -112,6 +120,28 @@ pub enum NodeTrouble {
     Cordoned,
     /// Its kubelet is silent or says no: what is stopped there may not stop, nor come back.
     NotReady,
+    /// A person says by a taint that it is shut down: nothing runs there.
+    OutOfService,
+    /// There is no such node any more: nothing runs there.
+    Gone,
+}
+
+impl NodeTrouble {
+    /// Whether what is to run there cannot come up.
+    pub const fn is_lost(self) -> bool {
+        !matches!(self, Self::Cordoned)
+    }
+}
+
+impl fmt::Display for NodeTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cordoned => "cordoned",
+            Self::NotReady => "not ready",
+            Self::OutOfService => "out of service",
+            Self::Gone => "gone",
+        })
+    }
 }
 
 /// To whom an object belongs.
@@ -266,6 +296,8 @@ pub struct ClaimFacts {
     pub size: Option<u64>,
     /// Its class.
     pub class: Option<String>,
+    /// The volume that it is bound to.
+    pub volume: Option<String>,
 }
 
 /// From where on a member's raft snapshots are counted. It stands on the volume: a restart resets the count,
@@ -301,6 +333,23 @@ impl Observation {
         let runs = self.answers.values().filter_map(|answer| answer.cluster_version).max();
         runs.is_some_and(|runs| !may_write_v2_entries(runs) && needs_a_snapshot_before(runs, wanted.minor))
             && self.claims.values().any(|claim| !claim.free_of_v2_entries)
+    }
+
+    /// The revision at which members' keys are to be hashed: one that all have who answer. Nothing where nobody says
+    /// that their data differ.
+    pub fn revision_to_hash_at(&self) -> Option<i64> {
+        let statuses = || self.answers.values().filter_map(Answer::status);
+        let differ = statuses().any(|status| status.alarms.contains(&Alarm::Corrupt));
+        statuses().map(|status| status.revision).min().filter(|_| differ)
+    }
+
+    /// Members that do not answer, or are on their way out.
+    pub fn absent(&self) -> impl Iterator<Item = &MemberName> {
+        let is_absent = |member: &&MemberName| {
+            let goes = self.pods.get(*member).is_some_and(|pod| pod.deleting);
+            goes || self.answers.get(*member).is_none_or(|answer| answer.status.is_err())
+        };
+        self.claims.keys().filter(is_absent)
     }
 
     /// Whether what a member says of the cluster counts: it serves a linearizable read as itself, and is not

@@ -105,8 +105,18 @@ pub const CLUSTER_RULES: &[Rule] = &[
         ..rule(
             "",
             &["nodes"],
+            &["get", "list"],
+            "show the zone of each member's node in the status, begin nothing while one is cordoned or not ready, and know \
+             when one is gone",
+        )
+    },
+    Rule {
+        scope: Scope::Cluster,
+        ..rule(
+            "",
+            &["persistentvolumes"],
             &["get"],
-            "show the zone of each member's node in the status, and begin nothing while one is cordoned or not ready",
+            "know whether a member's volume can follow it to another node, or the member has to be replaced",
         )
     },
 ];

@@ -48,6 +48,8 @@ pub struct Desired {
     pub approval: Approval,
     /// Whether a member whose data is gone is replaced without a person's word.
     pub heal_mode: HealMode,
+    /// For how long a node may be lost before its member is.
+    pub node_lost_after: Duration,
     /// How long the volume of a member that was replaced is kept.
     pub quarantine: Duration,
     /// When a change may begin; at any time where there is none.
@@ -118,6 +120,9 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
     let quarantine = spec.storage.as_ref().and_then(|storage| storage.quarantine.as_ref());
     let quarantine = span("spec.storage.quarantine", quarantine, Duration::from_hours(168));
 
+    let node_lost_after = spec.heal.as_ref().and_then(|heal| heal.node_lost_after.as_ref());
+    let node_lost_after = span("spec.heal.nodeLostAfter", node_lost_after, Duration::from_mins(5));
+
     // etcd itself exits when the timeout is below five heartbeats or above 50 s:
     // https://github.com/etcd-io/etcd/blob/v3.6.16/server/embed/config.go (Validate)
     if election_timeout < heartbeat * 5 || election_timeout > Duration::from_secs(50) {
@@ -152,6 +157,7 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             rollout_paused: rollout.paused.unwrap_or(false),
             approval: rollout.approval.unwrap_or_default(),
             heal_mode: spec.heal.as_ref().and_then(|heal| heal.mode).unwrap_or_default(),
+            node_lost_after,
             quarantine,
             windows,
         }),

@@ -94,6 +94,16 @@ impl Snapshots {
     }
 }
 
+/// What a member's keys hash to, all of them at one revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvHash {
+    /// The hash. Members of different minors hash alike.
+    pub hash: u32,
+    /// The revision up to which history was forgotten: what is forgotten is not hashed, so two hashes can be compared
+    /// only where this is the same.
+    pub compacted: i64,
+}
+
 /// What a failed call means for the next decision.
 ///
 /// `Unreachable` and `TimedOut` say the same of a member at a black-holed address: of several calls side by

@@ -21,6 +21,33 @@ pub fn says_data_dir_is_empty(log: &str) -> bool {
     log.contains(NO_WAL_AND_NOBODY_TO_ASK)
 }
 
+/// What is wrong with data that etcd cannot open, by its own words. It is a closed list: whatever else keeps a member from
+/// starting may have to do with the disk, the node or the flags, and its data may be whole. Each is said by 3.5.9,
+/// 3.5.35, 3.6.16 and 3.7.3, but for what is noted (measured, `tests/etcd/damage.rs`).
+///
+/// Sources: `server/storage/wal` (`ReadAll`), `server/storage/backend` (`newBackend`), `server/etcdserver/bootstrap.go`
+/// of <https://github.com/etcd-io/etcd/tree/v3.6.16>, `raft.go` (`commitTo`) of <https://github.com/etcd-io/raft>,
+/// `page.go` (`fastCheck`) of <https://github.com/etcd-io/bbolt>
+const DAMAGES: [(&[&str], &str); 7] = [
+    (&["walpb: crc mismatch"], "a damaged WAL"),
+    // 3.7 ends with a nil pointer instead, which may be anything.
+    (&["cannot use none as id"], "a WAL without its beginning"),
+    (&["failed to open database", "\"error\":\"invalid database\""], "a damaged database"),
+    (&["failed to open database", "\"error\":\"file size too small"], "a database that was cut off"),
+    (
+        &["failed to recover v3 backend from snapshot", "failed to find database snapshot file"],
+        "a missing database",
+    ),
+    (&["Page expected to be: ", "but self identifies as "], "a damaged page of the database"),
+    (&["tocommit(", "is out of range [lastIndex("], "a WAL that has lost entries"),
+];
+
+/// What is wrong with the data of a member that cannot open it, where its log tells.
+pub fn says_data_is_unusable(log: &str) -> Option<&'static str> {
+    let says_all = |words: &[&str]| words.iter().all(|word| log.contains(word));
+    DAMAGES.iter().find(|(words, _)| says_all(words)).map(|(_, damage)| *damage)
+}
+
 /// Whether the log is that of a binary whose minor is below the cluster version: it does not start on this data any more.
 /// 3.5.35 says the first, 3.6.16 the second (measured on data that a newer minor had raised).
 pub fn says_binary_is_below_the_cluster_version(log: &str) -> bool {

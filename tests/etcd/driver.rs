@@ -200,7 +200,7 @@ impl Driven {
                 pod.container.restarts = 3;
                 let log = self.etcd.log(n);
                 let lines: Vec<&str> = log.lines().collect();
-                pod.container.last_words = Some(lines[lines.len().saturating_sub(10)..].join("\n"));
+                pod.container.last_words = Some(lines[lines.len().saturating_sub(120)..].join("\n"));
             }
         }
         let supported = self.supported.is_some();
@@ -234,6 +234,8 @@ impl Driven {
             answers: BTreeMap::new(),
             zones: BTreeMap::new(),
             nodes_in_trouble: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            hashes: BTreeMap::new(),
             member_list: None,
             proposal: None,
             downgrade_job: DowngradeJob::Unknown,

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+mod damage;
 mod downgrade;
 mod driver;
 mod flags;

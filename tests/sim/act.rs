@@ -190,6 +190,7 @@ fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
         Step::Downgrade { through, call } => {
             is_unchanged(world, seen) && world.call_downgrade(through, *call)
         }
+        Step::Disarm { through, .. } => disarm(world, seen, through),
         Step::Stop(proven) => evict(world, seen, proven),
         step => change_of_members(world, seen, step),
     };
@@ -363,8 +364,9 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, purpose: &P
         free_of_v2_entries: false,
         size: spec::storage_size(spec).bytes(),
         class: Some(storage_class(spec).unwrap_or("standard").to_owned()),
+        volume: None,
     };
-    world.claims.insert(member.clone(), Volume { facts, data: None });
+    world.claims.insert(member.clone(), Volume { facts, data: None, damaged: false, home: None });
     wrote(world);
 }
 
@@ -405,6 +407,21 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
     world.pods.insert(new.member.clone(), pod);
     world.made += 1;
     wrote(world);
+}
+
+fn disarm(world: &mut World, seen: &Seen, through: &MemberName) -> bool {
+    let cluster = world.data(through).filter(|_| world.serving(through)).map(|data| data.cluster_id);
+    let Some(cluster) = cluster.filter(|cluster| world.propose(*cluster)) else { return false };
+    let differ =
+        world.rafts[&cluster].voters.keys().any(|voter| world.data(voter).is_some_and(|it| it.differs));
+    if differ && seen.violent == world.violent {
+        world.violate("the alarm CORRUPT is taken back while members differ".to_owned());
+    }
+    if let Some(raft) = world.rafts.get_mut(&cluster) {
+        raft.corrupt = false;
+    }
+    wrote(world);
+    true
 }
 
 fn guard(world: &mut World, guarded: &Guarded) {

@@ -50,6 +50,13 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if (dead > 0 && !healed) || (voters.is_empty() && !world.rafts.is_empty()) {
         return Some("lost data");
     }
+    if let Some(raft) = world.raft().filter(|raft| raft.corrupt) {
+        let differ = voters.keys().filter(|voter| world.data(voter).is_some_and(|data| data.differs)).count();
+        let by_itself = desired.heal_mode == HealMode::Automatic && cluster.status.last_replacement.is_none();
+        if differ != 1 || raft.voters.len() < 3 || !by_itself {
+            return Some("corrupt");
+        }
+    }
     let told = [Code::AllMembersLost, Code::MemberDataLost];
     let told = plan.refusals.iter().any(|refusal| told.contains(&refusal.code));
     let all_were_there =

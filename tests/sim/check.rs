@@ -140,7 +140,10 @@ pub fn objection_to_a_removal(world: &World, seen: &Seen, member: &MemberName) -
     }
     let wanted = usize::try_from(seen.facts.cluster.spec.replicas).unwrap_or_default();
     let is_named = seen.facts.cluster.replace.as_ref() == Some(&member.to_string()) && !counts(world, member);
-    if raft.voters.len() <= wanted && world.data(member).is_some() && !is_named {
+    let is_lost = world.data(member).is_none()
+        || is_lost_with_its_node(world, seen, member)
+        || (raft.corrupt && world.data(member).is_some_and(|data| data.differs));
+    if raft.voters.len() <= wanted && !is_lost && !is_named {
         return Some(format!("{member} is removed, {wanted} members are wanted and its data is there"));
     }
     let others: Vec<&MemberName> = raft.voters.keys().filter(|other| *other != member).collect();
@@ -154,6 +157,13 @@ pub fn objection_to_a_removal(world: &World, seen: &Seen, member: &MemberName) -
     }
     let just_now = seen.facts.now == world.timestamp(world.now);
     (just_now && raft.leader.as_ref() == Some(member)).then(|| format!("{member} is removed while it leads"))
+}
+
+/// Whether the only node on which a member's volume can be used has been down for longer than one may be.
+fn is_lost_with_its_node(world: &World, seen: &Seen, member: &MemberName) -> bool {
+    let down = world.claims.get(member).and_then(|volume| world.nodes[volume.home?]).map(|(since, _)| since);
+    let after = spec::parse(&seen.facts.cluster.spec).map(|desired| desired.node_lost_after);
+    down.is_some_and(|since| after.is_ok_and(|after| u128::from(world.now - since) >= after.as_millis()))
 }
 
 /// A volume is kept aside when its member is none any more.

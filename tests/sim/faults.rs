@@ -28,6 +28,12 @@ pub enum Fault {
     PodDeleted,
     ClaimLost,
     VolumeWiped,
+    /// What a member has on its disk cannot be opened any more.
+    Damaged,
+    /// A member's keys become others than those of the others, and etcd notices.
+    Corrupted,
+    /// The node of a member is no more, and its volumes are gone with it.
+    NodeGone,
     AllWiped,
     SlowStarts,
     Isolated,
@@ -55,6 +61,9 @@ const CHANCES: &[(Fault, u64)] = &[
     (Fault::PodDeleted, 10),
     (Fault::ClaimLost, 2),
     (Fault::VolumeWiped, 2),
+    (Fault::Damaged, 1),
+    (Fault::Corrupted, 1),
+    (Fault::NodeGone, 1),
     (Fault::AllWiped, 1),
     (Fault::SlowStarts, 4),
     (Fault::Isolated, 6),
@@ -159,6 +168,16 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
                 wipe(world, member);
             }
         }
+        Fault::Damaged => {
+            if may_lose(world, member) {
+                wipe(world, member);
+                if let Some(volume) = world.claims.get_mut(member) {
+                    volume.damaged = true;
+                }
+            }
+        }
+        Fault::Corrupted => corrupt(world, member),
+        Fault::NodeGone => node_gone(world, member),
         Fault::SlowStarts => {
             let slow = world.rng.range(0, 60_000);
             world.slow.insert(member.clone(), slow);
@@ -209,6 +228,43 @@ fn node_down(world: &mut World, member: &MemberName) {
         world.nodes[node] = Some((world.now, until));
         world.changed();
     }
+}
+
+fn node_gone(world: &mut World, member: &MemberName) {
+    let Some(node) = world.pods.get(member).and_then(|pod| pod.node).filter(|_| world.gone.is_empty()) else {
+        return;
+    };
+    let there: Vec<MemberName> = world
+        .members()
+        .into_iter()
+        .filter(|other| world.pods.get(other).is_some_and(|pod| pod.node == Some(node)))
+        .collect();
+    if !there.iter().all(|member| may_lose(world, member)) {
+        return;
+    }
+    for member in there {
+        wipe(world, &member);
+        if let Some(volume) = world.claims.get_mut(&member) {
+            volume.home = Some(node);
+        }
+    }
+    world.gone.insert(node);
+    world.nodes[node] = Some((world.now, u64::MAX));
+    world.changed();
+}
+
+fn corrupt(world: &mut World, member: &MemberName) {
+    if !may_lose(world, member) {
+        return;
+    }
+    let Some(data) = world.claims.get_mut(member).and_then(|volume| volume.data.as_mut()) else { return };
+    data.differs = true;
+    let cluster = data.cluster_id;
+    world.violent += 1;
+    if let Some(raft) = world.rafts.get_mut(&cluster) {
+        raft.corrupt = true;
+    }
+    world.changed();
 }
 
 fn foreign(world: &mut World, member: &MemberName) {
@@ -366,7 +422,7 @@ pub fn heal(world: &mut World) {
     world.isolated.clear();
     world.slow.clear();
     world.cordoned.clear();
-    for (_, until) in world.nodes.iter_mut().flatten() {
+    for (_, until) in world.nodes.iter_mut().flatten().filter(|(_, until)| *until != u64::MAX) {
         *until = 0;
     }
     world.pods.retain(|_, pod| pod.owner.is_some());

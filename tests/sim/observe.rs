@@ -12,7 +12,7 @@ use quorate::cluster::observation::{
     PodFacts, ProbeFacts, SetAside,
 };
 use quorate::etcd::versions::{Releases, tells_of_downgrades};
-use quorate::etcd::{Alarm, ClusterId, ListedMember, MemberId, MemberStatus, Snapshots};
+use quorate::etcd::{Alarm, ClusterId, KvHash, ListedMember, MemberId, MemberStatus, Snapshots};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -91,6 +91,8 @@ pub fn observe(
         nodes_in_trouble: (0..world.nodes.len())
             .filter_map(|node| Some((format!("node-{node}"), world.trouble_of(node)?)))
             .collect(),
+        homes: BTreeMap::new(),
+        hashes: BTreeMap::new(),
         member_list,
         proposal,
         downgrade_job: downgrade_job(world, reader.as_ref()),
@@ -98,11 +100,32 @@ pub fn observe(
         patience,
         releases: Releases::default(),
     };
+    seen.homes = seen
+        .absent()
+        .filter_map(|member| Some((member.clone(), format!("node-{}", world.claims[member].home?))))
+        .collect();
     if !seen.cluster.may_claim_a_member() {
-        seen.nodes_in_trouble.clear();
+        let pods = seen.absent().filter_map(|member| seen.pods.get(member)?.node.clone());
+        let asked: BTreeSet<String> = pods.chain(seen.homes.values().cloned()).collect();
+        seen.nodes_in_trouble.retain(|node, _| asked.contains(node));
+    }
+    if seen.revision_to_hash_at().is_some() {
+        seen.hashes = seen
+            .answers
+            .iter()
+            .filter(|(_, answer)| answer.status.is_ok())
+            .filter_map(|(member, _)| Some((member.clone(), hash_of(world, member)?)))
+            .collect();
     }
     seen.downgrade_job = seen.downgrade_job_by_status().unwrap_or(seen.downgrade_job);
     seen
+}
+
+fn hash_of(world: &World, member: &MemberName) -> Option<KvHash> {
+    let data = world.data(member)?;
+    // Two that differ from the rest differ from each other too.
+    let hash = if data.differs { u32::try_from(data.member_id >> 33).unwrap_or_default() } else { 0 };
+    Some(KvHash { hash, compacted: 0 })
 }
 
 fn has_address(pod: &Pod) -> bool {
@@ -156,7 +179,10 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
             db_size: 1 << 20,
             db_size_in_use: 1 << 20,
             is_learner: is_learner(raft, data),
-            alarms: if raft.alarm { vec![Alarm::NoSpace] } else { Vec::new() },
+            alarms: [(raft.alarm, Alarm::NoSpace), (raft.corrupt, Alarm::Corrupt)]
+                .into_iter()
+                .filter_map(|(is_set, alarm)| is_set.then_some(alarm))
+                .collect(),
             downgrade: data.job.filter(|_| tells_of_downgrades(data.opened.minor)),
         }),
         cluster_version: data.cluster_version,
@@ -246,7 +272,7 @@ fn pod_facts(world: &World, cluster: &Cluster, member: &MemberName, pod: &Pod) -
         ready: pod.ready,
         ended: pod.ended,
         // The scheduler has looked for a node, and found none.
-        unschedulable: (pod.node.is_none() && world.free_node().is_none())
+        unschedulable: (pod.node.is_none() && world.free_node(member).is_none())
             .then(|| "0/4 nodes are available".to_owned()),
         container: ContainerFacts {
             waiting,

@@ -30,9 +30,11 @@ pub fn run(seed: u64, brain: Brain, tracing: bool) -> Result<Story, String> {
     let mut rng = Rng::seeded(seed);
     let version = rng.pick(FIRST_VERSIONS).unwrap();
     let replicas = *rng.pick(&[1, 3, 3, 3, 3, 3, 5]).unwrap();
-    let first =
-        spec(&format!("{{version: {version}, replicas: {replicas}, rollout: {{memberDeadline: 20s}}}}"));
+    let first = spec(&format!(
+        "{{version: {version}, replicas: {replicas}, rollout: {{memberDeadline: 20s}}, heal: {{nodeLostAfter: 40s}}}}"
+    ));
     let mut world = World::new(rng, first.clone());
+    world.local = world.rng.permille(500);
     world.tracing = tracing;
     world.say(|| format!("seed {seed}: {replicas} members of {version}"));
     let mut operators = vec![Operator::default()];

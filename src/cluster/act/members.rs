@@ -9,7 +9,7 @@ use crate::cluster::observation::Answer;
 use crate::cluster::observe::client_of;
 use crate::cluster::plan::{Claim, Removal, Stop};
 use crate::cluster::report::Outcome;
-use crate::etcd::{DowngradeCall, ErrorKind, EtcdError, Identity, MemberClient, MemberId};
+use crate::etcd::{Alarm, DowngradeCall, ErrorKind, EtcdError, Identity, MemberClient, MemberId};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, EvictParams, ListParams, LogParams, PostParams, Preconditions};
@@ -82,6 +82,11 @@ impl Hands<'_> {
         let through = removal.through();
         let removed = self.client(through)?.remove_member(self.identity(through)?, removal.id()).await;
         changed_or_not_yet(through, removed)
+    }
+
+    pub(super) async fn disarm(&self, through: &MemberName, alarm: Alarm) -> Result<(), ActError> {
+        let disarmed = self.client(through)?.disarm(self.identity(through)?, alarm).await;
+        disarmed.map_err(|source| ActError::Etcd { member: through.clone(), source })
     }
 
     pub(super) async fn move_leader(

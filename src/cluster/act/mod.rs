@@ -124,6 +124,7 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::AddMember { through, member } => return hands.add_learner(through, member).await,
         Step::PromoteMember { through, id, .. } => return hands.promote(through, *id).await,
         Step::RemoveMember(removal) => return hands.remove_member(removal).await,
+        Step::Disarm { through, alarm } => hands.disarm(through, *alarm).await?,
         Step::LabelVoter { member, uid } => hands.label_voter(member, uid).await?,
         Step::MoveLeader { from, from_id, cluster_id, to_id, .. } => {
             hands

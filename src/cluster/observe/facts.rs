@@ -130,6 +130,7 @@ pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts 
             .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage").cloned())
             .and_then(|size| crate::api::Quantity::new(size.0).bytes()),
         class: spec.and_then(|spec| spec.storage_class_name.clone()),
+        volume: spec.and_then(|spec| spec.volume_name.clone()),
     }
 }
 

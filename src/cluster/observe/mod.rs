@@ -106,6 +106,8 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         answers: BTreeMap::new(),
         zones: BTreeMap::new(),
         nodes_in_trouble: BTreeMap::new(),
+        homes: BTreeMap::new(),
+        hashes: BTreeMap::new(),
         member_list: None,
         proposal: None,
         downgrade_job: DowngradeJob::Unknown,
@@ -124,8 +126,22 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     );
     world.zones = zones;
     world.nodes_in_trouble = in_trouble;
+    what_keeps_members_away(ctx, &mut world).await;
     starts::look_into_logs(ctx, &mut world).await;
     Ok(Some(world))
+}
+
+/// Of members that do not answer: where alone their volumes can be used, and what is wrong with those nodes.
+async fn what_keeps_members_away(ctx: &Context, world: &mut Observation) {
+    let volume_of = |member: &MemberName| Some((world.claims.get(member)?.volume.clone()?, member.clone()));
+    let volumes: BTreeMap<String, MemberName> = world.absent().filter_map(volume_of).collect();
+    let pods = world.absent().filter_map(|member| world.pods.get(member)?.node.clone());
+    let mut nodes: BTreeSet<String> = pods.collect();
+    let homes = ctx.nodes.homes(&ctx.client, &volumes.keys().cloned().collect()).await;
+    world.homes =
+        homes.into_iter().filter_map(|(volume, node)| Some((volumes.get(&volume)?.clone(), node))).collect();
+    nodes.extend(world.homes.values().cloned());
+    world.nodes_in_trouble.extend(ctx.nodes.in_trouble(&ctx.client, &nodes).await);
 }
 
 fn api<K>(ctx: &Context, namespace: &str) -> Api<K>

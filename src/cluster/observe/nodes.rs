@@ -1,18 +1,24 @@
-//! What is read of the nodes that hold members: the zone of each, and whether it is cordoned or not ready.
+//! What is read of the nodes that hold members: the zone of each, what is wrong with it, and which volumes are on it alone.
 
 use super::remembered::Remembered;
 use crate::cluster::observation::NodeTrouble;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, PersistentVolume};
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const ZONE: &str = "topology.kubernetes.io/zone";
+const HOSTNAME: &str = "kubernetes.io/hostname";
+/// <https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/#non-graceful-node-shutdown>
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// A node's zone does not change, but another node may take its name.
 const ZONE_KNOWN_FOR: Duration = Duration::from_hours(1);
 /// A cloud's controller may label a node some time after it joined.
 const BLANK_FOR: Duration = Duration::from_mins(1);
+/// Where a volume can be used does not change.
+const HOME_KNOWN_FOR: Duration = Duration::from_mins(10);
 /// Between two reads of a whole node: many clusters may wait on the same ones.
 const TROUBLE_KNOWN_FOR: Duration = Duration::from_secs(2);
 
@@ -21,6 +27,7 @@ const TROUBLE_KNOWN_FOR: Duration = Duration::from_secs(2);
 pub(in crate::cluster) struct Nodes {
     zones: Remembered<Option<String>>,
     troubles: Remembered<Option<NodeTrouble>>,
+    homes: Remembered<Option<String>>,
 }
 
 impl Nodes {
@@ -49,13 +56,55 @@ impl Nodes {
         nodes: &BTreeSet<String>,
     ) -> BTreeMap<String, NodeTrouble> {
         let api = &Api::<Node>::all(client.clone());
-        let read = |node: String| async move { Ok((trouble_of(&api.get(&node).await?), TROUBLE_KNOWN_FOR)) };
+        let read = |node: String| async move {
+            let trouble = api.get_opt(&node).await?.as_ref().map_or(Some(NodeTrouble::Gone), trouble_of);
+            Ok((trouble, TROUBLE_KNOWN_FOR))
+        };
         let read = self.troubles.of(nodes, TROUBLE_KNOWN_FOR, read).await;
         read.into_iter().filter_map(|(node, trouble)| Some((node, trouble?))).collect()
     }
+
+    /// The node of each of these volumes that can be used on one alone, as those of a disk of its own. Of a volume that
+    /// cannot be read nothing is said.
+    pub(super) async fn homes(
+        &self,
+        client: &Client,
+        volumes: &BTreeSet<String>,
+    ) -> BTreeMap<String, String> {
+        let (volumes_api, nodes_api) =
+            (&Api::<PersistentVolume>::all(client.clone()), &Api::<Node>::all(client.clone()));
+        let read = |name: String| async move {
+            let Some(host) = volumes_api.get(&name).await.map(|volume| host_of(&volume))? else {
+                return Ok((None, HOME_KNOWN_FOR));
+            };
+            // A node is not always named as its host is.
+            let labelled = ListParams::default().labels(&format!("{HOSTNAME}={host}")).limit(1);
+            let found = nodes_api.list_metadata(&labelled).await?.items.first().map(ResourceExt::name_any);
+            Ok((Some(found.unwrap_or(host)), HOME_KNOWN_FOR))
+        };
+        let homes = self.homes.of(volumes, BLANK_FOR, read).await;
+        homes.into_iter().filter_map(|(volume, node)| Some((volume, node?))).collect()
+    }
+}
+
+/// The one host on which a volume can be used; nothing where there may be another.
+fn host_of(volume: &PersistentVolume) -> Option<String> {
+    let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?;
+    let [term] = &affinity.required.as_ref()?.node_selector_terms[..] else { return None };
+    let names_one = |wanted: &NodeSelectorRequirement, key: &str| {
+        let [value] = &wanted.values.as_ref()?[..] else { return None };
+        (wanted.key == key && wanted.operator == "In").then(|| value.clone())
+    };
+    let by_label = term.match_expressions.iter().flatten().find_map(|wanted| names_one(wanted, HOSTNAME));
+    by_label
+        .or_else(|| term.match_fields.iter().flatten().find_map(|wanted| names_one(wanted, "metadata.name")))
 }
 
 fn trouble_of(node: &Node) -> Option<NodeTrouble> {
+    let taints = node.spec.iter().filter_map(|spec| spec.taints.as_ref()).flatten();
+    if taints.map(|taint| &taint.key).any(|key| key == OUT_OF_SERVICE) {
+        return Some(NodeTrouble::OutOfService);
+    }
     let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
     if ready.any(|condition| condition.status != "True") {
@@ -79,12 +128,38 @@ mod tests {
         Some(NodeTrouble::Cordoned)
     )]
     #[case::silent("{status: {conditions: [{type: Ready, status: Unknown}]}}", Some(NodeTrouble::NotReady))]
+    #[case::shut_down(
+        "{spec: {taints: [{key: node.kubernetes.io/out-of-service, effect: NoExecute}]}, \
+          status: {conditions: [{type: Ready, status: Unknown}]}}",
+        Some(NodeTrouble::OutOfService)
+    )]
     #[case::another_condition("{status: {conditions: [{type: DiskPressure, status: 'False'}]}}", None)]
     fn a_node_is_in_trouble_when_it_is_cordoned_or_not_ready(
         #[case] yaml: &str,
         #[case] trouble: Option<NodeTrouble>,
     ) {
         assert_eq!(trouble_of(&serde_saphyr::from_str(yaml).unwrap()), trouble);
+    }
+
+    #[rstest]
+    #[case::of_one_host(
+        "matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [a]}]",
+        Some("a")
+    )]
+    #[case::of_one_node("matchFields: [{key: metadata.name, operator: In, values: [a]}]", Some("a"))]
+    #[case::of_two("matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [a, b]}]", None)]
+    #[case::of_all_but_one(
+        "matchExpressions: [{key: kubernetes.io/hostname, operator: NotIn, values: [a]}]",
+        None
+    )]
+    #[case::of_a_zone(
+        "matchExpressions: [{key: topology.kubernetes.io/zone, operator: In, values: [a]}]",
+        None
+    )]
+    fn a_volume_may_be_of_one_node_alone(#[case] term: &str, #[case] node: Option<&str>) {
+        let volume = format!("{{spec: {{nodeAffinity: {{required: {{nodeSelectorTerms: [{{{term}}}]}}}}}}}}");
+        assert_eq!(host_of(&serde_saphyr::from_str(&volume).unwrap()).as_deref(), node);
+        assert_eq!(host_of(&PersistentVolume::default()), None);
     }
 
     /// A node with a zone, one without, one that is not there and one that may not be read.

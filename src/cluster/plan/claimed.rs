@@ -18,7 +18,7 @@ use super::gates;
 use super::heal::is_to_be_retired;
 use super::join;
 use super::leave;
-use super::loss::is_lost;
+use super::loss::{is_lost, lost_home};
 use super::put_back::{last_good, next_left_half_way, put_back, refused_for_too_long};
 use super::records;
 use super::request;
@@ -52,6 +52,8 @@ pub(super) fn the_member_that_may_be_away(view: &View<'_>) -> Option<Next> {
     }
     Some(match view.pod(&member) {
         None => start(view, progress, &member),
+        // It neither stops nor comes up before its node is back; another member may need the claim.
+        Some(_) if lost_home(view, &member).is_some() => Next::withdraw(&member),
         Some(pod) if pod.deleting => stopping(view, &member),
         Some(pod) if progress.pod_uid.as_deref() == Some(&pod.uid) => stop(view, progress, &member, pod),
         Some(pod) => back(view, progress, &member, pod),

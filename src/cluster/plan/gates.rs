@@ -127,14 +127,12 @@ fn of_those_that_are_up(view: &View<'_>, about_to_go: Option<&MemberName>) -> Re
 pub(super) fn nodes_are_well(view: &View<'_>) -> Result<(), Notice> {
     let nodes = view.members().iter().filter_map(|member| Some((member, view.pod(member)?.node.as_ref()?)));
     for (member, node) in nodes {
-        let (what, remedy) = match view.world.nodes_in_trouble.get(node) {
-            None => continue,
-            Some(NodeTrouble::Cordoned) => {
-                ("cordoned", format!("wait until it has been drained, or kubectl uncordon {node}"))
-            }
-            Some(NodeTrouble::NotReady) => ("not ready", format!("kubectl describe node {node}")),
+        let Some(trouble) = view.world.nodes_in_trouble.get(node) else { continue };
+        let remedy = match trouble {
+            NodeTrouble::Cordoned => format!("wait until it has been drained, or kubectl uncordon {node}"),
+            _ => format!("kubectl describe node {node}"),
         };
-        let message = format!("no member is stopped while {node}, the node of {member}, is {what}");
+        let message = format!("no member is stopped while {node}, the node of {member}, is {trouble}");
         return Err(Notice::new(Code::AnotherDisturbance, message, remedy));
     }
     Ok(())

@@ -2,6 +2,7 @@
 //! dead is removed before its replacement is added; what is healthy only after its replacement votes. Neither waits for
 //! an approval or a window.
 
+use super::corrupt;
 use super::loss;
 use super::resize;
 use super::roll::next_to_mend;
@@ -21,23 +22,35 @@ pub(super) fn named(view: &View<'_>) -> Option<MemberName> {
 
 /// The same, where it is to be replaced first and removed after that.
 pub(super) fn to_exchange(view: &View<'_>) -> Option<MemberName> {
-    named(view).filter(|member| !resize::is_broken(view, member))
+    named(view).filter(|member| !goes_first(view, member))
+}
+
+/// Whether a member that a person named goes before its replacement comes: nothing is lost with it.
+fn goes_first(view: &View<'_>, member: &MemberName) -> bool {
+    resize::is_broken(view, member) || corrupt::is_to_go(view, member)
 }
 
 /// Whether a member goes without a replacement before it: its data is gone, and that may be answered; or a person named
 /// it, and it is down.
 pub(super) fn is_to_be_retired(view: &View<'_>, member: &MemberName) -> bool {
     if named(view).as_ref() == Some(member) {
-        return resize::is_broken(view, member)
+        return goes_first(view, member)
             || resize::asked_for(view).is_some_and(|wanted| view.voters().len() > wanted);
     }
     // Who is claimed has been waited for before that, and is what keeps others from being replaced.
     let claimed = resize::is_claimed_to_be_removed(view, member);
-    loss::is_lost(view, member) && (claimed || why_not_by_itself(view).is_none())
+    let is_lost =
+        loss::is_lost(view, member) || is_lost_with_its_node(view, member) || corrupt::is_to_go(view, member);
+    is_lost && (claimed || why_not_by_itself(view).is_none())
+}
+
+/// Whether a member's node has been lost for so long, and its volume with it, that it is not waited for.
+pub(super) fn is_lost_with_its_node(view: &View<'_>, member: &MemberName) -> bool {
+    loss::loss_with_its_node(view, member).is_some()
 }
 
 /// Why no member is replaced by itself now.
-fn why_not_by_itself(view: &View<'_>) -> Option<String> {
+pub(super) fn why_not_by_itself(view: &View<'_>) -> Option<String> {
     if view.desired.as_ref().is_ok_and(|desired| desired.heal_mode == HealMode::Manual) {
         return Some("spec.heal.mode is Manual".to_owned());
     }
@@ -83,16 +96,18 @@ fn retire_what_is_broken(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
     if !may_hold_quorum(view) {
         return None;
     }
-    let down = named(view).filter(|member| resize::is_broken(view, member));
-    if let Some(member) = down {
-        return Some(retire(view, &member, "somebody asked for another one, and it is down".to_owned()));
+    if let Some(member) = named(view).filter(|member| goes_first(view, member)) {
+        let how = if corrupt::is_to_go(view, &member) { "members' data differ" } else { "it is down" };
+        return Some(retire(view, &member, format!("somebody asked for another one, and {how}")));
     }
-    let (member, how) = loss::lost(view).into_iter().find(|(member, _)| is_to_be_retired(view, member))?;
-    let why = format!("its data is gone ({how})");
+    let Some((member, how)) = loss::lost(view).into_iter().find(|(member, _)| is_to_be_retired(view, member))
+    else {
+        let member = corrupt::the_one_that_differs(view).filter(|member| is_to_be_retired(view, member))?;
+        return Some(retire(view, &member, corrupt::DIFFERS.to_owned()));
+    };
+    let why = how.to_string();
     if !loss::is_beyond_doubt(view, &member, how) {
-        let message = format!(
-            "{member} finds nothing on its volume; where it stays so, it is replaced by a new member"
-        );
+        let message = format!("{member}: {how}; where it stays so, it is replaced by a new member");
         return Some(Err((Notice::of(Code::MemberDown, message), Some(member))));
     }
     Some(retire(view, &member, why.clone()).map_err(|(notice, about)| {
@@ -132,21 +147,21 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     let lost = loss::lost(view).into_iter().filter(|(member, _)| unanswered(member));
     lost.map(|(member, how)| {
         let id = view.voters().get(&member).map(ToString::to_string).unwrap_or_default();
-        let message = format!("{member}'s data is gone ({how}); it is not started empty under its old id {id}");
+        let message = format!("{member} (id {id}): {how}");
         let why_not = why_not_by_itself(view).filter(|_| may_hold_quorum(view));
         match why_not {
             Some(why) => Notice::new(
                 Code::MemberDataLost,
                 format!("{message}, and not replaced by itself: {why}"),
                 format!(
-                    "kubectl annotate etcd -n {} {} quorate.dev/replace={member} --overwrite, or bring the volume back",
+                    "kubectl annotate etcd -n {} {} quorate.dev/replace={member} --overwrite, or bring what it lost back",
                     cluster.namespace, cluster.name
                 ),
             ),
             None => Notice::new(
                 Code::MemberDataLost,
                 format!("{message}, and those who have their data are no quorum"),
-                "bring the volume back; the other members go on meanwhile",
+                "bring what it lost back; the other members go on meanwhile",
             ),
         }
     })

@@ -10,7 +10,7 @@
 use super::downgrade;
 use super::gates;
 use super::heal;
-use super::loss::{is_lost, shows_an_empty_volume};
+use super::loss::{is_lost, shown_loss};
 use super::put_back::next_left_half_way;
 use super::records;
 use super::roll::next_to_mend;
@@ -135,7 +135,7 @@ fn learn(view: &View<'_>, member: &MemberName, listed: &ListedMember) -> Next {
     if pod.ended {
         return Next::Do(Step::remove_ended(member, pod));
     }
-    if shows_an_empty_volume(view, member) {
+    if shown_loss(view, member).is_some() {
         return give_up(view, member);
     }
     let Some(status) = view.answer(member).and_then(Answer::status) else {

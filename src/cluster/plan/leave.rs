@@ -6,6 +6,7 @@
 //! ```
 
 use super::claimed::move_leader_off;
+use super::corrupt;
 use super::gates;
 use super::heal;
 use super::join::another_needs_the_claim;
@@ -59,6 +60,11 @@ pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberN
 
 /// Its id never comes back. A process that still runs somewhere is turned away by the others.
 fn gone(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
+    if progress.action == Action::RetireMember
+        && let Some(disarm) = corrupt::after_it_went(view)
+    {
+        return disarm;
+    }
     if let Some(pod) = view.pod(member).filter(|pod| !pod.deleting) {
         return Next::Do(Step::remove(member, pod, "it is no member any more"));
     }

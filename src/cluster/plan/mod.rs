@@ -9,6 +9,7 @@ mod begun;
 mod bootstrap;
 mod claimed;
 mod cluster_version;
+mod corrupt;
 mod delete;
 mod downgrade;
 mod gates;
@@ -119,6 +120,7 @@ fn refusals(view: &View<'_>) -> Vec<Notice> {
         bootstrap::refusals(view),
         loss::refusals(view),
         heal::refusals(view),
+        corrupt::refusals(view).into_iter().collect(),
         view.refusals().to_vec(),
     ];
     all.into_iter().flatten().collect()

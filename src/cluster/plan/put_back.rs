@@ -1,7 +1,7 @@
 //! The way back of one member: to the revision with which it last passed its gate. Pure.
 
 use super::gates;
-use super::loss::is_lost;
+use super::loss::is_beyond_a_revision;
 use super::roll::next_to_mend;
 use super::step::{Next, Step};
 use super::up::has_failed;
@@ -27,7 +27,7 @@ pub(super) fn a_member_left_half_way(view: &View<'_>) -> Option<Next> {
 pub(super) fn next_left_half_way<'a>(view: &'a View<'a>) -> Option<(&'a MemberName, &'a PodFacts, String)> {
     let left = view.members().iter().filter_map(|member| {
         let pod = view.pod(member).filter(|pod| !pod.deleting && gates::is_down(view, member))?;
-        let good = last_good(view, member, &pod.revision).filter(|_| !is_lost(view, member))?;
+        let good = last_good(view, member, &pod.revision).filter(|_| !is_beyond_a_revision(view, member))?;
         Some((member, pod, good))
     });
     // What such a one needs may be a quorum first.

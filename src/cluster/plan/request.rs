@@ -2,7 +2,7 @@
 //! nothing is touched.
 
 use super::gates;
-use super::loss::is_lost;
+use super::loss::is_beyond_a_revision;
 use super::snapshots;
 use super::step::Next;
 use super::view::View;
@@ -93,8 +93,9 @@ fn settings_come_first(view: &View<'_>, here: EtcdVersion) -> bool {
     let mut unclaimed =
         view.members().iter().filter(|member| claimed.as_ref().is_none_or(|(_, claimed)| claimed != *member));
     begun
-        || unclaimed
-            .any(|member| gates::is_down(view, member) && !is_lost(view, member) && has_others(member))
+        || unclaimed.any(|member| {
+            gates::is_down(view, member) && !is_beyond_a_revision(view, member) && has_others(member)
+        })
 }
 
 /// Whether a revision of this version has the settings that the spec asks for.

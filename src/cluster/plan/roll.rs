@@ -3,7 +3,7 @@
 use super::downgrade;
 use super::gates;
 use super::hold;
-use super::loss::is_lost;
+use super::loss::is_beyond_a_revision;
 use super::probe::{images_on_every_node, v2_data_on_every_volume};
 use super::request;
 use super::resize;
@@ -137,7 +137,9 @@ pub(super) fn next_to_mend<'a>(view: &View<'a>) -> Option<(MemberName, &'a PodFa
     }
     let outdated = view.outdated().into_iter().filter_map(|member| Some((view.pod(&member)?, member)));
     outdated
-        .filter(|(pod, member)| !pod.deleting && gates::is_down(view, member) && !is_lost(view, member))
+        .filter(|(pod, member)| {
+            !pod.deleting && gates::is_down(view, member) && !is_beyond_a_revision(view, member)
+        })
         // What such a one needs may be a quorum first.
         .min_by_key(|(_, member)| view.is_kept_out_by_a_downgrade(member))
         .map(|(pod, member)| (member, pod))

@@ -10,7 +10,7 @@ pub use crate::cluster::objects::pod::NewPod;
 use crate::cluster::objects::probe::NewProbe;
 use crate::cluster::observation::{PodFacts, ProbeFacts, SnapshotBase};
 use crate::cluster::revision::Revision;
-use crate::etcd::{ClusterId, DowngradeCall, EtcdVersion, MemberId};
+use crate::etcd::{Alarm, ClusterId, DowngradeCall, EtcdVersion, MemberId};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -181,6 +181,13 @@ pub enum Step {
         /// The Pod that is meant.
         uid: String,
     },
+    /// Take an alarm back.
+    Disarm {
+        /// Through whom.
+        through: MemberName,
+        /// Which.
+        alarm: Alarm,
+    },
     /// Hand leadership over.
     MoveLeader {
         /// The leader.
@@ -347,6 +354,7 @@ impl Step {
             Self::PromoteMember { .. } => "PromoteMember",
             Self::RemoveMember(_) => "RemoveMember",
             Self::LabelVoter { .. } => "LabelVoter",
+            Self::Disarm { .. } => "Disarm",
             Self::MoveLeader { .. } => "MoveLeader",
             Self::Downgrade { call: DowngradeCall::Enable(_), .. } => "EnableDowngrade",
             Self::Downgrade { call: DowngradeCall::Cancel, .. } => "CancelDowngrade",

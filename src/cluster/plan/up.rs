@@ -7,6 +7,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::observation::{Answer, ContainerFacts, PodFacts};
 use crate::etcd::MemberStatus;
 use crate::etcd::logs::says_a_downgrade_keeps_it_out;
+use std::time::Duration;
 
 /// A voter that is there in every sense: it answers under its own id in its own cluster, votes, and a
 /// linearizable read through it succeeds (which proves that it has applied what the leader had
@@ -97,8 +98,13 @@ impl<'a> View<'a> {
 
     /// Whether this process has waited for a member, and for nothing else, for as long as its deadline.
     pub fn has_been_waited_for_too_long(&self, member: &MemberName) -> bool {
+        self.has_been_waited_for(member, self.member_deadline())
+    }
+
+    /// Whether this process has waited for a member, and for nothing else, for so long.
+    pub fn has_been_waited_for(&self, member: &MemberName, span: Duration) -> bool {
         let patience = &self.world.patience;
-        patience.subject == Self::subject_of(member) && patience.without_progress >= self.member_deadline()
+        patience.subject == Self::subject_of(member) && patience.without_progress >= span
     }
 
     /// Members that are up.

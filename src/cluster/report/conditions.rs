@@ -179,6 +179,7 @@ fn doing(step: &Step) -> Notice {
             (Code::MemberUpdated, format!("the claim on {member} is withdrawn"))
         }
         Step::Stop(proven) => (Code::MemberStopping, format!("{} is stopped", proven.member())),
+        Step::Disarm { alarm, .. } => (Code::AlarmActive, format!("takes the alarm {alarm} back")),
         Step::MoveLeader { from, to, .. } => {
             (Code::LeaderMoving, format!("leadership is handed from {from} to {to}"))
         }

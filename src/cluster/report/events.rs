@@ -239,6 +239,10 @@ fn of_the_member_list(step: &Step) -> Vec<News> {
             );
             vec![News::new(Code::MemberRemoved, "RemoveMember", note).about(member)]
         }
+        Step::Disarm { alarm, .. } => {
+            let note = format!("the alarm {alarm} was taken back; writes are accepted again");
+            vec![News::new(Code::AlarmDisarmed, "Disarm", note)]
+        }
         Step::SetAside { member, quarantined } => {
             let how_long = if *quarantined { " until storage.quarantine has passed" } else { "" };
             let claim = member.claim();

@@ -3,6 +3,7 @@
 
 mod channels;
 mod error;
+mod maintenance;
 mod membership;
 mod transport;
 
@@ -63,6 +64,14 @@ pub enum Call {
     MemberPromote,
     /// `Cluster.MemberRemove`.
     MemberRemove,
+    /// `Maintenance.HashKV`.
+    HashKv,
+    /// `Maintenance.Alarm` with action DEACTIVATE.
+    Disarm,
+    /// `KV.Compact`.
+    Compact,
+    /// `Maintenance.Defragment`.
+    Defragment,
 }
 
 /// Talks to one member. Every call fails with an [`EtcdError`] within its limit.
@@ -350,6 +359,10 @@ impl fmt::Display for Call {
             Self::MemberAdd => "MemberAdd",
             Self::MemberPromote => "MemberPromote",
             Self::MemberRemove => "MemberRemove",
+            Self::HashKv => "HashKV",
+            Self::Disarm => "AlarmDisarm",
+            Self::Compact => "Compact",
+            Self::Defragment => "Defragment",
         })
     }
 }

@@ -119,6 +119,9 @@ impl Driven {
             Step::MoveLeader { from, to_id, .. } => {
                 let _ = self.client(world, from).move_leader(identity(from), *to_id).await;
             }
+            Step::Disarm { through, alarm } => {
+                let _ = self.client(world, through).disarm(identity(through), *alarm).await;
+            }
             Step::Downgrade { through, call } => {
                 let _ = self.client(world, through).downgrade(identity(through), *call).await;
             }
@@ -226,6 +229,7 @@ impl Driven {
             free_of_v2_entries: false,
             size: storage_size(&self.spec).bytes(),
             class: None,
+            volume: None,
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Data {
     pub job: Option<Minor>,
     /// Whether clients wrote through the v2 API.
     pub of_the_v2_api: bool,
+    /// Whether its keys are others than those of the others.
+    pub differs: bool,
 }
 
 /// One etcd cluster, as its members know it together.
@@ -51,6 +53,8 @@ pub struct Raft {
     /// Whether a fault destroyed so many volumes that writes may be gone.
     pub excused: bool,
     pub alarm: bool,
+    /// Whether members' data are said to differ.
+    pub corrupt: bool,
     /// The last entry of the v2 API.
     v2_entry: u64,
     /// Entries that touch no key and wait for their commit.
@@ -81,6 +85,7 @@ pub fn formed(member: &MemberName, members: &[MemberName], token: &str, version:
         snapshot: 0,
         job: None,
         of_the_v2_api: false,
+        differs: false,
     }
 }
 
@@ -97,6 +102,7 @@ pub fn joined(cluster_id: u64, member_id: u64, raft: &Raft, version: EtcdVersion
         snapshot: 0,
         job: None,
         of_the_v2_api: false,
+        differs: false,
     }
 }
 
@@ -118,6 +124,7 @@ impl Raft {
             moves: 0,
             excused: false,
             alarm: false,
+            corrupt: false,
             v2_entry: 0,
             proposed: 0,
         }

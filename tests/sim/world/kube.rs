@@ -79,6 +79,10 @@ pub struct Pod {
 pub struct Volume {
     pub facts: ClaimFacts,
     pub data: Option<super::etcd::Data>,
+    /// Whether what is on it cannot be opened.
+    pub damaged: bool,
+    /// The one node on which it can be used, where there is only one.
+    pub home: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -186,6 +190,14 @@ impl World {
             })
             .map(|(member, _)| member.clone())
             .collect();
+        // The garbage collector of Pods takes those of a node that is no more.
+        let orphaned = self.pods.iter().filter(|(_, pod)| {
+            let gone = |node: usize| self.gone.contains(&node);
+            pod.node.is_some_and(|node| {
+                gone(node) && self.nodes[node].is_some_and(|(since, _)| self.now >= since + 40_000)
+            })
+        });
+        let gone: Vec<MemberName> = orphaned.map(|(member, _)| member.clone()).chain(gone).collect();
         for member in gone {
             self.pods.remove(&member);
             self.say(|| format!("{member}'s Pod is gone"));

@@ -14,6 +14,9 @@ use std::collections::BTreeSet;
 /// What etcd says on an empty directory under the guard.
 const EMPTY: &str = r#"{"msg":"discovery failed","error":"cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"}"#;
 
+/// What etcd says on a WAL that was damaged.
+const DAMAGED: &str = r#"{"msg":"discovery failed","error":"walpb: crc mismatch"}"#;
+
 /// What 3.5 says where its data knows of a downgrade job that leads elsewhere, even one that is over.
 const KEPT_OUT: &str =
     r#"{"msg":"invalid downgrade; server version is not allowed to join when downgrade is enabled"}"#;
@@ -25,6 +28,9 @@ impl World {
 
     /// What the API server says of a node, where anything is wrong with it.
     pub fn trouble_of(&self, node: usize) -> Option<NodeTrouble> {
+        if self.gone.contains(&node) {
+            return Some(NodeTrouble::Gone);
+        }
         // As late as the node controller notices.
         let silent = self.nodes[node].is_some_and(|(since, _)| self.now >= since + 40_000);
         let cordoned = || self.cordoned.contains(&node).then_some(NodeTrouble::Cordoned);
@@ -76,9 +82,11 @@ impl World {
     }
 
     /// The node that the scheduler would take.
-    pub fn free_node(&self) -> Option<usize> {
+    pub fn free_node(&self, member: &MemberName) -> Option<usize> {
+        let home = self.claims.get(member).and_then(|volume| volume.home);
         (0..self.nodes.len())
             .filter(|node| self.node_is_up(*node) && !self.cordoned.contains(node))
+            .filter(|node| home.is_none_or(|home| home == *node))
             .min_by_key(|node| self.members_on(*node).len())
     }
 
@@ -88,12 +96,15 @@ impl World {
         if !waits || !claimed {
             return;
         }
-        let free = self.free_node();
+        let free = self.free_node(member);
         let until = self.now + self.rng.range(0, 1_500);
         if let (Some(node), Some(pod)) = (free, self.pods.get_mut(member)) {
             pod.node = Some(node);
             pod.bound_at = self.now;
             pod.state = State::Creating { until };
+            if let Some(volume) = self.claims.get_mut(member).filter(|_| self.local) {
+                volume.home = Some(node);
+            }
             self.changed();
         }
     }
@@ -154,6 +165,9 @@ impl World {
             Image::Broken | Image::Missing => return self.exit(member, 127, "exec format error"),
         };
         let Some(volume) = self.claims.get(member) else { return };
+        if volume.damaged {
+            return self.exit(member, 1, DAMAGED);
+        }
         match &volume.data {
             None => match &pod.initial {
                 Initial::Guard => return self.exit(member, 1, EMPTY),

@@ -42,6 +42,10 @@ pub struct World {
     /// Since when and until when each node is down, where it is.
     pub nodes: Vec<Option<(u64, u64)>>,
     pub cordoned: BTreeSet<usize>,
+    /// Nodes that are no more.
+    pub gone: BTreeSet<usize>,
+    /// Whether a volume can be used only on the node where it was used first.
+    pub local: bool,
     pub default_class: bool,
     pub rafts: BTreeMap<u64, Raft>,
     /// Members cut off from the others, until then.
@@ -89,6 +93,8 @@ impl World {
             probes: BTreeMap::new(),
             nodes: vec![None; 4],
             cordoned: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            local: false,
             default_class: true,
             rafts: BTreeMap::new(),
             isolated: BTreeMap::new(),

@@ -6,6 +6,7 @@ use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::container::peer_url;
 use crate::cluster::observation::DowngradeJob;
+use crate::cluster::plan::corrupt;
 use crate::cluster::plan::resize::is_broken;
 use crate::cluster::plan::up::Up;
 use crate::cluster::plan::view::{View, quorum};
@@ -103,7 +104,9 @@ pub(in super::super) fn removal(
     member: &MemberName,
     listed: &ListedMember,
 ) -> Result<Removal, Notice> {
-    no_data_differs(view, member)?;
+    if !corrupt::is_to_go(view, member) {
+        no_data_differs(view, member)?;
+    }
     let broken = is_broken(view, member);
     let others: Vec<&MemberName> = view.voters().keys().filter(|voter| *voter != member).collect();
     let ups: Vec<Up<'_>> = others.iter().filter_map(|voter| view.up(voter)).collect();
