@@ -78,6 +78,8 @@ codes! {
     News Deleting: "The EtcdCluster is being deleted.", "Nothing to do; volumes stay unless retentionPolicy.whenDeleted is Delete.";
     News VolumesDeleted: "Volume claims were deleted, as storage.retentionPolicy says: with the cluster, or with a member that was removed.", "Nothing to do.";
     News AlarmDisarmed: "An alarm of etcd was taken back, since what it was about is over: writes are accepted again.", "Nothing to do.";
+    News MemberDefragmented: "A member's database was defragmented: what it did not use is given back to its disk.", "Nothing to do.";
+    News HistoryCompacted: "After the alarm NOSPACE the history of the keys was compacted: only their present values are kept. Watches that lagged behind begin anew.", "Look for what filled the database; raise spec.etcd.quotaBackendBytes where it is to be that large.";
     News VolumeSetAside: "The volume claim of a member that was removed is kept aside.", "Delete it once nobody needs what is on it: kubectl delete pvc -l quorate.dev/cluster=NAME,quorate.dev/set-aside=retained.";
 
     Warning KnownBugs: "The release that the spec asks for has known bugs that a later patch has not.", "Go to the patch that the message names.";
@@ -113,6 +115,7 @@ codes! {
     Wait OutsideWindow: "No window of spec.rollout.windows is open; no change begins before one is.", "Wait, or change spec.rollout.windows.";
     Wait RolloutPaused: "spec.rollout.paused is true: members are healed, and nothing of them is changed.", "Set spec.rollout.paused to false to go on.";
     Wait AlarmActive: "An etcd alarm is set; no version change begins under it.", "See the alarm with `etcdctl alarm list`, cure it, then `etcdctl alarm disarm`.";
+    Wait Defragmenting: "A member's database is defragmented: it serves nobody meanwhile, some seconds for each GiB.", "Wait.";
     Wait NoSpace: "The database has reached its quota (NOSPACE): reads answer, writes are refused.", "Compact and defragment, or raise spec.etcd.quotaBackendBytes; then `etcdctl alarm disarm`.";
     Wait Corrupt: "A member's data differs from the others' (CORRUPT): reads answer, writes are refused.", "Find the member with `etcdctl endpoint hashkv --cluster`; touch nothing else before.";
 

@@ -1,6 +1,6 @@
 //! `status.effective`: what is in force where the spec leaves it to defaults.
 
-use super::{Approval, HealMode, Hops, Resources, Retention};
+use super::{Approval, DefragmentationMode, HealMode, Hops, Resources, Retention};
 use k8s_openapi::api::core::v1::{Affinity, PodSecurityContext, TopologySpreadConstraint};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,12 @@ pub struct EffectiveStatus {
     /// Whether a member whose data is gone is replaced without a person's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heal_mode: Option<HealMode>,
+    /// For how long a member may be away with its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_lost_after: Option<String>,
+    /// Whether databases are defragmented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defragmentation: Option<DefragmentationMode>,
     /// CPU and memory of the etcd container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

@@ -94,6 +94,10 @@ pub struct EtcdClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heal: Option<HealSpec>,
 
+    /// What is done for the databases while members run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceSpec>,
+
     /// The Kubernetes control plane that relies on this etcd, for advice in `status.warnings`. It changes
     /// nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -346,8 +350,9 @@ pub struct HealSpec {
     /// annotation `quorate.dev/replace` to name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<HealMode>,
-    /// For how long, while the operator watches, a node may be gone or not ready before a member is replaced whose volume can
-    /// be used there alone. One whose volume can follow comes back on another node. Default `5m`.
+    /// For how long, while the operator watches, a member may be away whose node is gone or not ready, before it is
+    /// replaced by a new one, where its volume can be used on that node alone. One whose volume can follow comes back on
+    /// another node. Default `5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_lost_after: Option<Duration>,
 }
@@ -360,6 +365,37 @@ pub enum HealMode {
     Automatic,
     /// It waits for the annotation `quorate.dev/replace`.
     Manual,
+}
+
+/// What is done for the databases while members run.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MaintenanceSpec {
+    /// What becomes of room in a database that nothing uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defragmentation: Option<DefragmentationSpec>,
+}
+
+/// What becomes of room in a database that nothing uses.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DefragmentationSpec {
+    /// `Automatic` (the default) defragments one member at a time, the leader last and never during a roll: where a database
+    /// is fragmented, or close to its quota. A member serves nobody meanwhile, some seconds for each GiB. After the alarm
+    /// NOSPACE it also compacts the history of the keys where that is needed, and takes the alarm back once there is
+    /// room. `Disabled` leaves all that to you.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<DefragmentationMode>,
+}
+
+/// Whether databases are defragmented.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DefragmentationMode {
+    /// They are.
+    #[default]
+    Automatic,
+    /// They are not.
+    Disabled,
 }
 
 /// How changes are rolled out.

@@ -71,6 +71,9 @@ pub struct EtcdClusterStatus {
     /// The last member that was replaced by a new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_replacement: Option<ReplacementStatus>,
+    /// What was done to make room in full databases; nothing once the alarm NOSPACE is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomStatus>,
     /// The values in force where the spec leaves them to defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<EffectiveStatus>,
@@ -225,6 +228,8 @@ pub enum Action {
     RemoveMember,
     /// Remove a member that is replaced: its data is gone, or its replacement votes. Its volume is kept aside.
     RetireMember,
+    /// Give what the member's database does not use back to its disk.
+    Defragment,
     /// Delete the cluster's volumes.
     DeleteVolumes,
 }
@@ -241,6 +246,7 @@ impl Action {
                 | Self::AddMember
                 | Self::RemoveMember
                 | Self::RetireMember
+                | Self::Defragment
         )
     }
 
@@ -258,6 +264,20 @@ impl Action {
     pub const fn follows_the_spec(self) -> bool {
         matches!(self, Self::ReplaceMember | Self::ReplaceLeader)
     }
+}
+
+/// What was done to make room in full databases, since the alarm NOSPACE was set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomStatus {
+    /// The revision up to which the history of the keys was forgotten.
+    pub revision: i64,
+    /// When.
+    pub time: Time,
+    /// Members that were defragmented since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub defragmented: Vec<String>,
 }
 
 /// The step in progress, and the claim on the one member that may be away.

@@ -9,8 +9,8 @@ use crate::api::reserved::{
     CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS, POD_ANNOTATIONS, POD_ENV, POD_LABELS,
 };
 use crate::api::{
-    Approval, AutoCompaction, AutoCompactionMode, Code, EtcdClusterSpec, HealMode, Hops, Quantity, Retention,
-    RolloutSpec,
+    Approval, AutoCompaction, AutoCompactionMode, Code, DefragmentationMode, EtcdClusterSpec, HealMode, Hops,
+    Quantity, Retention, RolloutSpec,
 };
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{FEATURE_GATES, FlagError, is_owned_flag, translate};
@@ -48,6 +48,8 @@ pub struct Desired {
     pub approval: Approval,
     /// Whether a member whose data is gone is replaced without a person's word.
     pub heal_mode: HealMode,
+    /// Whether databases are defragmented.
+    pub defragmentation: DefragmentationMode,
     /// For how long a node may be lost before its member is.
     pub node_lost_after: Duration,
     /// How long the volume of a member that was replaced is kept.
@@ -156,6 +158,11 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             hops: rollout.hops.unwrap_or_default(),
             rollout_paused: rollout.paused.unwrap_or(false),
             approval: rollout.approval.unwrap_or_default(),
+            defragmentation: spec
+                .maintenance
+                .as_ref()
+                .and_then(|maintenance| maintenance.defragmentation.as_ref()?.mode)
+                .unwrap_or_default(),
             heal_mode: spec.heal.as_ref().and_then(|heal| heal.mode).unwrap_or_default(),
             node_lost_after,
             quarantine,

@@ -71,7 +71,9 @@ fn no_version_change_begins_under_an_alarm_and_it_goes_on_by_itself_when_the_ala
     run("alarm", async |space| {
         let _operator = space.operator();
         let cluster = space.cluster("etcd");
-        let before = cluster.formed(spec("3.5.35", 3)).await;
+        let mut wanted = spec("3.5.35", 3);
+        wanted["maintenance"] = json!({ "defragmentation": { "mode": "Disabled" } });
+        let before = cluster.formed(wanted).await;
         let runs = cluster.runs().await;
         let sampler = Sampler::start(&cluster).await;
         let member = before.members["etcd-0"];

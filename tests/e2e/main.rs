@@ -20,6 +20,7 @@ mod heal;
 mod holds;
 mod images;
 mod input;
+mod nodes;
 mod process;
 mod refusals;
 mod resize;

@@ -1,4 +1,4 @@
-//! Data that was damaged: what etcd says of it, and that a member is replaced for it and for nothing else.
+//! Data that was damaged, differs, or is too much: what etcd says of it, and what is done about it.
 
 use crate::driver::Rest;
 use crate::harness::Cluster;
@@ -206,4 +206,33 @@ async fn the_one_whose_keys_differ_is_replaced_and_the_alarm_taken_back(
     let value = client.get("k", None).await.unwrap();
     assert_eq!(value.kvs()[0].value_str().unwrap(), "the-right-value-of-a-key");
     client.put("k", "still writable", None).await.unwrap();
+}
+
+/// Writes values over and over until the database is full, and goes on trying: a watch and the writers see nothing lost.
+#[rstest]
+#[tokio::test]
+async fn a_full_database_is_made_room_in_and_the_alarm_taken_back(
+    #[values("3.5.9", "3.6.16", "3.7.3")] version: &str,
+    #[values(1, 3)] members: usize,
+) {
+    let yaml = format!(
+        "{{version: {version}, replicas: {members}, rollout: {{memberDeadline: 20s}}, etcd: {{quotaBackendBytes: 16Mi}}}}"
+    );
+    let mut driven = settled(&yaml).await;
+    let mut client = etcd_client::Client::connect([driven.etcd.client_url(0)], None).await.unwrap();
+    let mut written = 0;
+    let refused = loop {
+        match client.put(format!("over/{}", written % 4), "v".repeat(64 << 10), None).await {
+            Ok(_) => written += 1,
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(refused.contains("database space exceeded"), "{refused}");
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    for n in driven.etcd.present() {
+        let status = driven.etcd.status(n).await;
+        assert!(status.alarms.is_empty() && status.db_size < 4 << 20, "{status:?}");
+    }
+    client.put("over/0", "again", None).await.unwrap();
+    driven.etcd.hash().await;
 }

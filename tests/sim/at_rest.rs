@@ -29,6 +29,14 @@ fn is_healed(
     dead == 1 && voters.len() - dead > voters.len() / 2 && (by_itself || voters.keys().any(named))
 }
 
+/// Whether members' data differ, and it cannot be told whose is wrong, or nobody is replaced for it now.
+fn nobody_is_known_to_be_wrong(world: &World, cluster: &Cluster, mode: HealMode, dead: usize) -> bool {
+    let Some(raft) = world.raft().filter(|raft| raft.corrupt) else { return false };
+    let differs = |voter: &&MemberName| world.data(voter).is_some_and(|data| data.differs);
+    let by_itself = mode == HealMode::Automatic && cluster.status.last_replacement.is_none();
+    dead > 0 || raft.voters.keys().filter(differs).count() != 1 || raft.voters.len() < 3 || !by_itself
+}
+
 /// What keeps the cluster from ever reaching its spec, by the true world.
 fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     let cluster = world.cluster.as_ref()?;
@@ -50,12 +58,8 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if (dead > 0 && !healed) || (voters.is_empty() && !world.rafts.is_empty()) {
         return Some("lost data");
     }
-    if let Some(raft) = world.raft().filter(|raft| raft.corrupt) {
-        let differ = voters.keys().filter(|voter| world.data(voter).is_some_and(|data| data.differs)).count();
-        let by_itself = desired.heal_mode == HealMode::Automatic && cluster.status.last_replacement.is_none();
-        if differ != 1 || raft.voters.len() < 3 || !by_itself {
-            return Some("corrupt");
-        }
+    if nobody_is_known_to_be_wrong(world, cluster, desired.heal_mode, dead) {
+        return Some("corrupt");
     }
     let told = [Code::AllMembersLost, Code::MemberDataLost];
     let told = plan.refusals.iter().any(|refusal| told.contains(&refusal.code));

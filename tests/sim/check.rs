@@ -139,7 +139,9 @@ pub fn objection_to_a_removal(world: &World, seen: &Seen, member: &MemberName) -
         return None;
     }
     let wanted = usize::try_from(seen.facts.cluster.spec.replicas).unwrap_or_default();
-    let is_named = seen.facts.cluster.replace.as_ref() == Some(&member.to_string()) && !counts(world, member);
+    // A person may say whose data is wrong.
+    let is_named = seen.facts.cluster.replace.as_ref() == Some(&member.to_string())
+        && (raft.corrupt || !counts(world, member));
     let is_lost = world.data(member).is_none()
         || is_lost_with_its_node(world, seen, member)
         || (raft.corrupt && world.data(member).is_some_and(|data| data.differs));

@@ -96,6 +96,36 @@ fn of_an_earlier_cluster() {
     });
 }
 
+/// Full ones, and such as differ.
+fn of_databases() {
+    let (mut world, mut operator) = settled("{version: 3.6.16}");
+    let cluster = world.data(&member(0)).unwrap().cluster_id;
+    crate::faults::fill_up(&mut world, cluster, 10, false);
+    let _ = rest(&mut world, &mut operator, overheard);
+
+    seen_as(|seen| {
+        "3.6.14".clone_into(&mut seen.cluster.spec.version);
+        for answer in seen.answers.values_mut() {
+            let status = answer.status.as_mut().unwrap();
+            (status.db_size, status.db_size_in_use) = (8 << 30, 8 << 30);
+        }
+        let Next::Do(Step::StoreRevision(revision)) = plan(seen).next else { panic!("nothing to store") };
+        seen.revisions.insert(revision.name.clone(), revision);
+    });
+    edited("{version: 3.6.16}", |spec| {
+        spec.storage.get_or_insert_default().storage_class_name = Some("other".to_owned());
+    });
+
+    // One that differs alone is replaced; with two nobody can tell.
+    for differ in [1, 2] {
+        let (mut world, mut operator) = settled("{version: 3.6.16}");
+        for number in 0..differ {
+            strike(&mut world, Fault::Corrupted, Some(&member(number)), &spec("{version: 3.6.16}"));
+        }
+        let _ = rest(&mut world, &mut operator, overheard);
+    }
+}
+
 #[test]
 fn every_code_is_said_in_a_world() {
     for seed in 0..100 {
@@ -192,6 +222,8 @@ fn every_code_is_said_in_a_world() {
         strike(&mut world, Fault::VolumeWiped, Some(&member(number)), &spec("{version: 3.6.16}"));
     }
     let _ = rest(&mut world, &mut operator, overheard);
+
+    of_databases();
 
     let said = SAID.lock().unwrap();
     let silent: Vec<&Code> = Code::ALL.iter().filter(|code| !said.contains(code)).collect();

@@ -10,6 +10,7 @@ use quorate::api::{
 };
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
+use quorate::cluster::spec;
 use quorate::etcd::{DowngradeCall, Minor};
 
 /// Versions that people write into the spec.
@@ -152,30 +153,7 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
             world.violent += 1;
             world.delete_pod(member);
         }
-        Fault::ClaimLost => {
-            // Somebody deletes the claim and the Pod that holds it.
-            if world.claims.contains_key(member) && may_lose(world, member) {
-                world.violent += 1;
-                if let Some(volume) = world.claims.get_mut(member) {
-                    volume.facts.deleting = true;
-                }
-                world.delete_pod(member);
-                world.changed();
-            }
-        }
-        Fault::VolumeWiped => {
-            if may_lose(world, member) {
-                wipe(world, member);
-            }
-        }
-        Fault::Damaged => {
-            if may_lose(world, member) {
-                wipe(world, member);
-                if let Some(volume) = world.claims.get_mut(member) {
-                    volume.damaged = true;
-                }
-            }
-        }
+        Fault::ClaimLost | Fault::VolumeWiped | Fault::Damaged => lose_data(world, fault, member),
         Fault::Corrupted => corrupt(world, member),
         Fault::NodeGone => node_gone(world, member),
         Fault::SlowStarts => {
@@ -189,10 +167,10 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
         }
         Fault::ForeignPod => foreign(world, member),
         Fault::Alarm => {
-            if let Some(cluster) = world.data(member).map(|data| data.cluster_id)
-                && let Some(raft) = world.rafts.get_mut(&cluster)
-            {
-                raft.alarm = !raft.alarm;
+            if let Some(cluster) = world.data(member).map(|data| data.cluster_id) {
+                // Mostly history, mostly what was deleted since, or keys that are there.
+                let (keys, compacted) = *world.rng.pick(&[(10, false), (10, true), (95, false)]).unwrap();
+                fill_up(world, cluster, keys, compacted);
             }
         }
         // Between the forming of a cluster and its record nobody heals a member of it: a second, left out here.
@@ -204,6 +182,24 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
             }
         }
         _ => unreachable!("{fault:?} is dealt with above"),
+    }
+}
+
+fn lose_data(world: &mut World, fault: Fault, member: &MemberName) {
+    if !may_lose(world, member) {
+        return;
+    }
+    if fault != Fault::ClaimLost {
+        wipe(world, member);
+        if let Some(volume) = world.claims.get_mut(member) {
+            volume.damaged = fault == Fault::Damaged;
+        }
+    } else if let Some(volume) = world.claims.get_mut(member) {
+        // Somebody deletes the claim and the Pod that holds it.
+        volume.facts.deleting = true;
+        world.violent += 1;
+        world.delete_pod(member);
+        world.changed();
     }
 }
 
@@ -250,6 +246,23 @@ fn node_gone(world: &mut World, member: &MemberName) {
     }
     world.gone.insert(node);
     world.nodes[node] = Some((world.now, u64::MAX));
+    world.changed();
+}
+
+/// The databases reach their quota. `keys`: how many hundredths of it the keys take; the rest is their history, or free
+/// where that is forgotten.
+pub fn fill_up(world: &mut World, cluster: u64, keys: u64, compacted: bool) {
+    let desired = world.cluster.as_ref().and_then(|cluster| spec::parse(&cluster.spec).ok());
+    let Some(quota) = desired.map(|desired| desired.quota_bytes) else { return };
+    if let Some(cluster) = &mut world.cluster {
+        cluster.status.room = None;
+    }
+    let Some(raft) = world.rafts.get_mut(&cluster) else { return };
+    (raft.alarm, raft.keys, raft.compacted) = (true, quota / 100 * keys, false);
+    let in_use = if compacted { raft.keys } else { quota };
+    for data in world.claims.values_mut().filter_map(|volume| volume.data.as_mut()) {
+        (data.db_size, data.in_use) = (quota, in_use);
+    }
     world.changed();
 }
 
@@ -427,7 +440,10 @@ pub fn heal(world: &mut World) {
     }
     world.pods.retain(|_, pod| pod.owner.is_some());
     for raft in world.rafts.values_mut() {
-        raft.alarm = false;
+        (raft.alarm, raft.keys) = (false, 1 << 20);
+    }
+    for data in world.claims.values_mut().filter_map(|volume| volume.data.as_mut()) {
+        (data.db_size, data.in_use) = (1 << 20, 1 << 20);
     }
     world.changed();
 }

@@ -4,12 +4,12 @@ use crate::faults::{Fault, member, strike};
 use crate::named::{codes, numbers, settled, spec, uids, version};
 use crate::run::{rest, until};
 use crate::world::World;
-use quorate::api::{Approval, Code, HealMode};
+use quorate::api::{Approval, Code, Duration, HealMode};
 use quorate::cluster::plan::plan;
 use rstest::rstest;
 
 const ONE: &str = "{version: 3.6.16, replicas: 1, rollout: {memberDeadline: 20s}}";
-const THREE: &str = "{version: 3.6.16, rollout: {memberDeadline: 20s}}";
+const THREE: &str = "{version: 3.6.16, rollout: {memberDeadline: 20s}, heal: {nodeLostAfter: 60s}}";
 const FIVE: &str = "{version: 3.6.16, replicas: 5, rollout: {memberDeadline: 20s}}";
 
 fn replace(world: &mut World, number: u32) {
@@ -19,13 +19,15 @@ fn replace(world: &mut World, number: u32) {
 #[rstest]
 #[case::claim(Fault::ClaimLost, 1)]
 #[case::volume(Fault::VolumeWiped, 1)]
+#[case::unusable(Fault::Damaged, 1)]
+#[case::with_its_node(Fault::NodeGone, 1)]
 #[case::claim_of_the_first(Fault::ClaimLost, 0)]
 #[case::volume_of_the_first(Fault::VolumeWiped, 0)]
 fn a_member_whose_data_is_gone_is_replaced(#[case] fault: Fault, #[case] lost: u32) {
     let (mut world, mut operator) = settled(THREE);
     let before = uids(&world);
     strike(&mut world, fault, Some(&member(lost)), &spec(THREE));
-    if fault == Fault::VolumeWiped {
+    if matches!(fault, Fault::VolumeWiped | Fault::Damaged) {
         strike(&mut world, Fault::Crash, Some(&member(lost)), &spec(THREE));
     }
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
@@ -37,8 +39,8 @@ fn a_member_whose_data_is_gone_is_replaced(#[case] fault: Fault, #[case] lost: u
     );
     assert_eq!(
         world.set_aside.len(),
-        usize::from(fault == Fault::VolumeWiped),
-        "a volume that is there is kept"
+        usize::from(fault != Fault::ClaimLost),
+        "a volume claim that is there is kept"
     );
     let last = world.cluster.as_ref().unwrap().status.last_replacement.clone().unwrap();
     assert_eq!((last.member, last.settled), (format!("db-{lost}"), false));
@@ -118,7 +120,7 @@ fn a_healthy_member_goes_after_its_replacement_votes(
 fn a_quarantine_ends() {
     let (mut world, mut operator) = settled(THREE);
     world.edit_spec(|spec| {
-        spec.storage.get_or_insert_default().quarantine = Some(quorate::api::Duration::new("10m"));
+        spec.storage.get_or_insert_default().quarantine = Some(Duration::new("10m"));
     });
     replace(&mut world, 1);
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
@@ -184,4 +186,104 @@ fn an_exchange_costs_no_other_member() {
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
     assert_eq!(numbers(&world), [0, 2, 3]);
     assert!(world.set_aside.contains_key(&member(1)));
+}
+
+/// Lets the node of a member be silent for so many seconds.
+fn silence(world: &mut World, number: u32, seconds: u64) {
+    strike(world, Fault::NodeDown, Some(&member(number)), &spec(THREE));
+    let until = world.now + seconds * 1_000;
+    world.nodes.iter_mut().flatten().for_each(|(_, end)| *end = until);
+}
+
+/// Disks of the nodes, as those of a provisioner of local volumes.
+fn on_local_disks(yaml: &str) -> (World, crate::operator::Operator) {
+    let (mut world, operator) = settled(yaml);
+    world.local = true;
+    for (member, pod) in &world.pods {
+        world.claims.get_mut(member).unwrap().home = pod.node;
+    }
+    (world, operator)
+}
+
+/// The volume of a disk of its own waits with its node; another one can follow its member, which is waited for.
+#[rstest]
+#[case::local(true, &[0, 2, 3])]
+#[case::that_can_follow(false, &[0, 1, 2])]
+fn a_member_goes_with_its_node_where_its_volume_cannot_follow_it(#[case] local: bool, #[case] left: &[u32]) {
+    let (mut world, mut operator) = if local { on_local_disks(THREE) } else { settled(THREE) };
+    silence(&mut world, 1, 300);
+    let silent_until = world.now + 300_000;
+    until(&mut world, &mut operator, plan, "the node's return", |world| world.now > silent_until);
+    assert_eq!(numbers(&world), left, "before it returns");
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world), left, "it does no harm when it returns");
+}
+
+#[test]
+fn a_node_that_is_back_in_time_costs_no_member() {
+    let (mut world, mut operator) = on_local_disks(THREE);
+    let before = uids(&world);
+    silence(&mut world, 1, 50);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!((numbers(&world), uids(&world)), (vec![0, 1, 2], before));
+}
+
+/// The roll has just told a member to stop, and its node dies: it neither stops nor holds up its own replacement.
+#[test]
+fn a_node_that_dies_in_the_middle_of_a_roll_costs_the_member_and_not_the_roll() {
+    let (mut world, mut operator) = on_local_disks(THREE);
+    world.edit_spec(version("3.6.14"));
+    world.edit_spec(|spec| spec.version = "3.6.16".to_owned());
+    world.edit_spec(|spec| {
+        spec.etcd.get_or_insert_default().extra_args.insert("max-txn-ops".to_owned(), "256".to_owned());
+    });
+    until(&mut world, &mut operator, plan, "a stop", |world| {
+        world.pods.values().any(|pod| pod.deleting.is_some())
+    });
+    let stopping =
+        world.pods.iter().find(|(_, pod)| pod.deleting.is_some()).map(|(member, _)| member.number());
+    strike(&mut world, Fault::NodeGone, Some(&member(stopping.unwrap())), &spec(THREE));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert!(!numbers(&world).contains(&stopping.unwrap()), "{:?}", numbers(&world));
+}
+
+/// Whoever it is, also the one that leads; and whatever the alarm says of it.
+#[rstest]
+fn the_one_whose_data_differs_is_replaced_and_the_alarm_taken_back(#[values(0, 1, 2)] wrong: u32) {
+    let (mut world, mut operator) = settled(THREE);
+    strike(&mut world, Fault::Corrupted, Some(&member(wrong)), &spec(THREE));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    let left: Vec<u32> = (0..4).filter(|number| *number != wrong).collect();
+    assert_eq!(numbers(&world), left);
+    assert!(world.set_aside[&member(wrong)].1.data.is_some(), "its volume is kept");
+}
+
+#[rstest]
+#[case::of_one(ONE, &[0])]
+#[case::two_of_three(THREE, &[0, 1])]
+#[case::two_of_five(FIVE, &[0, 1])]
+fn where_it_cannot_be_told_who_is_wrong_nobody_is_touched(#[case] yaml: &str, #[case] wrong: &[u32]) {
+    let (mut world, mut operator) = settled(yaml);
+    let before = uids(&world);
+    for number in wrong {
+        strike(&mut world, Fault::Corrupted, Some(&member(*number)), &spec(yaml));
+    }
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("corrupt"));
+    assert_eq!((uids(&world), codes(&operator)), (before, vec![Code::MembersDiffer]));
+}
+
+/// A person's word, where the hashes do not tell; and the alarm stays while the others differ.
+#[test]
+fn a_person_may_say_whose_data_is_wrong() {
+    let (mut world, mut operator) = settled(FIVE);
+    for number in [0, 1] {
+        strike(&mut world, Fault::Corrupted, Some(&member(number)), &spec(FIVE));
+    }
+    replace(&mut world, 1);
+    // The other one differs alone then; but one was replaced just now.
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("corrupt"));
+    assert_eq!((numbers(&world), codes(&operator)), (vec![0, 2, 3, 4], vec![Code::MembersDiffer]));
+    replace(&mut world, 0);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world), [2, 3, 4, 5, 6]);
 }

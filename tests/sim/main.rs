@@ -15,6 +15,7 @@ mod exhaustive;
 mod faults;
 mod heal;
 mod holds;
+mod maintenance;
 mod mutants;
 mod named;
 mod observe;

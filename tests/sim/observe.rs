@@ -1,7 +1,7 @@
 //! The world as the operator sees it: the same meaning as `src/cluster/observation.rs`, where single
 //! members may not answer in time.
 
-use crate::world::etcd::{Data, Raft};
+use crate::world::etcd::{Data, Raft, UNDECIDED};
 use crate::world::kube::{Cluster, Pod, Probe, State, Volume};
 use crate::world::{NAME, NAMESPACE, World};
 use quorate::cluster::names::MemberName;
@@ -176,8 +176,8 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
             raft_index: data.log.1,
             raft_applied_index: data.log.1,
             revision: i64::try_from(data.log.1).unwrap_or(i64::MAX),
-            db_size: 1 << 20,
-            db_size_in_use: 1 << 20,
+            db_size: i64::try_from(data.db_size).unwrap_or(i64::MAX),
+            db_size_in_use: i64::try_from(data.in_use).unwrap_or(i64::MAX),
             is_learner: is_learner(raft, data),
             alarms: [(raft.alarm, Alarm::NoSpace), (raft.corrupt, Alarm::Corrupt)]
                 .into_iter()
@@ -185,7 +185,7 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
                 .collect(),
             downgrade: data.job.filter(|_| tells_of_downgrades(data.opened.minor)),
         }),
-        cluster_version: data.cluster_version,
+        cluster_version: data.cluster_version.filter(|version| *version != UNDECIDED),
         storage_version: data.storage_version,
         read: match (is_learner(raft, data), world.reads(member)) {
             (true, _) => Err("etcdserver: rpc not supported for learner".to_owned()),

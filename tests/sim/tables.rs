@@ -183,6 +183,9 @@ fn an_alarm_forbids_a_version_but_not_a_restart() {
     alarm(&mut seen);
     assert!(matches!(plan(&seen).next, Next::Do(Step::Record(Record::Claim(_)))));
     seen.cluster.spec.version = "3.6.14".to_owned();
+    let Next::Do(Step::Disarm { .. }) = plan(&seen).next else { panic!("there is room") };
+    seen.cluster.spec.maintenance =
+        self::spec("{version: 3.6.14, maintenance: {defragmentation: {mode: Disabled}}}").maintenance;
     // Storing a revision touches nobody.
     let stored = plan(&seen).next;
     let Next::Do(Step::StoreRevision(revision)) = stored else { panic!("{stored:?}") };

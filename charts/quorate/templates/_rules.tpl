@@ -52,9 +52,13 @@
 - apiGroups: [storage.k8s.io]
   resources: [storageclasses]
   verbs: [list]
-# show the zone of each member's node in the status, and begin nothing while one is cordoned or not ready
+# show the zone of each member's node in the status, begin nothing while one is cordoned or not ready, and know when one is gone
 - apiGroups: [""]
   resources: [nodes]
+  verbs: [get, list]
+# know whether a member's volume can follow it to another node, or the member has to be replaced
+- apiGroups: [""]
+  resources: [persistentvolumes]
   verbs: [get]
 {{- end }}
 

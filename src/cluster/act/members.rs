@@ -89,6 +89,30 @@ impl Hands<'_> {
         disarmed.map_err(|source| ActError::Etcd { member: through.clone(), source })
     }
 
+    pub(super) async fn compact(&self, through: &MemberName, revision: i64) -> Result<(), ActError> {
+        let compacted = self.client(through)?.compact(self.identity(through)?, revision).await;
+        compacted.map_err(|source| ActError::Etcd { member: through.clone(), source })
+    }
+
+    /// It goes on where nobody waits for it any more, and shows in the size of the database.
+    pub(super) async fn defragment(&self, member: &MemberName) -> Result<Outcome, ActError> {
+        if let Some(refused) = self.object_was_changed().await? {
+            return Ok(refused);
+        }
+        if let Some(refused) = self.another_leaves(member).await? {
+            return Ok(refused);
+        }
+        match self.client(member)?.defragment(self.identity(member)?).await {
+            Err(source) if source.kind() == ErrorKind::TimedOut => {
+                Ok(Outcome::refused(Code::Defragmenting, format!("{member} is still being defragmented")))
+            }
+            result => {
+                result.map_err(|source| ActError::Etcd { member: member.clone(), source })?;
+                Ok(Outcome::default())
+            }
+        }
+    }
+
     pub(super) async fn move_leader(
         &self,
         from: &MemberName,

@@ -125,6 +125,8 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::PromoteMember { through, id, .. } => return hands.promote(through, *id).await,
         Step::RemoveMember(removal) => return hands.remove_member(removal).await,
         Step::Disarm { through, alarm } => hands.disarm(through, *alarm).await?,
+        Step::Compact { through, revision } => hands.compact(through, *revision).await?,
+        Step::Defragment { member } => return hands.defragment(member).await,
         Step::LabelVoter { member, uid } => hands.label_voter(member, uid).await?,
         Step::MoveLeader { from, from_id, cluster_id, to_id, .. } => {
             hands

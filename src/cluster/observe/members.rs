@@ -46,8 +46,8 @@ pub async fn ask_members(channels: &Channels, world: &mut Observation) {
     }
     if let Some(revision) = world.revision_to_hash_at() {
         let hashes = join_all(clients.iter().map(|(_, client)| client.hash_kv(revision))).await;
-        let hashed = clients.iter().zip(hashes);
-        world.hashes = hashed.filter_map(|((member, _), hash)| Some((member.clone(), hash.ok()?))).collect();
+        let of_each = clients.iter().zip(hashes);
+        world.hashes = of_each.filter_map(|((member, _), hash)| Some((member.clone(), hash.ok()?))).collect();
     }
     let readers: Vec<&(MemberName, MemberClient)> =
         clients.iter().filter(|(member, _)| world.is_witness(member)).collect();

@@ -19,6 +19,7 @@ use super::heal::is_to_be_retired;
 use super::join;
 use super::leave;
 use super::loss::{is_lost, lost_home};
+use super::maintenance;
 use super::put_back::{last_good, next_left_half_way, put_back, refused_for_too_long};
 use super::records;
 use super::request;
@@ -45,6 +46,7 @@ pub(super) fn the_member_that_may_be_away(view: &View<'_>) -> Option<Next> {
     match progress.action {
         Action::AddMember => return Some(join::go_on(view, progress, &member)),
         Action::RemoveMember | Action::RetireMember => return Some(leave::go_on(view, progress, &member)),
+        Action::Defragment => return Some(maintenance::go_on(view, progress, &member)),
         _ => {}
     }
     if !view.members().contains(&member) {

@@ -7,10 +7,11 @@
 //! voter        gate after → note → release
 //! ```
 
+use super::corrupt;
 use super::downgrade;
 use super::gates;
 use super::heal;
-use super::loss::{is_lost, shown_loss};
+use super::loss::{is_lost, lost_home, shown_loss};
 use super::put_back::next_left_half_way;
 use super::records;
 use super::roll::next_to_mend;
@@ -21,7 +22,7 @@ use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::claim::Purpose;
 use crate::cluster::objects::pod::Initial;
-use crate::cluster::observation::{Answer, ClaimFacts, PodFacts};
+use crate::cluster::observation::{Answer, ClaimFacts, NodeTrouble, PodFacts};
 use crate::etcd::ListedMember;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,6 +33,11 @@ pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberN
     }
     if view.world.member_list.is_none() {
         return wait(view, member, gates::no_list_for(member));
+    }
+    let is_wrong = |voter: &MemberName| corrupt::is_to_go(view, voter) && heal::is_to_be_retired(view, voter);
+    if !view.voters().contains_key(member) && view.voters().keys().any(is_wrong) {
+        // Nobody gets a vote before that one is gone.
+        return if view.listed(member).is_some() { give_up(view, member) } else { Next::withdraw(member) };
     }
     match view.listed(member) {
         Some(listed) if !listed.is_learner => vote(view, progress, member),
@@ -128,6 +134,12 @@ fn learn(view: &View<'_>, member: &MemberName, listed: &ListedMember) -> Next {
         let notice = Notice::of(Code::MemberJoining, message);
         Next::Wait(view.wait(notice, Some(member), subject(member), view.start_progress(member)))
     };
+    if let Some((_, trouble)) = lost_home(view, member)
+        && (trouble != NodeTrouble::NotReady || view.has_lasted(&subject(member)))
+    {
+        // Its volume cannot follow it, and another one has room elsewhere.
+        return give_up(view, member);
+    }
     let Some(pod) = view.pod(member) else { return start(view, member, claim) };
     if pod.deleting {
         return starting(format!("{member}'s Pod is going away"));

@@ -19,6 +19,7 @@ mod hold;
 mod join;
 mod leave;
 mod loss;
+mod maintenance;
 mod membership;
 mod ownership;
 mod presence;
@@ -74,6 +75,7 @@ const CONCERNS: &[Concern] = &[
     membership::what_is_of_no_member,
     heal::what_can_be_done,
     heal::what_is_due,
+    maintenance::room_after_an_alarm,
     request::what_cannot_be_done,
     resize::a_broken_member_too_many,
     resize::a_member_too_few,
@@ -84,6 +86,7 @@ const CONCERNS: &[Concern] = &[
     roll::the_cluster_version_has_moved,
     support::services_and_budget_again,
     heal::a_quarantine_that_is_over,
+    maintenance::a_fragmented_database,
     hold::what_may_not_begin_yet,
 ];
 

@@ -4,6 +4,7 @@ use super::downgrade;
 use super::gates;
 use super::hold;
 use super::loss::is_beyond_a_revision;
+use super::maintenance;
 use super::probe::{images_on_every_node, v2_data_on_every_volume};
 use super::request;
 use super::resize;
@@ -51,7 +52,7 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
         && !hold::has_begun(view)
         && let Err(notice) = gates::databases_have_room(view)
     {
-        return Some(view.wait_for(notice, None));
+        return maintenance::room_before_a_hop(view).or_else(|| Some(view.wait_for(notice, None)));
     }
     if matches!(request::hop(view), Some(Ok(Hop::MinorUp)))
         && let Some(first) = before_a_minor_hop(view, target)
@@ -169,7 +170,7 @@ pub(super) fn is_canary(view: &View<'_>, member: &MemberName) -> bool {
         && view.members().iter().all(|other| other == member || view.revision_of(other) != Some(&target.name))
 }
 
-fn changes_version(view: &View<'_>, target: &Revision) -> bool {
+pub(super) fn changes_version(view: &View<'_>, target: &Revision) -> bool {
     !matches!(request::hop(view), Some(Ok(Hop::Revert)))
         && view.running_versions().iter().any(|version| *version != target.version)
 }

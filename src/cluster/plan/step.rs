@@ -188,6 +188,18 @@ pub enum Step {
         /// Which.
         alarm: Alarm,
     },
+    /// Forget the history of the keys before this revision.
+    Compact {
+        /// Through whom.
+        through: MemberName,
+        /// The first that is kept.
+        revision: i64,
+    },
+    /// Give what a claimed member's database does not use back to its disk.
+    Defragment {
+        /// Whose.
+        member: MemberName,
+    },
     /// Hand leadership over.
     MoveLeader {
         /// The leader.
@@ -355,6 +367,8 @@ impl Step {
             Self::RemoveMember(_) => "RemoveMember",
             Self::LabelVoter { .. } => "LabelVoter",
             Self::Disarm { .. } => "Disarm",
+            Self::Compact { .. } => "Compact",
+            Self::Defragment { .. } => "Defragment",
             Self::MoveLeader { .. } => "MoveLeader",
             Self::Downgrade { call: DowngradeCall::Enable(_), .. } => "EnableDowngrade",
             Self::Downgrade { call: DowngradeCall::Cancel, .. } => "CancelDowngrade",

@@ -101,6 +101,12 @@ impl<'a> View<'a> {
         self.has_been_waited_for(member, self.member_deadline())
     }
 
+    /// Whether this process has waited for one subject, without progress, for as long as a member may be down.
+    pub fn has_lasted(&self, subject: &str) -> bool {
+        let patience = &self.world.patience;
+        patience.subject == subject && patience.without_progress >= self.member_deadline()
+    }
+
     /// Whether this process has waited for a member, and for nothing else, for so long.
     pub fn has_been_waited_for(&self, member: &MemberName, span: Duration) -> bool {
         let patience = &self.world.patience;

@@ -180,6 +180,10 @@ fn doing(step: &Step) -> Notice {
         }
         Step::Stop(proven) => (Code::MemberStopping, format!("{} is stopped", proven.member())),
         Step::Disarm { alarm, .. } => (Code::AlarmActive, format!("takes the alarm {alarm} back")),
+        Step::Compact { revision, .. } => {
+            (Code::NoSpace, format!("forgets the history of the keys before revision {revision}"))
+        }
+        Step::Defragment { member } => (Code::Defragmenting, format!("{member} is defragmented")),
         Step::MoveLeader { from, to, .. } => {
             (Code::LeaderMoving, format!("leadership is handed from {from} to {to}"))
         }

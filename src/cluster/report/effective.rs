@@ -47,6 +47,8 @@ pub(super) fn of(world: &Observation, desired: &Desired) -> Option<EffectiveStat
         rollout_paused: Some(desired.rollout_paused),
         quarantine: Some(written(desired.quarantine)),
         heal_mode: Some(desired.heal_mode),
+        node_lost_after: Some(written(desired.node_lost_after)),
+        defragmentation: Some(desired.defragmentation),
         resources: container.resources.map(resources),
         security_context: pod.security_context,
         affinity: pod.affinity,

@@ -141,7 +141,11 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
         }
         Step::Record(Record::Claim(claim)) => begun(claim, status).into_iter().collect(),
         // What was done was told when it was done.
-        Step::Record(Record::Release { action, .. }) if action.changes_the_list() => Vec::new(),
+        Step::Record(Record::Release { action, .. })
+            if action.changes_the_list() || *action == Action::Defragment =>
+        {
+            Vec::new()
+        }
         Step::Record(Record::Release { member, action }) => {
             let code = if *action == crate::api::Action::PutBack {
                 Code::MemberPutBack
@@ -242,6 +246,16 @@ fn of_the_member_list(step: &Step) -> Vec<News> {
         Step::Disarm { alarm, .. } => {
             let note = format!("the alarm {alarm} was taken back; writes are accepted again");
             vec![News::new(Code::AlarmDisarmed, "Disarm", note)]
+        }
+        Step::Compact { revision, .. } => {
+            let note = format!(
+                "the history of the keys before revision {revision} was forgotten, since the database is full"
+            );
+            vec![News::new(Code::HistoryCompacted, "Compact", note)]
+        }
+        Step::Defragment { member } => {
+            let note = format!("{member}'s database gave back what it did not use");
+            vec![News::new(Code::MemberDefragmented, "Defragment", note).about(member)]
         }
         Step::SetAside { member, quarantined } => {
             let how_long = if *quarantined { " until storage.quarantine has passed" } else { "" };

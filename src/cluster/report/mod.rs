@@ -12,14 +12,14 @@ pub use events::News;
 
 use super::names::MemberName;
 use super::notice::Notice;
-use super::observation::Observation;
+use super::observation::{Answer, Observation};
 use super::plan::{Claim, Next, Plan, Record, Step, Wait};
 use super::spec;
 use crate::api::{
     Action, Code, ConditionType, EtcdClusterStatus, FailureStatus, PlanStatus, ProgressStatus, RefusalStatus,
-    ReplacementStatus, find_condition, labels,
+    ReplacementStatus, RoomStatus, find_condition, labels,
 };
-use crate::etcd::EtcdVersion;
+use crate::etcd::{Alarm, EtcdVersion};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -53,6 +53,14 @@ pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Opt
     let mut status = world.cluster.status.clone();
     if let (Next::Do(Step::Record(record)), None) = (&plan.next, &outcome.refused) {
         record_in(&mut status, record, outcome, world);
+    }
+    if let (Next::Do(step), None) = (&plan.next, &outcome.refused) {
+        make_room(&mut status, step, world.now);
+    }
+    // Whoever took the alarm back.
+    let mut statuses = world.answers.values().filter_map(Answer::status).peekable();
+    if statuses.peek().is_some() && !statuses.any(|status| status.alarms.contains(&Alarm::NoSpace)) {
+        status.room = None;
     }
     members::fill(&mut status, world);
     let parsed = spec::parse(&world.cluster.spec);
@@ -153,6 +161,23 @@ pub fn remember(status: &mut EtcdClusterStatus, claim: &Claim, now: Timestamp) {
     }
 }
 
+/// What becomes of the status with a step that makes room. Where it is not written the step is done once more.
+pub fn make_room(status: &mut EtcdClusterStatus, step: &Step, now: Timestamp) {
+    match step {
+        Step::Compact { revision, .. } => {
+            status.room = Some(RoomStatus { revision: *revision, time: Time(now), defragmented: Vec::new() });
+        }
+        Step::Defragment { member } => {
+            release(status, member, Action::Defragment);
+            if let Some(room) = &mut status.room {
+                room.defragmented.push(member.to_string());
+            }
+        }
+        Step::Disarm { alarm: Alarm::NoSpace, .. } => status.room = None,
+        _ => {}
+    }
+}
+
 /// Ends a claim under which nothing was touched.
 pub fn withdraw(status: &mut EtcdClusterStatus, member: &MemberName) {
     let retired = status.progress.take().is_some_and(|progress| progress.action == Action::RetireMember);
@@ -197,7 +222,7 @@ fn progress(
     let words =
         outcome.refused.as_ref().or(wait.map(|wait| &wait.notice)).map(|notice| notice.message.clone());
     if let Some(claim) = status.progress.clone().filter(|progress| progress.action.is_claim()) {
-        if claim.action.changes_the_list() {
+        if claim.action.changes_the_list() || claim.action == Action::Defragment {
             return Some(ProgressStatus { waiting_for: words, ..claim });
         }
         let members = status.members.len();

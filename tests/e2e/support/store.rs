@@ -48,6 +48,17 @@ impl Cluster {
     }
 
     /// The value of a key, read linearizably.
+    /// Writes a few keys over and over until that is refused, and says with what words.
+    pub async fn fill(&self) -> String {
+        let mut kv = self.any_member().await.kv_client();
+        for n in 0..10_000 {
+            if let Err(refused) = kv.put(format!("over/{}", n % 4), "v".repeat(64 << 10), None).await {
+                return refused.to_string();
+            }
+        }
+        panic!("the database is never full");
+    }
+
     pub async fn get_key(&self, key: &str) -> Option<String> {
         let mut kv = self.any_member().await.kv_client();
         let answer = kv.get(key, None).await.unwrap();

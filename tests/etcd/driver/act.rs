@@ -59,7 +59,6 @@ impl Driven {
     }
 
     pub(super) async fn act(&mut self, world: &Observation, step: &Step) {
-        let identity = |member: &MemberName| world.answers[member].status().unwrap().identity();
         match step {
             Step::StoreRevision(revision) => {
                 self.revisions.insert(revision.name.clone(), revision.clone());
@@ -112,19 +111,12 @@ impl Driven {
                     Some(PodDisruptionBudgetStatus { disruptions_allowed: 1, ..Default::default() });
                 self.supported = Some(budget);
             }
-            // The answer of a member may be a no: what became of it is seen at the next look.
-            Step::Propose { through, entries } => {
-                let _ = self.client(world, through).propose(identity(through), *entries).await;
-            }
-            Step::MoveLeader { from, to_id, .. } => {
-                let _ = self.client(world, from).move_leader(identity(from), *to_id).await;
-            }
-            Step::Disarm { through, alarm } => {
-                let _ = self.client(world, through).disarm(identity(through), *alarm).await;
-            }
-            Step::Downgrade { through, call } => {
-                let _ = self.client(world, through).downgrade(identity(through), *call).await;
-            }
+            Step::Propose { .. }
+            | Step::MoveLeader { .. }
+            | Step::Disarm { .. }
+            | Step::Compact { .. }
+            | Step::Defragment { .. }
+            | Step::Downgrade { .. } => self.ask(world, step).await,
             Step::Stop(proven) => self.stop(proven.member()).await,
             Step::RemovePod { member, .. } => self.stop(member).await,
             Step::CreateProbes(probes) => {
@@ -154,6 +146,32 @@ impl Driven {
                 self.claims.remove(member);
             }
             Step::SetFinalizer(_) => panic!("nothing is deleted here: {step:?}"),
+        }
+    }
+
+    /// The answer of a member may be a no: what became of it is seen at the next look.
+    async fn ask(&self, world: &Observation, step: &Step) {
+        let identity = |member: &MemberName| world.answers[member].status().unwrap().identity();
+        match step {
+            Step::Propose { through, entries } => {
+                let _ = self.client(world, through).propose(identity(through), *entries).await;
+            }
+            Step::MoveLeader { from, to_id, .. } => {
+                let _ = self.client(world, from).move_leader(identity(from), *to_id).await;
+            }
+            Step::Disarm { through, alarm } => {
+                let _ = self.client(world, through).disarm(identity(through), *alarm).await;
+            }
+            Step::Compact { through, revision } => {
+                let _ = self.client(world, through).compact(identity(through), *revision).await;
+            }
+            Step::Defragment { member } => {
+                let _ = self.client(world, member).defragment(identity(member)).await;
+            }
+            Step::Downgrade { through, call } => {
+                let _ = self.client(world, through).downgrade(identity(through), *call).await;
+            }
+            _ => panic!("no call of etcd's: {step:?}"),
         }
     }
 

@@ -25,11 +25,15 @@ pub struct Data {
     pub job: Option<Minor>,
     /// Whether clients wrote through the v2 API.
     pub of_the_v2_api: bool,
+    /// What its database takes on the disk and uses, in bytes.
+    pub db_size: u64,
+    pub in_use: u64,
     /// Whether its keys are others than those of the others.
     pub differs: bool,
 }
 
 /// One etcd cluster, as its members know it together.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub struct Raft {
     pub voters: BTreeMap<MemberName, u64>,
@@ -55,6 +59,10 @@ pub struct Raft {
     pub alarm: bool,
     /// Whether members' data are said to differ.
     pub corrupt: bool,
+    /// What the keys take without their history, in bytes.
+    pub keys: u64,
+    /// Whether that was forgotten.
+    pub compacted: bool,
     /// The last entry of the v2 API.
     v2_entry: u64,
     /// Entries that touch no key and wait for their commit.
@@ -85,6 +93,8 @@ pub fn formed(member: &MemberName, members: &[MemberName], token: &str, version:
         snapshot: 0,
         job: None,
         of_the_v2_api: false,
+        db_size: 1 << 20,
+        in_use: 1 << 20,
         differs: false,
     }
 }
@@ -102,6 +112,8 @@ pub fn joined(cluster_id: u64, member_id: u64, raft: &Raft, version: EtcdVersion
         snapshot: 0,
         job: None,
         of_the_v2_api: false,
+        db_size: 1 << 20,
+        in_use: 1 << 20,
         differs: false,
     }
 }
@@ -125,6 +137,8 @@ impl Raft {
             excused: false,
             alarm: false,
             corrupt: false,
+            keys: 1 << 20,
+            compacted: false,
             v2_entry: 0,
             proposed: 0,
         }
@@ -295,6 +309,10 @@ impl World {
             data.voters.clone_from(&raft.voters);
             data.cluster_version = version;
             data.job = raft.job;
+            if data.db_size < raft.keys {
+                // A member that joins gets what the others have.
+                (data.db_size, data.in_use) = (raft.keys, raft.keys);
+            }
             // The data follow the cluster version in a moment.
             if storage_moves || data.opened.minor < Minor::new(3, 6) {
                 data.storage_version = version.filter(|_| data.opened.minor >= Minor::new(3, 6));

@@ -104,14 +104,18 @@ pub(in super::super) fn removal(
     member: &MemberName,
     listed: &ListedMember,
 ) -> Result<Removal, Notice> {
-    if !corrupt::is_to_go(view, member) {
+    // The one that is wrong goes for that, and a learner decides nothing.
+    let is_wrong = corrupt::is_to_go(view, member);
+    if !is_wrong && !listed.is_learner {
         no_data_differs(view, member)?;
     }
     let broken = is_broken(view, member);
     let others: Vec<&MemberName> = view.voters().keys().filter(|voter| *voter != member).collect();
     let ups: Vec<Up<'_>> = others.iter().filter_map(|voter| view.up(voter)).collect();
     if !broken && !listed.is_learner {
-        no_downgrade_job(view)?;
+        if !is_wrong {
+            no_downgrade_job(view)?;
+        }
         for other in &others {
             view.why_not_up(other).map_err(|notice| {
                 Notice::of(notice.code, format!("{member} must wait: {}", notice.message))
