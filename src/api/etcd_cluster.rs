@@ -86,6 +86,11 @@ pub struct EtcdClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<ServicesSpec>,
 
+    /// Refuse to delete this EtcdCluster. The chart's `ValidatingAdmissionPolicy` enforces it, with or without a running
+    /// operator. Deleting its namespace waits for it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_protection: Option<bool>,
+
     /// How changes are rolled out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSpec>,

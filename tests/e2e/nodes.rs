@@ -89,7 +89,7 @@ impl Filter {
     fn against(node: &str, ip: &str) -> Self {
         let rules = format!(
             "table inet quorate_e2e {{ chain forward {{ type filter hook forward priority -10; \
-             ip saddr {ip} drop; ip daddr {ip} drop; }} }}"
+             ip saddr {ip} drop; ip daddr {ip} drop; }}; }}"
         );
         lab::exec(node, &["nft", &rules]);
         Self { node: node.to_owned() }

@@ -4,8 +4,8 @@ use crate::support::cluster::{condition, spec};
 use crate::support::{FORMED_WITHIN, SAID_WITHIN, Space, run, until};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::ListParams;
-use quorate::api::ConditionType;
+use kube::api::{DeleteParams, ListParams};
+use quorate::api::{ConditionType, EtcdCluster};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -42,6 +42,17 @@ fn an_upgrade_of_the_operator_by_helm_restarts_no_member() {
             .await;
         cluster.ready(SAID_WITHIN).await;
         assert_eq!(cluster.runs().await, runs);
+
+        cluster.edit(json!({ "deletionProtection": true })).await;
+        let deleted = space.api::<EtcdCluster>().delete(&cluster.name, &DeleteParams::default()).await;
+        let refused = deleted.unwrap_err().to_string();
+        for word in
+            ["spec.deletionProtection is true", "kubectl patch etcd etcd -n", "\"deletionProtection\":false"]
+        {
+            assert!(refused.contains(word), "no {word:?} in {refused}");
+        }
+        assert!(cluster.get().await.metadata.deletion_timestamp.is_none());
+        cluster.edit(json!({ "deletionProtection": false })).await;
 
         command("helm", &["uninstall", "quorate", "-n", &space.namespace, "--wait"]);
         assert_eq!(cluster.runs().await, runs, "members outlive the operator");
