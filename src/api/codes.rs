@@ -116,7 +116,7 @@ codes! {
     Wait RolloutPaused: "spec.rollout.paused is true: members are healed, and nothing of them is changed.", "Set spec.rollout.paused to false to go on.";
     Wait AlarmActive: "An etcd alarm is set; no version change begins under it.", "See the alarm with `etcdctl alarm list`, cure it, then `etcdctl alarm disarm`.";
     Wait Defragmenting: "A member's database is defragmented: it serves nobody meanwhile, some seconds for each GiB.", "Wait.";
-    Wait NoSpace: "The database has reached its quota (NOSPACE): reads answer, writes are refused.", "Compact and defragment, or raise spec.etcd.quotaBackendBytes; then `etcdctl alarm disarm`.";
+    Wait NoSpace: "The database has reached its quota (NOSPACE): reads answer, writes are refused.", "Delete keys, or raise spec.etcd.quotaBackendBytes. With maintenance.defragmentation.mode Disabled also compact, defragment and `etcdctl alarm disarm`.";
     Wait Corrupt: "A member's data differs from the others' (CORRUPT): reads answer, writes are refused.", "Find the member with `etcdctl endpoint hashkv --cluster`; touch nothing else before.";
 
     Refusal InvalidSpec: "A field of the spec has a value that can never work.", "Correct the field that the message names.";
@@ -135,7 +135,7 @@ codes! {
     Refusal ImageVersionMismatch: "The image runs another etcd version than the spec says.", "Correct spec.version or spec.image.";
     Refusal V2DataFound: "A volume holds data that was written through etcd's v2 API; 3.6 does not start on it.", "Set spec.version back. If nobody needs that data, let 3.6 start over it with spec.etcd.extraArgs v2-deprecation=write-only-skip-check.";
     Wait V2DataUnknown: "Whether a volume holds data of etcd's v2 API, on which 3.6 does not start, is not known.", "Look at the probe's Pod, named in the message; delete it to try again.";
-    Refusal MemberDataLost: "A member's volume is missing or empty. Starting it would break raft, so it is not started, and it is not replaced by itself.", "Bring the volume back, or set the annotation quorate.dev/replace to the member's name.";
+    Refusal MemberDataLost: "A member has lost its data: its volume is missing, empty or damaged, or on a node that is lost. Starting it empty would break raft, and it is not replaced by itself.", "Bring back what it lost, or set the annotation quorate.dev/replace to the member's name.";
     Refusal MembersDiffer: "Members' data differ (CORRUPT): reads answer, writes are refused. It cannot be told whose is wrong, or nobody may be replaced by itself, so nothing is touched.", "Compare them with `etcdctl endpoint hashkv --cluster`; set the annotation quorate.dev/replace to the member that is wrong, then `etcdctl alarm disarm`.";
     Refusal AllMembersLost: "Every member's data is gone. No empty cluster is made in its place.", "Restore a backup into a new EtcdCluster.";
     Refusal VolumesIncomplete: "Fewer than a quorum of the earlier cluster's volumes are there.", "Bring the missing volumes back, or choose another name.";

@@ -338,9 +338,17 @@ impl Observation {
     /// The revision at which members' keys are to be hashed: one that all have who answer. Nothing where nobody says
     /// that their data differ.
     pub fn revision_to_hash_at(&self) -> Option<i64> {
-        let statuses = || self.answers.values().filter_map(Answer::status);
+        // A member that lags, or is none any more, is not asked.
+        let statuses = || self.witnesses().filter_map(Answer::status);
         let differ = statuses().any(|status| status.alarms.contains(&Alarm::Corrupt));
         statuses().map(|status| status.revision).min().filter(|_| differ)
+    }
+
+    /// Whether a database may be defragmented soon: then nodes matter.
+    pub fn may_defragment(&self) -> bool {
+        self.answers.values().filter_map(Answer::status).any(|status| {
+            status.alarms.contains(&Alarm::NoSpace) || status.db_size_in_use <= status.db_size / 2
+        })
     }
 
     /// Members that do not answer, or are on their way out.

@@ -157,9 +157,10 @@ impl ErrorKind {
             "can only promote a learner member which is in sync with leader"
             | "re-configuration failed due to not enough started members"
             | "too many learner members in cluster" => Self::NotYet(text.to_owned()),
-            "Peer URLs already exists" | "member not found" | "can only promote a learner member" => {
-                Self::AlreadySo
-            }
+            "Peer URLs already exists"
+            | "member not found"
+            | "can only promote a learner member"
+            | "mvcc: required revision has been compacted" => Self::AlreadySo,
             "mvcc: database space exceeded" => Self::NoSpace,
             "corrupt cluster" => Self::Corrupt,
             "server stopped" | "request canceled" => Self::Unreachable,

@@ -139,9 +139,11 @@ pub fn objection_to_a_removal(world: &World, seen: &Seen, member: &MemberName) -
         return None;
     }
     let wanted = usize::try_from(seen.facts.cluster.spec.replicas).unwrap_or_default();
-    // A person may say whose data is wrong.
+    // A person may say whose data is wrong, where nobody differs alone from all others.
+    let differ = raft.voters.keys().filter(|voter| world.data(voter).is_some_and(|data| data.differs));
+    let is_untold = raft.corrupt && (raft.voters.len() < 3 || differ.count() != 1);
     let is_named = seen.facts.cluster.replace.as_ref() == Some(&member.to_string())
-        && (raft.corrupt || !counts(world, member));
+        && (is_untold || !counts(world, member));
     let is_lost = world.data(member).is_none()
         || is_lost_with_its_node(world, seen, member)
         || (raft.corrupt && world.data(member).is_some_and(|data| data.differs));

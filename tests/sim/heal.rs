@@ -287,3 +287,30 @@ fn a_person_may_say_whose_data_is_wrong() {
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
     assert_eq!(numbers(&world), [2, 3, 4, 5, 6]);
 }
+
+/// What the hashes show counts more than a name, which may have been meant for something else.
+#[test]
+fn a_name_does_not_take_a_good_member_where_another_one_is_known_to_be_wrong() {
+    let (mut world, mut operator) = settled(THREE);
+    strike(&mut world, Fault::Corrupted, Some(&member(2)), &spec(THREE));
+    replace(&mut world, 1);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world), [0, 3, 4], "the wrong one went first, and then the other was exchanged");
+}
+
+/// It was down for another reason for longer than a member may be; that its node is not ready has just begun.
+#[test]
+fn the_time_of_another_trouble_does_not_count_for_a_lost_node() {
+    let (mut world, mut operator) = on_local_disks(THREE);
+    let home = world.claims[&member(1)].home.unwrap();
+    world.cordoned.insert(home);
+    strike(&mut world, Fault::PodDeleted, Some(&member(1)), &spec(THREE));
+    let began = world.now;
+    until(&mut world, &mut operator, plan, "long enough", |world| world.now > began + 120_000);
+    world.nodes[home] = Some((world.now, world.now + 80_000));
+    let down_until = world.now + 80_000;
+    until(&mut world, &mut operator, plan, "the node's return", |world| world.now > down_until);
+    world.cordoned.clear();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world), [0, 1, 2]);
+}

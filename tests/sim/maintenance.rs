@@ -70,9 +70,9 @@ fn no_version_changes_under_the_alarm() {
 }
 
 #[rstest]
-#[case::half_empty(100, 40, true)]
-#[case::in_use(100, 60, false)]
-#[case::small(60, 1, false)]
+#[case::half_empty(1000, 400, true)]
+#[case::in_use(1000, 600, false)]
+#[case::a_small_part_of_its_quota(900, 100, false)]
 fn what_a_database_does_not_use_is_given_back(#[case] size: u64, #[case] in_use: u64, #[case] given: bool) {
     let (mut world, mut operator) = settled(THREE);
     for data in world.claims.values_mut().filter_map(|volume| volume.data.as_mut()) {

@@ -90,8 +90,11 @@ impl Hands<'_> {
     }
 
     pub(super) async fn compact(&self, through: &MemberName, revision: i64) -> Result<(), ActError> {
-        let compacted = self.client(through)?.compact(self.identity(through)?, revision).await;
-        compacted.map_err(|source| ActError::Etcd { member: through.clone(), source })
+        match self.client(through)?.compact(self.identity(through)?, revision).await {
+            // It is done, or goes on.
+            Err(source) if matches!(source.kind(), ErrorKind::AlreadySo | ErrorKind::TimedOut) => Ok(()),
+            result => result.map_err(|source| ActError::Etcd { member: through.clone(), source }),
+        }
     }
 
     /// It goes on where nobody waits for it any more, and shows in the size of the database.
@@ -103,9 +106,7 @@ impl Hands<'_> {
             return Ok(refused);
         }
         match self.client(member)?.defragment(self.identity(member)?).await {
-            Err(source) if source.kind() == ErrorKind::TimedOut => {
-                Ok(Outcome::refused(Code::Defragmenting, format!("{member} is still being defragmented")))
-            }
+            Err(source) if source.kind() == ErrorKind::TimedOut => Ok(Outcome::default()),
             result => {
                 result.map_err(|source| ActError::Etcd { member: member.clone(), source })?;
                 Ok(Outcome::default())

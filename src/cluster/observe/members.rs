@@ -45,8 +45,13 @@ pub async fn ask_members(channels: &Channels, world: &mut Observation) {
         }
     }
     if let Some(revision) = world.revision_to_hash_at() {
-        let hashes = join_all(clients.iter().map(|(_, client)| client.hash_kv(revision))).await;
-        let of_each = clients.iter().zip(hashes);
+        let witnesses: Vec<_> = clients.iter().filter(|(member, _)| world.is_witness(member)).collect();
+        let hashes = join_all(witnesses.iter().map(|(member, client)| {
+            let run = world.pods.get(member).map(|pod| pod.container.restarts).unwrap_or_default();
+            client.hash_kv(revision, run)
+        }))
+        .await;
+        let of_each = witnesses.into_iter().zip(hashes);
         world.hashes = of_each.filter_map(|((member, _), hash)| Some((member.clone(), hash.ok()?))).collect();
     }
     let readers: Vec<&(MemberName, MemberClient)> =

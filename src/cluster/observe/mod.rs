@@ -137,6 +137,9 @@ async fn what_keeps_members_away(ctx: &Context, world: &mut Observation) {
     let volumes: BTreeMap<String, MemberName> = world.absent().filter_map(volume_of).collect();
     let pods = world.absent().filter_map(|member| world.pods.get(member)?.node.clone());
     let mut nodes: BTreeSet<String> = pods.collect();
+    if world.may_defragment() {
+        nodes.extend(world.pods.values().filter_map(|pod| pod.node.clone()));
+    }
     let homes = ctx.nodes.homes(&ctx.client, &volumes.keys().cloned().collect()).await;
     world.homes =
         homes.into_iter().filter_map(|(volume, node)| Some((volumes.get(&volume)?.clone(), node))).collect();

@@ -11,7 +11,7 @@ use crate::cluster::observation::Observation;
 use crate::etcd::logs::stages_of_a_start;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Starts shorter than this are not asked about.
@@ -27,6 +27,8 @@ const END_KNOWN_FOR: Duration = Duration::from_mins(10);
 const PANICKED: i32 = 2;
 /// Lines from a log's end in which the cause of a panic stands.
 const LAST_LINES: i64 = 120;
+/// Bytes of it: they may come to stand in the status.
+const LONGEST_END: usize = 16 << 10;
 
 /// What was read of logs, by a container's Pod, by its UID, and its restarts.
 #[derive(Debug, Default)]
@@ -77,23 +79,36 @@ async fn why_panics_ended(ctx: &Context, world: &mut Observation) {
     let panicked: BTreeMap<String, MemberName> = world
         .pods
         .iter()
-        .filter(|(_, pod)| {
-            let container = &pod.container;
-            container.exit_code == Some(PANICKED) && container.running_since.is_none() && !pod.deleting
+        .filter(|(member, pod)| {
+            let silent = world.answers.get(*member).is_none_or(|answer| answer.status.is_err());
+            pod.container.exit_code == Some(PANICKED) && silent && !pod.deleting
         })
-        .map(|(member, pod)| (format!("{}/{}", pod.uid, pod.container.restarts), member.clone()))
+        .map(|(member, pod)| {
+            // The run that ended last: the one before, where another runs.
+            let run = pod.container.restarts - i32::from(pod.container.running_since.is_some());
+            (format!("{}/{run}", pod.uid), member.clone())
+        })
         .collect();
+    let runs =
+        |member: &MemberName| world.pods.get(member).is_some_and(|pod| pod.container.running_since.is_some());
+    let (runs, panicked) =
+        (panicked.values().filter(|member| runs(member)).cloned().collect::<BTreeSet<_>>(), panicked);
     let pods = &api::<Pod>(ctx, &world.cluster.namespace);
     let read = |start: String| {
-        let member = panicked.get(&start).map(ToString::to_string).unwrap_or_default();
+        let member = panicked.get(&start).cloned();
+        let previous = member.as_ref().is_some_and(|member| runs.contains(member));
+        let member = member.map(|member| member.to_string()).unwrap_or_default();
         async move {
             let params = LogParams {
                 container: Some(CONTAINER.to_owned()),
+                previous,
                 tail_lines: Some(LAST_LINES),
                 limit_bytes: Some(MOST),
                 ..LogParams::default()
             };
-            Ok((pods.logs(&member, &params).await?, END_KNOWN_FOR))
+            let log = pods.logs(&member, &params).await?;
+            let from = log.len().saturating_sub(LONGEST_END);
+            Ok((String::from_utf8_lossy(&log.as_bytes()[from..]).into_owned(), END_KNOWN_FOR))
         }
     };
     let starts = panicked.keys().cloned().collect();

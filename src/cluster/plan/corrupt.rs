@@ -37,15 +37,25 @@ pub(super) fn the_one_that_differs(view: &View<'_>) -> Option<MemberName> {
     hashes.iter().find(alone).map(|(member, _)| (*member).clone())
 }
 
-/// Whether a member is to be removed for what its data is: it differs from all others, or a person says that it is the one
-/// that is wrong.
+/// Whether a member is to be removed for what its data is: it differs from all others, or, where nobody does alone, a
+/// person says that it is the one that is wrong.
 pub(super) fn is_to_go(view: &View<'_>, member: &MemberName) -> bool {
-    let is_it = |wrong: Option<MemberName>| wrong.as_ref() == Some(member);
-    is_set(view) && (is_it(the_one_that_differs(view)) || is_it(heal::named(view)))
+    if !is_set(view) {
+        return false;
+    }
+    match the_one_that_differs(view) {
+        Some(differs) => differs == *member,
+        None => hashes(view).is_some() && heal::named(view).as_ref() == Some(member),
+    }
 }
 
 fn is_set(view: &View<'_>) -> bool {
     view.alarms().contains(&Alarm::Corrupt)
+}
+
+/// Whether it is not known yet if those who are left agree.
+pub(super) fn is_still_open(view: &View<'_>) -> bool {
+    is_set(view) && (hashes(view).is_none() || view.leader().is_none())
 }
 
 /// After the one that differed was removed: the alarm is taken back where all who are left agree.

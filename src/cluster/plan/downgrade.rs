@@ -6,6 +6,7 @@
 //! another minor does not start. The answers of the API are not trusted; only what is read afterwards counts.
 
 use super::gates;
+use super::loss::is_beyond_a_revision;
 use super::request;
 use super::step::{Next, Step};
 use super::view::View;
@@ -127,7 +128,7 @@ pub(super) fn a_member_that_remembers_a_job(view: &View<'_>) -> Option<Next> {
 pub(super) fn forgetting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Next> {
     // Whether the job is over only the others can say.
     let over = view.world.downgrade_job == DowngradeJob::Absent || view.members().len() == 1;
-    if pod.deleting || !over || !gates::is_down(view, member) {
+    if pod.deleting || !over || !gates::is_down(view, member) || is_beyond_a_revision(view, member) {
         return None;
     }
     let version = view.world.releases.newest(STARTS_UNDER_ANY_DOWNGRADE)?;

@@ -94,7 +94,7 @@ pub(super) fn anything_due(view: &View<'_>) -> Option<Next> {
 
 fn retire_what_is_broken(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
     if !may_hold_quorum(view) {
-        return None;
+        return wait_for_its_node(view).map(Err);
     }
     if let Some(member) = named(view).filter(|member| goes_first(view, member)) {
         let how = if corrupt::is_to_go(view, &member) { "members' data differ" } else { "it is down" };
@@ -102,8 +102,11 @@ fn retire_what_is_broken(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
     }
     let Some((member, how)) = loss::lost(view).into_iter().find(|(member, _)| is_to_be_retired(view, member))
     else {
-        let member = corrupt::the_one_that_differs(view).filter(|member| is_to_be_retired(view, member))?;
-        return Some(retire(view, &member, corrupt::DIFFERS.to_owned()));
+        let differs = corrupt::the_one_that_differs(view).filter(|member| is_to_be_retired(view, member));
+        return match differs {
+            Some(member) => Some(retire(view, &member, corrupt::DIFFERS.to_owned())),
+            None => wait_for_its_node(view).map(Err),
+        };
     };
     let why = how.to_string();
     if !loss::is_beyond_doubt(view, &member, how) {
@@ -114,6 +117,21 @@ fn retire_what_is_broken(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
         let message = format!("{member}: {why}, and its replacement waits: {}", notice.message);
         (Notice { message, ..notice }, about)
     }))
+}
+
+/// A member whose volume cannot follow it is waited for with its node, whatever else is refused.
+fn wait_for_its_node(view: &View<'_>) -> Option<Obstacle> {
+    let (member, (node, trouble)) =
+        view.voters().keys().find_map(|member| Some((member, loss::lost_home(view, member)?)))?;
+    let notice = Notice::new(
+        Code::MemberDown,
+        format!(
+            "{member} is away with its node {node}, which is {trouble}, and its volume cannot follow it; where it stays so \
+             for spec.heal.nodeLostAfter, another member takes its place"
+        ),
+        format!("bring {node} back; kubectl describe node {node}"),
+    );
+    Some((notice, Some(member.clone())))
 }
 
 fn exchange(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
@@ -161,7 +179,7 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
             None => Notice::new(
                 Code::MemberDataLost,
                 format!("{message}, and those who have their data are no quorum"),
-                "bring what it lost back; the other members go on meanwhile",
+                "bring back what it lost",
             ),
         }
     })

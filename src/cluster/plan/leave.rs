@@ -76,5 +76,14 @@ fn gone(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next
             Step::DeleteClaims(vec![member.clone()])
         });
     }
+    if progress.action == Action::RetireMember && corrupt::is_still_open(view) {
+        // Nobody else takes the alarm back.
+        let message = format!("{member} was removed, and those who are left have not been compared yet");
+        let subject = format!("compare/{member}");
+        let wait = view.wait(Notice::of(Code::Corrupt, message), Some(member), subject, 0);
+        if !wait.overdue {
+            return Next::Wait(wait);
+        }
+    }
     Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }))
 }

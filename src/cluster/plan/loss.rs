@@ -103,8 +103,15 @@ pub(super) fn is_beyond_doubt(view: &View<'_>, member: &MemberName, loss: Loss) 
 /// What a member's etcd said of its data: that it found none where it would have had to, or cannot open it.
 pub(super) fn shown_loss(view: &View<'_>, member: &MemberName) -> Option<Loss> {
     // The kubelet shows the words of a start for as long as the next one runs.
-    let pod =
-        view.pod(member).filter(|pod| pod.container.running_since.is_none() && is_silent(view, member))?;
+    let pod = view.pod(member).filter(|pod| pod.container.running_since.is_none())?;
+    told_loss(view, member, pod)
+}
+
+/// The same, of the last start that ended, also while the next one runs.
+fn told_loss(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> Option<Loss> {
+    if !is_silent(view, member) {
+        return None;
+    }
     let words = pod.container.last_words.as_deref()?;
     // At its first start a member that joins says the same where it reaches none of the others.
     if says_data_dir_is_empty(words) {
@@ -127,6 +134,12 @@ pub(super) fn lost_home<'a>(view: &View<'a>, member: &MemberName) -> Option<(&'a
     let home = view.world.homes.get(member).filter(|_| is_silent(view, member))?;
     let trouble = view.world.nodes_in_trouble.get(home).filter(|trouble| trouble.is_lost())?;
     Some((home, *trouble))
+}
+
+/// Whether it looks as if a member had lost its data, or its node; by that patience with it begins anew.
+pub(super) fn seems_lost(view: &View<'_>, member: &MemberName) -> bool {
+    let told = |pod: &PodFacts| told_loss(view, member, pod).is_some();
+    view.pod(member).is_some_and(told) || lost_home(view, member).is_some()
 }
 
 /// Whether nothing brings a member up, whatever revision it is given: its data is gone, or its node is.

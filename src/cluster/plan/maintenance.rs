@@ -13,6 +13,7 @@ use crate::api::{Action, Code, DefragmentationMode, ProgressStatus, RoomStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::container::quota_of;
+use crate::cluster::observation::Patience;
 use crate::etcd::Alarm;
 use jiff::SignedDuration;
 
@@ -20,8 +21,10 @@ use jiff::SignedDuration;
 const FULL: u64 = 80;
 /// Hundredths of its quota that may be in use for a defragmentation to help a full one.
 const LITTLE: u64 = 70;
-/// A database smaller than this is not worth a pause, in bytes.
+/// A database smaller than this is not worth a pause in quiet times, in bytes and in hundredths of its quota: one whose
+/// history comes and goes would have one after each compaction.
 const SMALL: u64 = 64 << 20;
+const SMALL_OF_QUOTA: u64 = 25;
 
 fn is_automatic(view: &View<'_>) -> bool {
     view.desired.as_ref().is_ok_and(|desired| desired.defragmentation == DefragmentationMode::Automatic)
@@ -47,7 +50,7 @@ pub(super) fn room_after_an_alarm(view: &View<'_>) -> Option<Next> {
         return Some(Next::Do(Step::Disarm { through, alarm: Alarm::NoSpace }));
     }
     let uses = all.iter().map(|(_, room)| room.in_use).max().unwrap_or_default();
-    if uses < LITTLE {
+    if uses < LITTLE && due(view).iter().all(|member| has_room_for_a_copy(view, member)) {
         return first_to_defragment(view);
     }
     let revision = view.up_members().iter().map(|(_, up)| up.status.revision).min()?;
@@ -64,11 +67,18 @@ pub(super) fn room_after_an_alarm(view: &View<'_>) -> Option<Next> {
     if let Some(defragment) = first_to_defragment(view) {
         return Some(defragment);
     }
+    let without_room = due(view).into_iter().find(|member| !has_room_for_a_copy(view, member));
+    if let Some(member) = without_room {
+        let message = format!(
+            "{member} could give room back, and its volume has none for the second copy that this writes"
+        );
+        return Some(view.wait_for(Notice::of(Code::NoSpace, message), None));
+    }
     let message = format!(
         "the keys themselves take {} % of the quota or more, also without their history: nothing that may be forgotten is left",
         uses / 10 * 10
     );
-    Some(Next::Wait(view.wait(Notice::of(Code::NoSpace, message), None, "room".to_owned(), 0)))
+    Some(view.wait_for(Notice::of(Code::NoSpace, message), None))
 }
 
 /// A database that is fragmented gives back what it does not use, while there is nothing else to do.
@@ -86,14 +96,30 @@ pub(super) fn room_before_a_hop(view: &View<'_>) -> Option<Next> {
 }
 
 fn first_to_defragment(view: &View<'_>) -> Option<Next> {
-    let mut due: Vec<MemberName> =
-        view.members().iter().filter(|member| is_worth_it(view, member)).cloned().collect();
+    let mut due = due(view);
+    due.retain(|member| has_room_for_a_copy(view, member));
     // The leader last: so it moves once.
     due.sort_by_key(|member| (view.leader() == Some(member), member.clone()));
     let member = due.first()?;
     gates::nodes_are_well(view).ok()?;
     gates::before(view, member).ok()?;
     Some(view.claim_change(Action::Defragment, member, String::new(), None))
+}
+
+fn due(view: &View<'_>) -> Vec<MemberName> {
+    view.members().iter().filter(|member| is_worth_it(view, member)).cloned().collect()
+}
+
+/// A defragmentation writes a second copy of what is in use beside the database, and the WAL wants room too.
+fn has_room_for_a_copy(view: &View<'_>, member: &MemberName) -> bool {
+    // Five files of 64 MB, on a volume that is large enough for that to matter.
+    const WAL: u64 = 320 << 20;
+    let (Some(up), Some(volume)) = (view.up(member), view.claim_of(member).and_then(|claim| claim.size))
+    else {
+        return true;
+    };
+    let wal = WAL.min(volume / 4);
+    bytes(up.status.db_size) + bytes(up.status.db_size_in_use) + wal <= volume
 }
 
 /// What a database takes and uses, in hundredths of its quota.
@@ -147,13 +173,21 @@ fn is_worth_it(view: &View<'_>, member: &MemberName) -> bool {
     let (size, in_use) = (bytes(up.status.db_size), bytes(up.status.db_size_in_use));
     let Room { size: of_quota, in_use: used } = room(view, member, up);
     (of_quota >= FULL && (used < LITTLE || has_room_to_show(view, member)))
-        || (size >= SMALL && in_use <= size / 2)
+        || (size >= SMALL && of_quota >= SMALL_OF_QUOTA && in_use <= size / 2)
+}
+
+/// Whether the member has said no for as long as one may be down, as where its disk is full.
+fn has_failed_for_too_long(view: &View<'_>, member: &MemberName) -> bool {
+    let step = Step::Defragment { member: member.clone() };
+    let patience = &view.world.patience;
+    patience.subject == Patience::subject_of_refused(&step)
+        && patience.without_progress >= view.member_deadline()
 }
 
 /// Claimed: leadership goes first, then the member is defragmented.
 pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
     let withdraw = || Next::withdraw(member);
-    if !view.voters().contains_key(member) {
+    if !view.voters().contains_key(member) || !is_automatic(view) || has_failed_for_too_long(view, member) {
         return withdraw();
     }
     if view.up(member).is_none() {
@@ -162,11 +196,8 @@ pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberN
             Notice::of(Code::Defragmenting, format!("{member} does not answer while it is defragmented"));
         let wait = view.wait(notice, Some(member), format!("defragment/{member}"), 0);
         let runs = view.pod(member).is_some_and(|pod| pod.container.running_since.is_some() && !pod.deleting);
-        return if wait.overdue || !runs || next_to_mend(view).is_some() {
-            withdraw()
-        } else {
-            Next::Wait(wait)
-        };
+        let another_is_mendable = next_to_mend(view).is_some_and(|(other, _)| other != *member);
+        return if wait.overdue || !runs || another_is_mendable { withdraw() } else { Next::Wait(wait) };
     }
     if !is_worth_it(view, member) {
         return Next::Do(Step::Record(Record::Release { member: member.clone(), action: progress.action }));

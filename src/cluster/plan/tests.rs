@@ -158,7 +158,8 @@ fn a_roll_begins_with_its_revision_then_the_probes_then_a_claim_of_a_follower() 
 
 #[rstest]
 #[case::a_member_goes_away(|w: &mut Observation| w.pods.get_mut(&member(2)).unwrap().deleting = true, "Wait(MemberStopping)")]
-#[case::an_alarm(|w: &mut Observation| alarm(w, Alarm::NoSpace), "Wait(AlarmActive)")]
+#[case::an_alarm_that_is_over(|w: &mut Observation| alarm(w, Alarm::NoSpace), "Disarm")]
+#[case::an_alarm_about_data(|w: &mut Observation| alarm(w, Alarm::Corrupt), "Wait(AlarmActive)")]
 #[case::a_learner(|w: &mut Observation| stranger(w, true), "Wait(MembershipUnexpected)")]
 #[case::a_voter(|w: &mut Observation| stranger(w, false), "Wait(MembershipUnexpected)")]
 #[case::a_learner_of_our_own(|w: &mut Observation| w.member_list.as_mut().unwrap()[2].is_learner = true, "NoteVoters")]

@@ -4,7 +4,7 @@ use super::view::View;
 use crate::api::Code;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::{Answer, ContainerFacts, PodFacts};
+use crate::cluster::observation::{Answer, ContainerFacts, NodeTrouble, PodFacts};
 use crate::etcd::MemberStatus;
 use crate::etcd::logs::says_a_downgrade_keeps_it_out;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl<'a> View<'a> {
             return starting(format!("{member} has no Pod"));
         };
         if pod.deleting {
-            return Err(Notice::of(Code::MemberStopping, format!("{member}'s Pod is going away")));
+            return Err(self.why_it_goes(member, pod));
         }
         if let Some(words) = &pod.unschedulable {
             return Err(Notice::of(Code::PodUnschedulable, format!("no node takes {member}: {words}")));
@@ -76,6 +76,22 @@ impl<'a> View<'a> {
         Ok(Up { status })
     }
 
+    /// A Pod on a node that is silent does not go before somebody says what became of the node.
+    fn why_it_goes(&self, member: &MemberName, pod: &PodFacts) -> Notice {
+        let node = pod.node.as_deref().unwrap_or_default();
+        if self.world.nodes_in_trouble.get(node) != Some(&NodeTrouble::NotReady) {
+            return Notice::of(Code::MemberStopping, format!("{member}'s Pod is going away"));
+        }
+        Notice::new(
+            Code::MemberStopping,
+            format!("{member}'s Pod is going away, and its node {node} is not ready: it may still run there"),
+            format!(
+                "bring {node} back; or, where it is shut down for sure, kubectl taint node {node} \
+                 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+            ),
+        )
+    }
+
     /// Whether a container runs for a moment only: etcd may still be opening its data.
     fn has_just_started(&self, pod: &PodFacts) -> bool {
         const A_MOMENT: i64 = 60;
@@ -110,7 +126,7 @@ impl<'a> View<'a> {
     /// Whether this process has waited for a member, and for nothing else, for so long.
     pub fn has_been_waited_for(&self, member: &MemberName, span: Duration) -> bool {
         let patience = &self.world.patience;
-        patience.subject == Self::subject_of(member) && patience.without_progress >= span
+        patience.subject == self.subject_of(member) && patience.without_progress >= span
     }
 
     /// Members that are up.

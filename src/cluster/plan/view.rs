@@ -1,6 +1,7 @@
 //! What the concerns of the planner ask of an observation. Pure answers; what many ask is kept.
 
 use super::hold::{self, Intent};
+use super::loss::seems_lost;
 use super::request;
 use super::snapshots;
 use super::step::{Claim, Next, Record, Step, Wait};
@@ -177,8 +178,9 @@ impl<'a> View<'a> {
 
     /// What patience with a member is counted on: by the member, not by the code, since a crash loop goes through
     /// several and is one wait.
-    pub fn subject_of(member: &MemberName) -> String {
-        format!("member/{member}")
+    pub fn subject_of(&self, member: &MemberName) -> String {
+        // What is lost is waited for on its own account, however long something else was wrong before.
+        if seems_lost(self, member) { format!("lost/{member}") } else { format!("member/{member}") }
     }
 
     /// The leader, if the members that are up agree on one that is a member.
@@ -313,7 +315,7 @@ impl<'a> View<'a> {
     /// A wait for something that is not under way by our hand: its subject is its code, and it is
     /// looked at less closely.
     pub fn wait_for(&self, notice: Notice, member: Option<&MemberName>) -> Next {
-        let subject = member.map_or_else(|| notice.code.to_string(), Self::subject_of);
+        let subject = member.map_or_else(|| notice.code.to_string(), |member| self.subject_of(member));
         Next::Wait(Wait { close: false, ..self.wait(notice, member, subject, 0) })
     }
 }

@@ -124,6 +124,8 @@ mod tests {
             "terminationGracePeriodSeconds": 30,
             "clientServiceType": "ClusterIP",
             "memberDeadline": "300s",
+            "nodeLostAfter": "300s",
+            "defragmentation": "Automatic",
             "allowDowntime": false,
             "hops": "Many",
             "approval": "Automatic",

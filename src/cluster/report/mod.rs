@@ -161,14 +161,14 @@ pub fn remember(status: &mut EtcdClusterStatus, claim: &Claim, now: Timestamp) {
     }
 }
 
-/// What becomes of the status with a step that makes room. Where it is not written the step is done once more.
+/// What the status remembers of a step that makes room, which may go on after its answer. Where it is not written the step
+/// is done once more.
 pub fn make_room(status: &mut EtcdClusterStatus, step: &Step, now: Timestamp) {
     match step {
         Step::Compact { revision, .. } => {
             status.room = Some(RoomStatus { revision: *revision, time: Time(now), defragmented: Vec::new() });
         }
         Step::Defragment { member } => {
-            release(status, member, Action::Defragment);
             if let Some(room) = &mut status.room {
                 room.defragmented.push(member.to_string());
             }

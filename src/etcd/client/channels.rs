@@ -1,6 +1,7 @@
 //! The channels to members: one for each Pod, kept between observations and dropped with the Pod.
 
 use super::{Call, EtcdError, MemberClient, transport};
+use crate::etcd::answers::KvHash;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,7 +50,8 @@ impl Channels {
             // A Pod whose sandbox was made anew, as after a restart of its node, has another address.
             Some(link) if link.endpoint == *endpoint => link.clone(),
             _ => {
-                let link = Arc::new(Link { endpoint: endpoint.clone(), slot: Mutex::default() });
+                let (slot, hash) = Default::default();
+                let link = Arc::new(Link { endpoint: endpoint.clone(), slot, hash });
                 of_scope.insert(endpoint.pod_uid.clone(), link.clone());
                 link
             }
@@ -80,6 +82,8 @@ impl Channels {
 pub(super) struct Link {
     endpoint: Endpoint,
     slot: Mutex<Slot>,
+    /// The last hash of its keys, with the revision and the run of the container that it is of.
+    hash: Mutex<Option<(i64, i32, KvHash)>>,
 }
 
 #[derive(Default)]
@@ -91,6 +95,15 @@ struct Slot {
 impl Link {
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// What is known of the hash of its keys.
+    pub(super) fn hash_of(&self, revision: i64, run: i32) -> Option<KvHash> {
+        locked(&self.hash).filter(|(at, of, _)| (*at, *of) == (revision, run)).map(|(_, _, hash)| hash)
+    }
+
+    pub(super) fn keep_hash(&self, revision: i64, run: i32, hash: KvHash) {
+        *locked(&self.hash) = Some((revision, run, hash));
     }
 
     /// The channel and its number, a new one if there is none.

@@ -16,11 +16,21 @@ const DEFRAGMENT_LIMIT: Duration = Duration::from_secs(15);
 
 impl MemberClient {
     /// The hash of all keys and their history up to a revision, by `HashKV`: of this member's own database, no raft
-    /// entry, answered under any alarm. It reads every key. Limit 20 s.
+    /// entry, answered under any alarm. It reads every key, so it is asked once for each run of the member's container.
+    /// Limit 20 s.
     ///
     /// # Errors
     /// Also where that revision is compacted, or not there yet.
-    pub async fn hash_kv(&self, revision: i64) -> Result<KvHash, EtcdError> {
+    pub async fn hash_kv(&self, revision: i64, run: i32) -> Result<KvHash, EtcdError> {
+        if let Some(known) = self.link.hash_of(revision, run) {
+            return Ok(known);
+        }
+        let hash = self.ask_hash_kv(revision).await?;
+        self.link.keep_hash(revision, run, hash);
+        Ok(hash)
+    }
+
+    async fn ask_hash_kv(&self, revision: i64) -> Result<KvHash, EtcdError> {
         self.call(Call::HashKv, HASH_LIMIT, async |client: Arc<Client>| {
             let answer = client.maintenance_client().hash_kv(revision).await?;
             Ok::<_, Failure>(KvHash { hash: answer.hash(), compacted: answer.compact_version() })

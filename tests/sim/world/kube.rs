@@ -216,10 +216,11 @@ impl World {
         }
     }
 
-    /// Whether a Pod has a member's volume, be it one that has ended.
+    /// Whether a Pod has a member's volume, be it one that has ended. One that no node has taken keeps none (`podUsesPVC` of
+    /// the controller that protects claims).
     fn is_in_use(&self, member: &MemberName) -> bool {
         let looks_into_it = |probe: &Probe| probe.tries == Tries::Volume(member.clone());
-        self.pods.contains_key(member) || self.probes.values().any(looks_into_it)
+        self.pods.get(member).is_some_and(|pod| pod.node.is_some()) || self.probes.values().any(looks_into_it)
     }
 
     /// A member's data is destroyed, by whomever.
