@@ -2,6 +2,7 @@
 //! small pieces, between any two of which the operator may be killed.
 
 use crate::check;
+use crate::databases::{compact, defragment, disarm};
 use crate::observe::Seen;
 use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, Probe, State, StoredRevision, Volume};
@@ -15,10 +16,9 @@ use quorate::cluster::objects::probe::NewProbe;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{ClaimFacts, Ownership};
 use quorate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
-use quorate::cluster::report::{make_room, release, remember, withdraw};
+use quorate::cluster::report::{release, remember, withdraw};
 use quorate::cluster::revision::Revision;
 use quorate::cluster::spec::{self, storage_class};
-use quorate::etcd::Alarm;
 use std::sync::Arc;
 
 /// What became of a step.
@@ -252,7 +252,7 @@ fn change_of_members(world: &mut World, seen: &Seen, step: &Step) -> bool {
 }
 
 /// Whether the EtcdCluster is what was seen.
-fn is_unchanged(world: &World, seen: &Seen) -> bool {
+pub fn is_unchanged(world: &World, seen: &Seen) -> bool {
     let cluster = world.cluster.as_ref();
     cluster.is_some_and(|it| it.resource_version.to_string() == seen.facts.cluster.resource_version)
 }
@@ -299,7 +299,7 @@ fn progress(claim: &Claim) -> ProgressStatus {
     }
 }
 
-fn wrote(world: &mut World) {
+pub fn wrote(world: &mut World) {
     world.writes += 1;
     world.changed();
 }
@@ -410,72 +410,6 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
     world.pods.insert(new.member.clone(), pod);
     world.made += 1;
     wrote(world);
-}
-
-fn compact(world: &mut World, seen: &Seen, step: &Step, through: &MemberName) -> bool {
-    let cluster = world.data(through).filter(|_| world.serving(through)).map(|data| data.cluster_id);
-    let Some(cluster) = cluster.filter(|cluster| world.propose(*cluster)) else { return false };
-    if let Some(raft) = world.rafts.get_mut(&cluster) {
-        raft.compacted = true;
-    }
-    wrote(world);
-    reported(world, seen, step);
-    true
-}
-
-/// What the report says after the step; sometimes nobody waited for its end.
-fn reported(world: &mut World, seen: &Seen, step: &Step) {
-    let at = seen.facts.cluster.resource_version.parse().unwrap_or_default();
-    if world.rng.permille(700) {
-        world.write_status(at, |status| make_room(status, step, seen.facts.now));
-    }
-}
-
-/// It serves nobody for some seconds.
-fn defragment(world: &mut World, seen: &Seen, step: &Step, member: &MemberName) -> bool {
-    let another_leaves = world.pods.iter().any(|(other, pod)| other != member && pod.deleting.is_some());
-    if !is_unchanged(world, seen) || !world.serving(member) || another_leaves {
-        return false;
-    }
-    if let Some(objection) = check::objection_to_a_stop(world, seen, member) {
-        world.violate(format!("{objection} (to be defragmented)"));
-    }
-    let serves_at = world.now + 500 + world.rng.range(0, 6_000);
-    if let Some(Pod { state: State::Running { serves_at: at, .. }, .. }) = world.pods.get_mut(member) {
-        *at = serves_at;
-    }
-    let raft = world.raft_of(member).filter(|raft| raft.compacted).map(|raft| raft.keys);
-    if let Some(data) = world.claims.get_mut(member).and_then(|volume| volume.data.as_mut()) {
-        data.in_use = data.in_use.min(raft.unwrap_or(u64::MAX));
-        data.db_size = data.in_use;
-    }
-    wrote(world);
-    reported(world, seen, step);
-    true
-}
-
-fn disarm(world: &mut World, seen: &Seen, through: &MemberName, alarm: Alarm) -> bool {
-    let cluster = world.data(through).filter(|_| world.serving(through)).map(|data| data.cluster_id);
-    let Some(cluster) = cluster.filter(|cluster| world.propose(*cluster)) else { return false };
-    if alarm == Alarm::NoSpace {
-        if let Some(raft) = world.rafts.get_mut(&cluster) {
-            raft.alarm = false;
-        }
-        wrote(world);
-        reported(world, seen, &Step::Disarm { through: through.clone(), alarm });
-        return true;
-    }
-    // With one alone it was a person's word.
-    let voters = &world.rafts[&cluster].voters;
-    let differs = |voter: &MemberName| voters.len() > 1 && world.data(voter).is_some_and(|it| it.differs);
-    if voters.keys().any(differs) && seen.violent == world.violent {
-        world.violate("the alarm CORRUPT is taken back while members differ".to_owned());
-    }
-    if let Some(raft) = world.rafts.get_mut(&cluster) {
-        raft.corrupt = false;
-    }
-    wrote(world);
-    true
 }
 
 fn guard(world: &mut World, guarded: &Guarded) {

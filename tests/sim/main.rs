@@ -10,6 +10,7 @@ mod at_rest;
 mod bootstrap;
 mod check;
 mod codes;
+mod databases;
 mod downgrades;
 mod exhaustive;
 mod faults;

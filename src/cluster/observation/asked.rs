@@ -1,0 +1,103 @@
+//! What follows from an observation at once: asked while it is made, to know what else to ask, and by the planner. Pure.
+
+use super::{Answer, DowngradeJob, Observation};
+use crate::api::BootstrapStatus;
+use crate::cluster::names::MemberName;
+use crate::etcd::logs::says_binary_is_below_the_cluster_version;
+use crate::etcd::versions::{may_write_v2_entries, needs_a_snapshot_before, tells_of_downgrades};
+use crate::etcd::{Alarm, EtcdVersion, Minor};
+
+impl Observation {
+    /// Whether the next hop may be one before which every member must have taken a raft snapshot: how many
+    /// each took is asked only then.
+    pub fn needs_snapshot_counts(&self) -> bool {
+        let Ok(wanted) = self.cluster.spec.version.parse::<EtcdVersion>() else { return false };
+        let runs = self.answers.values().filter_map(|answer| answer.cluster_version).max();
+        runs.is_some_and(|runs| !may_write_v2_entries(runs) && needs_a_snapshot_before(runs, wanted.minor))
+            && self.claims.values().any(|claim| !claim.free_of_v2_entries)
+    }
+
+    /// The revision at which members' keys are to be hashed: one that all have who answer. Nothing where nobody says
+    /// that their data differ.
+    pub fn revision_to_hash_at(&self) -> Option<i64> {
+        // A member that lags, or is none any more, is not asked.
+        let statuses = || self.witnesses().filter_map(Answer::status);
+        let differ = statuses().any(|status| status.alarms.contains(&Alarm::Corrupt));
+        statuses().map(|status| status.revision).min().filter(|_| differ)
+    }
+
+    /// Whether a database may be defragmented soon: then nodes matter.
+    pub fn may_defragment(&self) -> bool {
+        self.answers.values().filter_map(Answer::status).any(|status| {
+            status.alarms.contains(&Alarm::NoSpace) || status.db_size_in_use <= status.db_size / 2
+        })
+    }
+
+    /// Members that do not answer, or are on their way out.
+    pub fn absent(&self) -> impl Iterator<Item = &MemberName> {
+        let is_absent = |member: &&MemberName| {
+            let goes = self.pods.get(*member).is_some_and(|pod| pod.deleting);
+            goes || self.answers.get(*member).is_none_or(|answer| answer.status.is_err())
+        };
+        self.claims.keys().filter(is_absent)
+    }
+
+    /// Whether what a member says of the cluster counts: it serves a linearizable read as itself, and is not
+    /// on its way out. An address may belong to somebody else by now.
+    pub fn is_witness(&self, member: &MemberName) -> bool {
+        let Some(answer) = self.answers.get(member) else { return false };
+        let Ok(status) = &answer.status else { return false };
+        let known = self.claims.get(member).and_then(|claim| claim.member_id);
+        let cluster = self.cluster.status.cluster_id.as_ref();
+        answer.read.is_ok()
+            && known.is_none_or(|id| id == status.member_id)
+            && cluster.is_none_or(|id| *id == status.cluster_id.to_string())
+            && self.pods.get(member).is_some_and(|pod| !pod.deleting)
+    }
+
+    /// etcd's cluster version as its witnesses know it just now. A downgrade lowers it, so what was said
+    /// before, or is said by a member that is cut off, counts only where there is no witness.
+    pub fn witnessed_cluster_version(&self) -> Option<Minor> {
+        self.witnesses().filter_map(|answer| answer.cluster_version).max()
+    }
+
+    /// The same, or without a witness the highest that anybody said, now or before. A binary that does not start
+    /// because it is below the cluster version has said so too.
+    pub fn last_known_cluster_version(&self) -> Option<Minor> {
+        self.witnessed_cluster_version().or_else(|| {
+            let said = self.answers.values().filter_map(|answer| answer.cluster_version).max();
+            let noted = self.cluster.status.cluster_version.as_deref().and_then(EtcdVersion::reported);
+            said.max(noted.map(|version| version.minor)).max(self.cluster_version_by_last_words())
+        })
+    }
+
+    /// While the cluster forms: its bootstrap, pinned at the version of this revision. It is noted on a claim beside the
+    /// revision, which goes with the `EtcdCluster`.
+    pub fn pinned_at(&self, revision: &str) -> Option<BootstrapStatus> {
+        let pinned = self.cluster.status.bootstrap.clone()?;
+        let version = self.revisions.get(revision)?.version.to_string();
+        Some(BootstrapStatus { version, ..pinned })
+    }
+
+    /// A cluster version that moved unseen before its last witness stopped shows in the log of the old
+    /// binary that does not start on it.
+    fn cluster_version_by_last_words(&self) -> Option<Minor> {
+        let too_old = self.pods.values().filter(|pod| {
+            pod.container.last_words.as_deref().is_some_and(says_binary_is_below_the_cluster_version)
+        });
+        too_old.filter_map(|pod| Some(self.revisions.get(&pod.revision)?.version.minor.next())).max()
+    }
+
+    /// Whether a downgrade job is enabled, where a witness tells: from 3.6 on members do. Before, it shows by
+    /// VALIDATE only.
+    pub fn downgrade_job_by_status(&self) -> Option<DowngradeJob> {
+        let statuses = || self.witnesses().filter_map(Answer::status);
+        let enabled = statuses().find_map(|status| status.downgrade).map(DowngradeJob::To);
+        let tells = || statuses().any(|status| tells_of_downgrades(status.version.minor));
+        enabled.or_else(|| tells().then_some(DowngradeJob::Absent))
+    }
+
+    fn witnesses(&self) -> impl Iterator<Item = &Answer> {
+        self.answers.iter().filter(|(member, _)| self.is_witness(member)).map(|(_, answer)| answer)
+    }
+}
