@@ -3,6 +3,8 @@
 
 mod asked;
 
+pub use asked::SMALL;
+
 use super::names::MemberName;
 use super::revision::Revision;
 use crate::api::{BootstrapStatus, EtcdClusterSpec, EtcdClusterStatus};

@@ -7,6 +7,9 @@ use crate::etcd::logs::says_binary_is_below_the_cluster_version;
 use crate::etcd::versions::{may_write_v2_entries, needs_a_snapshot_before, tells_of_downgrades};
 use crate::etcd::{Alarm, EtcdVersion, Minor};
 
+/// A database smaller than this is not worth a pause in quiet times, in bytes.
+pub const SMALL: i64 = 64 << 20;
+
 impl Observation {
     /// Whether the next hop may be one before which every member must have taken a raft snapshot: how many
     /// each took is asked only then.
@@ -29,7 +32,8 @@ impl Observation {
     /// Whether a database may be defragmented soon: then nodes matter.
     pub fn may_defragment(&self) -> bool {
         self.answers.values().filter_map(Answer::status).any(|status| {
-            status.alarms.contains(&Alarm::NoSpace) || status.db_size_in_use <= status.db_size / 2
+            let is_fragmented = status.db_size >= SMALL && status.db_size_in_use <= status.db_size / 2;
+            status.alarms.contains(&Alarm::NoSpace) || is_fragmented
         })
     }
 

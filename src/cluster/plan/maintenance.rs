@@ -13,7 +13,7 @@ use crate::api::{Action, Code, DefragmentationMode, ProgressStatus, RoomStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::container::quota_of;
-use crate::cluster::observation::Patience;
+use crate::cluster::observation::{Patience, SMALL};
 use crate::etcd::Alarm;
 use jiff::SignedDuration;
 
@@ -21,9 +21,8 @@ use jiff::SignedDuration;
 const FULL: u64 = 80;
 /// Hundredths of its quota that may be in use for a defragmentation to help a full one.
 const LITTLE: u64 = 70;
-/// A database smaller than this is not worth a pause in quiet times, in bytes and in hundredths of its quota: one whose
-/// history comes and goes would have one after each compaction.
-const SMALL: u64 = 64 << 20;
+/// A database that takes less of its quota than this is not worth a pause in quiet times, in hundredths: one whose history
+/// comes and goes would have one after each compaction.
 const SMALL_OF_QUOTA: u64 = 25;
 
 fn is_automatic(view: &View<'_>) -> bool {
@@ -173,7 +172,7 @@ fn is_worth_it(view: &View<'_>, member: &MemberName) -> bool {
     let (size, in_use) = (bytes(up.status.db_size), bytes(up.status.db_size_in_use));
     let Room { size: of_quota, in_use: used } = room(view, member, up);
     (of_quota >= FULL && (used < LITTLE || has_room_to_show(view, member)))
-        || (size >= SMALL && of_quota >= SMALL_OF_QUOTA && in_use <= size / 2)
+        || (up.status.db_size >= SMALL && of_quota >= SMALL_OF_QUOTA && in_use <= size / 2)
 }
 
 /// Whether the member has said no for as long as one may be down, as where its disk is full.
