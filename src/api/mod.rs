@@ -13,6 +13,7 @@ mod pod_spec;
 mod quantity;
 pub mod reserved;
 mod status;
+mod upkeep;
 
 pub use codes::{Code, Severity};
 pub use conditions::{ConditionType, condition, find_condition};
@@ -23,6 +24,7 @@ pub use etcd_cluster::*;
 pub use pod_spec::*;
 pub use quantity::Quantity;
 pub use status::*;
+pub use upkeep::*;
 
 /// The API group of every kind of Quorate.
 pub const GROUP: &str = "quorate.dev";

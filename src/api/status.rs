@@ -250,6 +250,11 @@ impl Action {
         )
     }
 
+    /// Whether the claimed member is started from another revision by it.
+    pub const fn gives_a_revision(self) -> bool {
+        self.is_claim() && !self.changes_the_list() && !matches!(self, Self::Defragment)
+    }
+
     /// Whether it adds an entry to etcd's member list, or removes one.
     pub const fn changes_the_list(self) -> bool {
         matches!(self, Self::AddMember | Self::RemoveMember | Self::RetireMember)

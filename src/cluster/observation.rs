@@ -3,7 +3,7 @@
 
 mod asked;
 
-pub use asked::SMALL;
+pub use asked::is_fragmented;
 
 use super::names::MemberName;
 use super::revision::Revision;

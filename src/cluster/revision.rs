@@ -6,6 +6,7 @@
 //! Pods starts no fight either: a Pod is compared by the name of its revision, never by its fields.
 
 use super::names::digest_of;
+use super::objects::container::quota_of;
 use super::objects::pod;
 use super::observation::Observation;
 use super::spec::{self, Desired, image_of};
@@ -127,6 +128,11 @@ impl Revision {
     pub fn args(&self) -> impl Iterator<Item = &str> {
         let containers = self.template.spec.iter().flat_map(|spec| &spec.containers);
         containers.flat_map(|container| container.args.iter().flatten()).map(String::as_str)
+    }
+
+    /// The size at which its database refuses writes, in bytes.
+    pub fn quota_bytes(&self) -> Option<u64> {
+        quota_of(self.args())
     }
 
     /// Raft entries between two snapshots on disk.

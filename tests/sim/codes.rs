@@ -100,7 +100,7 @@ fn of_an_earlier_cluster() {
 fn of_databases() {
     let (mut world, mut operator) = settled("{version: 3.6.16}");
     let cluster = world.data(&member(0)).unwrap().cluster_id;
-    crate::faults::fill_up(&mut world, cluster, 10, false);
+    crate::databases::fill_up(&mut world, cluster, 10, false);
     let _ = rest(&mut world, &mut operator, overheard);
 
     seen_as(|seen| {

@@ -1,4 +1,4 @@
-//! What is done for databases while members run: carried out in the simulated world.
+//! Databases in the simulated world: how they fill up, and what is done for them while members run.
 
 use crate::act::{is_unchanged, wrote};
 use crate::check;
@@ -8,7 +8,25 @@ use crate::world::kube::{Pod, State};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::plan::Step;
 use quorate::cluster::report::make_room;
+use quorate::cluster::spec;
 use quorate::etcd::Alarm;
+
+/// The databases reach their quota. `keys`: how many hundredths of it the keys take; the rest is their history, or free
+/// where that is forgotten.
+pub fn fill_up(world: &mut World, cluster: u64, keys: u64, compacted: bool) {
+    let desired = world.cluster.as_ref().and_then(|cluster| spec::parse(&cluster.spec).ok());
+    let Some(quota) = desired.map(|desired| desired.quota_bytes) else { return };
+    if let Some(cluster) = &mut world.cluster {
+        cluster.status.room = None;
+    }
+    let Some(raft) = world.rafts.get_mut(&cluster) else { return };
+    (raft.alarm, raft.keys, raft.compacted) = (true, quota / 100 * keys, false);
+    let in_use = if compacted { raft.keys } else { quota };
+    for data in world.claims.values_mut().filter_map(|volume| volume.data.as_mut()) {
+        (data.db_size, data.in_use) = (quota, in_use);
+    }
+    world.changed();
+}
 
 pub fn compact(world: &mut World, seen: &Seen, step: &Step, through: &MemberName) -> bool {
     let cluster = world.data(through).filter(|_| world.serving(through)).map(|data| data.cluster_id);
@@ -60,7 +78,6 @@ pub fn disarm(world: &mut World, seen: &Seen, through: &MemberName, alarm: Alarm
             raft.alarm = false;
         }
         wrote(world);
-        reported(world, seen, &Step::Disarm { through: through.clone(), alarm });
         return true;
     }
     // With one alone it was a person's word.

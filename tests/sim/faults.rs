@@ -1,5 +1,6 @@
 //! What goes wrong, and what people do: by chance, or chosen by name.
 
+use crate::databases::fill_up;
 use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, State};
 use crate::world::{NAME, World};
@@ -10,7 +11,6 @@ use quorate::api::{
 };
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
-use quorate::cluster::spec;
 use quorate::etcd::{DowngradeCall, Minor};
 
 /// Versions that people write into the spec.
@@ -246,23 +246,6 @@ fn node_gone(world: &mut World, member: &MemberName) {
     }
     world.gone.insert(node);
     world.nodes[node] = Some((world.now, u64::MAX));
-    world.changed();
-}
-
-/// The databases reach their quota. `keys`: how many hundredths of it the keys take; the rest is their history, or free
-/// where that is forgotten.
-pub fn fill_up(world: &mut World, cluster: u64, keys: u64, compacted: bool) {
-    let desired = world.cluster.as_ref().and_then(|cluster| spec::parse(&cluster.spec).ok());
-    let Some(quota) = desired.map(|desired| desired.quota_bytes) else { return };
-    if let Some(cluster) = &mut world.cluster {
-        cluster.status.room = None;
-    }
-    let Some(raft) = world.rafts.get_mut(&cluster) else { return };
-    (raft.alarm, raft.keys, raft.compacted) = (true, quota / 100 * keys, false);
-    let in_use = if compacted { raft.keys } else { quota };
-    for data in world.claims.values_mut().filter_map(|volume| volume.data.as_mut()) {
-        (data.db_size, data.in_use) = (quota, in_use);
-    }
     world.changed();
 }
 

@@ -1,6 +1,7 @@
 //! Worlds in which databases are full, or hold much that nothing uses.
 
-use crate::faults::{fill_up, member};
+use crate::databases::fill_up;
+use crate::faults::member;
 use crate::named::{numbers, settled, uids, version};
 use crate::run::rest;
 use crate::world::World;

@@ -30,6 +30,12 @@ fn without_effect(times: u32, call: DowngradeCall) -> Outcome {
     Outcome::refused(Code::DowngradePending, message)
 }
 
+/// What a member said no with.
+fn said_by(member: &MemberName) -> impl FnOnce(EtcdError) -> ActError + use<> {
+    let member = member.clone();
+    move |source| ActError::Etcd { member, source }
+}
+
 /// A change of the member list that etcd does not take yet is waited for; whether one took effect is read.
 fn changed_or_not_yet(through: &MemberName, result: Result<(), EtcdError>) -> Result<Outcome, ActError> {
     let Err(source) = result else { return Ok(Outcome::default()) };
@@ -42,14 +48,14 @@ fn changed_or_not_yet(through: &MemberName, result: Result<(), EtcdError>) -> Re
         | ErrorKind::TimedOut => {
             Ok(Outcome::refused(Code::MembershipPending, format!("{through}: {source}")))
         }
-        _ => Err(ActError::Etcd { member: through.clone(), source }),
+        _ => Err(said_by(through)(source)),
     }
 }
 
 impl Hands<'_> {
     pub(super) async fn propose(&self, through: &MemberName, entries: u32) -> Result<(), ActError> {
         let proposed = self.client(through)?.propose(self.identity(through)?, entries).await;
-        proposed.map_err(|source| ActError::Etcd { member: through.clone(), source })
+        proposed.map_err(said_by(through))
     }
 
     /// Whom a learner's entry stands for is told by its peer URL, of which there is one for each member: to add it once
@@ -86,14 +92,14 @@ impl Hands<'_> {
 
     pub(super) async fn disarm(&self, through: &MemberName, alarm: Alarm) -> Result<(), ActError> {
         let disarmed = self.client(through)?.disarm(self.identity(through)?, alarm).await;
-        disarmed.map_err(|source| ActError::Etcd { member: through.clone(), source })
+        disarmed.map_err(said_by(through))
     }
 
     pub(super) async fn compact(&self, through: &MemberName, revision: i64) -> Result<(), ActError> {
         match self.client(through)?.compact(self.identity(through)?, revision).await {
             // It is done, or goes on.
             Err(source) if matches!(source.kind(), ErrorKind::AlreadySo | ErrorKind::TimedOut) => Ok(()),
-            result => result.map_err(|source| ActError::Etcd { member: through.clone(), source }),
+            result => result.map_err(said_by(through)),
         }
     }
 
@@ -106,11 +112,8 @@ impl Hands<'_> {
             return Ok(refused);
         }
         match self.client(member)?.defragment(self.identity(member)?).await {
-            Err(source) if source.kind() == ErrorKind::TimedOut => Ok(Outcome::default()),
-            result => {
-                result.map_err(|source| ActError::Etcd { member: member.clone(), source })?;
-                Ok(Outcome::default())
-            }
+            Err(source) if source.kind() != ErrorKind::TimedOut => Err(said_by(member)(source)),
+            _ => Ok(Outcome::default()),
         }
     }
 
@@ -121,7 +124,7 @@ impl Hands<'_> {
         to: MemberId,
     ) -> Result<(), ActError> {
         let moved = self.client(from)?.move_leader(expected, to).await;
-        moved.map_err(|source| ActError::Etcd { member: from.clone(), source })
+        moved.map_err(said_by(from))
     }
 
     /// Whether it took effect is read, never taken from the answer: 3.5 carries it out and says that it timed out.
@@ -136,9 +139,7 @@ impl Hands<'_> {
             return Ok(refused);
         }
         match self.client(through)?.downgrade(self.identity(through)?, call).await {
-            Err(source) if source.kind() != ErrorKind::TimedOut => {
-                Err(ActError::Etcd { member: through.clone(), source })
-            }
+            Err(source) if source.kind() != ErrorKind::TimedOut => Err(said_by(through)(source)),
             _ if times < TAKES_EFFECT_WITHIN => Ok(Outcome::default()),
             _ => Ok(without_effect(times + 1, call)),
         }

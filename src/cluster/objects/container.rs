@@ -131,8 +131,8 @@ fn args(
 }
 
 /// The quota that a container was rendered with, in bytes.
-pub fn quota_of(args: &[String]) -> Option<u64> {
-    args.iter().find_map(|arg| arg.strip_prefix(QUOTA)?.parse().ok())
+pub fn quota_of<'a>(args: impl IntoIterator<Item = &'a str>) -> Option<u64> {
+    args.into_iter().find_map(|arg| arg.strip_prefix(QUOTA)?.parse().ok())
 }
 
 fn env(extra: Vec<EnvVar>) -> Vec<EnvVar> {
@@ -327,8 +327,9 @@ mod tests {
 
     #[test]
     fn the_quota_is_read_back_from_where_it_was_written() {
-        assert_eq!(quota_of(&args("etcd: {quotaBackendBytes: 4Gi}")), Some(4 << 30));
-        assert_eq!(quota_of(&["--name=db-0".to_owned()]), None);
+        let written = args("etcd: {quotaBackendBytes: 4Gi}");
+        assert_eq!(quota_of(written.iter().map(String::as_str)), Some(4 << 30));
+        assert_eq!(quota_of(["--name=db-0"]), None);
     }
 
     #[rstest]

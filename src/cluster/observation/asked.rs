@@ -5,10 +5,13 @@ use crate::api::BootstrapStatus;
 use crate::cluster::names::MemberName;
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
 use crate::etcd::versions::{may_write_v2_entries, needs_a_snapshot_before, tells_of_downgrades};
-use crate::etcd::{Alarm, EtcdVersion, Minor};
+use crate::etcd::{Alarm, EtcdVersion, MemberStatus, Minor};
 
-/// A database smaller than this is not worth a pause in quiet times, in bytes.
-pub const SMALL: i64 = 64 << 20;
+/// Whether a member's database would give half of itself back, and is not too small to be worth a pause in quiet times.
+pub const fn is_fragmented(status: &MemberStatus) -> bool {
+    const SMALL: i64 = 64 << 20;
+    status.db_size >= SMALL && status.db_size_in_use <= status.db_size / 2
+}
 
 impl Observation {
     /// Whether the next hop may be one before which every member must have taken a raft snapshot: how many
@@ -31,10 +34,8 @@ impl Observation {
 
     /// Whether a database may be defragmented soon: then nodes matter.
     pub fn may_defragment(&self) -> bool {
-        self.answers.values().filter_map(Answer::status).any(|status| {
-            let is_fragmented = status.db_size >= SMALL && status.db_size_in_use <= status.db_size / 2;
-            status.alarms.contains(&Alarm::NoSpace) || is_fragmented
-        })
+        let may_be = |status: &MemberStatus| status.alarms.contains(&Alarm::NoSpace) || is_fragmented(status);
+        self.answers.values().filter_map(Answer::status).any(may_be)
     }
 
     /// Members that do not answer, or are on their way out.

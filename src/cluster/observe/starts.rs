@@ -11,7 +11,7 @@ use crate::cluster::observation::Observation;
 use crate::etcd::logs::stages_of_a_start;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Starts shorter than this are not asked about.
@@ -76,7 +76,8 @@ async fn how_far_starts_have_come(ctx: &Context, world: &mut Observation) {
 }
 
 async fn why_panics_ended(ctx: &Context, world: &mut Observation) {
-    let panicked: BTreeMap<String, MemberName> = world
+    // Of each the run that ended last: the one before, where another runs.
+    let panicked: BTreeMap<String, (MemberName, bool)> = world
         .pods
         .iter()
         .filter(|(member, pod)| {
@@ -84,20 +85,15 @@ async fn why_panics_ended(ctx: &Context, world: &mut Observation) {
             pod.container.exit_code == Some(PANICKED) && silent && !pod.deleting
         })
         .map(|(member, pod)| {
-            // The run that ended last: the one before, where another runs.
-            let run = pod.container.restarts - i32::from(pod.container.running_since.is_some());
-            (format!("{}/{run}", pod.uid), member.clone())
+            let previous = pod.container.running_since.is_some();
+            let run = pod.container.restarts - i32::from(previous);
+            (format!("{}/{run}", pod.uid), (member.clone(), previous))
         })
         .collect();
-    let runs =
-        |member: &MemberName| world.pods.get(member).is_some_and(|pod| pod.container.running_since.is_some());
-    let (runs, panicked) =
-        (panicked.values().filter(|member| runs(member)).cloned().collect::<BTreeSet<_>>(), panicked);
     let pods = &api::<Pod>(ctx, &world.cluster.namespace);
-    let read = |start: String| {
-        let member = panicked.get(&start).cloned();
-        let previous = member.as_ref().is_some_and(|member| runs.contains(member));
-        let member = member.map(|member| member.to_string()).unwrap_or_default();
+    let read = |run: String| {
+        let of = panicked.get(&run).map(|(member, previous)| (member.to_string(), *previous));
+        let (member, previous) = of.unwrap_or_default();
         async move {
             let params = LogParams {
                 container: Some(CONTAINER.to_owned()),
@@ -111,13 +107,12 @@ async fn why_panics_ended(ctx: &Context, world: &mut Observation) {
             Ok((String::from_utf8_lossy(&log.as_bytes()[from..]).into_owned(), END_KNOWN_FOR))
         }
     };
-    let starts = panicked.keys().cloned().collect();
-    for (start, log) in ctx.starts.ends.of(&starts, KNOWN_FOR, read).await {
-        let pod = panicked.get(&start).and_then(|member| world.pods.get_mut(member));
+    let runs = panicked.keys().cloned().collect();
+    for (run, log) in ctx.starts.ends.of(&runs, KNOWN_FOR, read).await {
+        let pod = panicked.get(&run).and_then(|(member, _)| world.pods.get_mut(member));
+        let words = pod.and_then(|pod| pod.container.last_words.as_mut());
         // What the kubelet answers where there is no log any more is shorter.
-        if let Some(words) =
-            pod.and_then(|pod| pod.container.last_words.as_mut()).filter(|words| words.len() < log.len())
-        {
+        if let Some(words) = words.filter(|words| words.len() < log.len()) {
             *words = log;
         }
     }

@@ -280,9 +280,8 @@ fn quorum_needs(view: &View<'_>, member: &MemberName) -> Option<MemberName> {
 fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
     // Counted by this process's own watch: the clock of a node says nothing. A restart begins it anew.
     let subject = format!("soak/{}/{}", pod.uid, pod.container.restarts);
-    let patience = &view.world.patience;
     let noted = view.claim_of(member).is_some_and(|claim| claim.good.as_ref() == Some(&pod.revision));
-    let watched = noted || (patience.subject == subject && patience.without_progress >= SOAK);
+    let watched = noted || view.has_lasted(&subject, SOAK);
     if progress.action.follows_the_spec() && is_canary(view, member) && !watched {
         let message =
             format!("{member} is the first on its new minor; it is watched for {} s", SOAK.as_secs());

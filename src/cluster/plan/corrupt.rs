@@ -23,6 +23,10 @@ fn hashes<'a>(view: &'a View<'_>) -> Option<BTreeMap<&'a MemberName, KvHash>> {
     hashes.values().all(|hash| hash.compacted == first).then_some(hashes)
 }
 
+fn agree(hashes: &BTreeMap<&MemberName, KvHash>) -> bool {
+    hashes.values().all(|hash| Some(hash) == hashes.values().next())
+}
+
 /// The one voter whose data differs from that of all others, who agree and are a majority.
 pub(super) fn the_one_that_differs(view: &View<'_>) -> Option<MemberName> {
     if view.world.hashes.is_empty() || !is_set(view) {
@@ -49,7 +53,8 @@ pub(super) fn is_to_go(view: &View<'_>, member: &MemberName) -> bool {
     }
 }
 
-fn is_set(view: &View<'_>) -> bool {
+/// Whether members' data are said to differ.
+pub(super) fn is_set(view: &View<'_>) -> bool {
     view.alarms().contains(&Alarm::Corrupt)
 }
 
@@ -61,10 +66,7 @@ pub(super) fn is_still_open(view: &View<'_>) -> bool {
 /// After the one that differed was removed: the alarm is taken back where all who are left agree.
 pub(super) fn after_it_went(view: &View<'_>) -> Option<Next> {
     let through = view.leader().filter(|_| is_set(view))?;
-    let hashes = hashes(view)?;
-    let first = hashes.values().next()?.hash;
-    let agree = hashes.values().all(|hash| hash.hash == first);
-    agree.then(|| Next::Do(Step::Disarm { through: through.clone(), alarm: Alarm::Corrupt }))
+    agree(&hashes(view)?).then(|| Next::Do(Step::Disarm { through: through.clone(), alarm: Alarm::Corrupt }))
 }
 
 /// It cannot be told who is wrong, or a person wants to be asked.
@@ -72,24 +74,19 @@ pub(super) fn refusals(view: &View<'_>) -> Option<Notice> {
     if !is_set(view) || view.claimed().is_some() {
         return None;
     }
-    let cluster = &view.world.cluster;
     if let Some(member) = the_one_that_differs(view) {
         let why = heal::why_not_by_itself(view).filter(|_| !heal::is_to_be_retired(view, &member))?;
         return Some(Notice::new(
             Code::MembersDiffer,
             format!("{member}: {DIFFERS}, and it is not replaced by itself: {why}"),
-            format!(
-                "kubectl annotate etcd -n {} {} quorate.dev/replace={member} --overwrite",
-                cluster.namespace, cluster.name
-            ),
+            heal::how_to_replace(view, &member),
         ));
     }
     let message = match hashes(view) {
         Some(hashes) => {
             let shown: Vec<String> =
                 hashes.iter().map(|(member, hash)| format!("{member} {:08x}", hash.hash)).collect();
-            let agree = hashes.values().all(|hash| Some(hash) == hashes.values().next());
-            let what = if agree {
+            let what = if agree(&hashes) {
                 "the alarm CORRUPT is set, though all members' keys hash alike"
             } else {
                 "the alarm CORRUPT is set, and no member differs alone from a majority that agrees"

@@ -49,8 +49,7 @@ pub(super) fn a_job_that_has_arrived(view: &View<'_>) -> Option<Next> {
         DowngradeJob::To(_) | DowngradeJob::Somewhere => {}
         DowngradeJob::Absent | DowngradeJob::Unknown => return None,
     }
-    let patience = &view.world.patience;
-    if patience.subject == SUBJECT && patience.without_progress >= ENDS_WITHIN {
+    if view.has_lasted(SUBJECT, ENDS_WITHIN) {
         return give_up(view);
     }
     let message = "a downgrade job is enabled; etcd ends it once all members run the version it leads to";

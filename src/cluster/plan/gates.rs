@@ -6,13 +6,13 @@ mod list;
 pub use list::Removal;
 pub(super) use list::{list_is_as_wanted, no_list, no_list_for, of_a_new_member, of_a_promotion, removal};
 
+use super::corrupt;
 use super::up::{Up, is_beginning};
 use super::view::{View, quorum};
 use crate::api::{Action, Code};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::{DowngradeJob, NodeTrouble};
-use crate::etcd::Alarm;
 use std::collections::BTreeSet;
 
 /// A follower further behind than this is not "close": the leader would be alone with its log. etcd
@@ -95,7 +95,7 @@ pub(super) fn before(view: &View<'_>, member: &MemberName) -> Result<(), Notice>
 }
 
 fn no_data_differs(view: &View<'_>, member: &MemberName) -> Result<(), Notice> {
-    if view.alarms().contains(&Alarm::Corrupt) {
+    if corrupt::is_set(view) {
         let message = format!("{member} must wait: {}", Code::Corrupt.meaning());
         return Err(Notice::of(Code::Corrupt, message));
     }

@@ -3,7 +3,7 @@
 //! an approval or a window.
 
 use super::corrupt;
-use super::loss;
+use super::loss::{self, Loss};
 use super::resize;
 use super::roll::next_to_mend;
 use super::step::{Next, Step};
@@ -39,14 +39,8 @@ pub(super) fn is_to_be_retired(view: &View<'_>, member: &MemberName) -> bool {
     }
     // Who is claimed has been waited for before that, and is what keeps others from being replaced.
     let claimed = resize::is_claimed_to_be_removed(view, member);
-    let is_lost =
-        loss::is_lost(view, member) || is_lost_with_its_node(view, member) || corrupt::is_to_go(view, member);
-    is_lost && (claimed || why_not_by_itself(view).is_none())
-}
-
-/// Whether a member's node has been lost for so long, and its volume with it, that it is not waited for.
-pub(super) fn is_lost_with_its_node(view: &View<'_>, member: &MemberName) -> bool {
-    loss::loss_with_its_node(view, member).is_some()
+    let is_wrong = loss::is_lost_for_good(view, member) || corrupt::is_to_go(view, member);
+    is_wrong && (claimed || why_not_by_itself(view).is_none())
 }
 
 /// Why no member is replaced by itself now.
@@ -100,23 +94,25 @@ fn retire_what_is_broken(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
         let how = if corrupt::is_to_go(view, &member) { "members' data differ" } else { "it is down" };
         return Some(retire(view, &member, format!("somebody asked for another one, and {how}")));
     }
-    let Some((member, how)) = loss::lost(view).into_iter().find(|(member, _)| is_to_be_retired(view, member))
-    else {
-        let differs = corrupt::the_one_that_differs(view).filter(|member| is_to_be_retired(view, member));
-        return match differs {
-            Some(member) => Some(retire(view, &member, corrupt::DIFFERS.to_owned())),
-            None => wait_for_its_node(view).map(Err),
-        };
-    };
-    let why = how.to_string();
+    let is_to_go = |member: &MemberName| is_to_be_retired(view, member);
+    if let Some((member, how)) = loss::lost(view).into_iter().find(|(member, _)| is_to_go(member)) {
+        return Some(retire_what_is_lost(view, member, how));
+    }
+    if let Some(member) = corrupt::the_one_that_differs(view).filter(is_to_go) {
+        return Some(retire(view, &member, corrupt::DIFFERS.to_owned()));
+    }
+    wait_for_its_node(view).map(Err)
+}
+
+fn retire_what_is_lost(view: &View<'_>, member: MemberName, how: Loss) -> Result<Next, Obstacle> {
     if !loss::is_beyond_doubt(view, &member, how) {
         let message = format!("{member}: {how}; where it stays so, it is replaced by a new member");
-        return Some(Err((Notice::of(Code::MemberDown, message), Some(member))));
+        return Err((Notice::of(Code::MemberDown, message), Some(member)));
     }
-    Some(retire(view, &member, why.clone()).map_err(|(notice, about)| {
-        let message = format!("{member}: {why}, and its replacement waits: {}", notice.message);
+    retire(view, &member, how.to_string()).map_err(|(notice, about)| {
+        let message = format!("{member}: {how}, and its replacement waits: {}", notice.message);
         (Notice { message, ..notice }, about)
-    }))
+    })
 }
 
 /// A member whose volume cannot follow it is waited for with its node, whatever else is refused.
@@ -155,12 +151,18 @@ pub(super) fn retire(view: &View<'_>, member: &MemberName, why: String) -> Resul
     Ok(view.claim_change(Action::RetireMember, member, String::new(), Some(why)))
 }
 
+/// How a person asks for a member to be replaced.
+pub(super) fn how_to_replace(view: &View<'_>, member: &MemberName) -> String {
+    let cluster = &view.world.cluster;
+    let (namespace, name) = (&cluster.namespace, &cluster.name);
+    format!("kubectl annotate etcd -n {namespace} {name} quorate.dev/replace={member} --overwrite")
+}
+
 /// Some members' data is gone, and nobody answers that.
 pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     if !loss::refusals(view).is_empty() {
         return Vec::new();
     }
-    let cluster = &view.world.cluster;
     let unanswered = |member: &MemberName| !may_hold_quorum(view) || !is_to_be_retired(view, member);
     let lost = loss::lost(view).into_iter().filter(|(member, _)| unanswered(member));
     lost.map(|(member, how)| {
@@ -171,10 +173,7 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
             Some(why) => Notice::new(
                 Code::MemberDataLost,
                 format!("{message}, and not replaced by itself: {why}"),
-                format!(
-                    "kubectl annotate etcd -n {} {} quorate.dev/replace={member} --overwrite, or bring what it lost back",
-                    cluster.namespace, cluster.name
-                ),
+                format!("{}, or bring what it lost back", how_to_replace(view, &member)),
             ),
             None => Notice::new(
                 Code::MemberDataLost,

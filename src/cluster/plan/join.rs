@@ -135,7 +135,7 @@ fn learn(view: &View<'_>, member: &MemberName, listed: &ListedMember) -> Next {
         Next::Wait(view.wait(notice, Some(member), subject(member), view.start_progress(member)))
     };
     if let Some((_, trouble)) = lost_home(view, member)
-        && (trouble != NodeTrouble::NotReady || view.has_lasted(&subject(member)))
+        && (trouble != NodeTrouble::NotReady || view.has_lasted(&subject(member), view.member_deadline()))
     {
         // Its volume cannot follow it, and another one has room elsewhere.
         return give_up(view, member);

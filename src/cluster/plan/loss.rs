@@ -74,8 +74,16 @@ impl fmt::Display for Loss {
 
 /// Voters that have lost their data, or are lost with their nodes, and how it shows.
 pub(super) fn lost(view: &View<'_>) -> Vec<(MemberName, Loss)> {
-    let how = |member| loss_of_data(view, member).or_else(|| loss_with_its_node(view, member));
-    view.voters().keys().filter_map(|member| Some((member.clone(), how(member)?))).collect()
+    view.voters().keys().filter_map(|member| Some((member.clone(), loss_of(view, member)?))).collect()
+}
+
+/// Whether a voter has lost its data, or is lost with its node for so long that it is not waited for.
+pub(super) fn is_lost_for_good(view: &View<'_>, member: &MemberName) -> bool {
+    loss_of(view, member).is_some()
+}
+
+fn loss_of(view: &View<'_>, member: &MemberName) -> Option<Loss> {
+    loss_of_data(view, member).or_else(|| loss_with_its_node(view, member))
 }
 
 /// How it shows that a voter has no data, where it does.
@@ -148,7 +156,7 @@ pub(super) fn is_beyond_a_revision(view: &View<'_>, member: &MemberName) -> bool
 }
 
 /// A node is lost for good once it has been so for as long as the spec says, while this process watched.
-pub(super) fn loss_with_its_node(view: &View<'_>, member: &MemberName) -> Option<Loss> {
+fn loss_with_its_node(view: &View<'_>, member: &MemberName) -> Option<Loss> {
     let after = view.desired.as_ref().ok()?.node_lost_after;
     let for_good = is_claimed_to_be_removed(view, member) || view.has_been_waited_for(member, after);
     let (_, trouble) = lost_home(view, member)?;

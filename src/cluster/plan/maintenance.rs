@@ -12,8 +12,8 @@ use super::view::View;
 use crate::api::{Action, Code, DefragmentationMode, ProgressStatus, RoomStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::objects::container::quota_of;
-use crate::cluster::observation::{Patience, SMALL};
+use crate::cluster::observation::is_fragmented;
+use crate::cluster::revision::Revision;
 use crate::etcd::Alarm;
 use jiff::SignedDuration;
 
@@ -31,10 +31,7 @@ fn is_automatic(view: &View<'_>) -> bool {
 
 /// The alarm NOSPACE is answered, whatever else is to be done: no version changes under it. A new quota comes first.
 pub(super) fn room_after_an_alarm(view: &View<'_>) -> Option<Next> {
-    if !view.alarms().contains(&Alarm::NoSpace)
-        || !is_automatic(view)
-        || view.alarms().contains(&Alarm::Corrupt)
-    {
+    if view.alarms() != [Alarm::NoSpace] || !is_automatic(view) {
         return None;
     }
     let target = view.target.as_ref().filter(|_| !view.outdated().is_empty() && view.may_change_members());
@@ -44,23 +41,18 @@ pub(super) fn room_after_an_alarm(view: &View<'_>) -> Option<Next> {
     }
     gates::of_all_members(view).ok()?;
     let through = view.leader()?.clone();
-    let all: Vec<(MemberName, Room)> = rooms(view);
-    if all.iter().all(|(_, room)| room.size < FULL) {
+    let ups = view.up_members();
+    let rooms: Vec<Room> = ups.iter().map(|(member, up)| room(view, member, *up)).collect();
+    if rooms.iter().all(|room| room.size < FULL) {
         return Some(Next::Do(Step::Disarm { through, alarm: Alarm::NoSpace }));
     }
-    let uses = all.iter().map(|(_, room)| room.in_use).max().unwrap_or_default();
+    let uses = rooms.iter().map(|room| room.in_use).max().unwrap_or_default();
     if uses < LITTLE && due(view).iter().all(|member| has_room_for_a_copy(view, member)) {
         return first_to_defragment(view);
     }
-    let revision = view.up_members().iter().map(|(_, up)| up.status.revision).min()?;
-    if view
-        .world
-        .cluster
-        .status
-        .room
-        .as_ref()
-        .is_none_or(|room| is_to_be_compacted_again(view, room, revision))
-    {
+    let revision = ups.iter().map(|(_, up)| up.status.revision).min()?;
+    let done = view.world.cluster.status.room.as_ref();
+    if done.is_none_or(|room| is_to_be_compacted_again(view, room, revision)) {
         return Some(Next::Do(Step::Compact { through, revision }));
     }
     if let Some(defragment) = first_to_defragment(view) {
@@ -132,22 +124,11 @@ fn bytes(size: i64) -> u64 {
     u64::try_from(size).unwrap_or_default()
 }
 
-fn rooms(view: &View<'_>) -> Vec<(MemberName, Room)> {
-    view.up_members()
-        .into_iter()
-        .map(|(member, up)| {
-            let room = room(view, &member, up);
-            (member, room)
-        })
-        .collect()
-}
-
 fn room(view: &View<'_>, member: &MemberName, up: Up<'_>) -> Room {
     // By the quota that it was started with, which may not be the spec's.
     let revision = view.pod(member).and_then(|pod| view.revision(&pod.revision));
-    let args: Vec<String> = revision.iter().flat_map(|revision| revision.args()).map(str::to_owned).collect();
     let asked_for = view.desired.as_ref().map(|desired| desired.quota_bytes);
-    let quota = quota_of(&args).or(asked_for.ok()).unwrap_or(u64::MAX).max(1);
+    let quota = revision.and_then(Revision::quota_bytes).or(asked_for.ok()).unwrap_or(u64::MAX).max(1);
     let of_quota = |size: i64| bytes(size).saturating_mul(100) / quota;
     Room { size: of_quota(up.status.db_size), in_use: of_quota(up.status.db_size_in_use) }
 }
@@ -169,24 +150,18 @@ fn has_room_to_show(view: &View<'_>, member: &MemberName) -> bool {
 /// Whether a defragmentation gives back enough to be worth the pause.
 fn is_worth_it(view: &View<'_>, member: &MemberName) -> bool {
     let Some(up) = view.up(member) else { return false };
-    let (size, in_use) = (bytes(up.status.db_size), bytes(up.status.db_size_in_use));
-    let Room { size: of_quota, in_use: used } = room(view, member, up);
-    (of_quota >= FULL && (used < LITTLE || has_room_to_show(view, member)))
-        || (up.status.db_size >= SMALL && of_quota >= SMALL_OF_QUOTA && in_use <= size / 2)
-}
-
-/// Whether the member has said no for as long as one may be down, as where its disk is full.
-fn has_failed_for_too_long(view: &View<'_>, member: &MemberName) -> bool {
-    let step = Step::Defragment { member: member.clone() };
-    let patience = &view.world.patience;
-    patience.subject == Patience::subject_of_refused(&step)
-        && patience.without_progress >= view.member_deadline()
+    let Room { size, in_use } = room(view, member, up);
+    (size >= FULL && (in_use < LITTLE || has_room_to_show(view, member)))
+        || (size >= SMALL_OF_QUOTA && is_fragmented(up.status))
 }
 
 /// Claimed: leadership goes first, then the member is defragmented.
 pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next {
     let withdraw = || Next::withdraw(member);
-    if !view.voters().contains_key(member) || !is_automatic(view) || has_failed_for_too_long(view, member) {
+    let defragment = Step::Defragment { member: member.clone() };
+    // It says no for that long where its disk is full, say.
+    let fails = view.has_been_refused_for_too_long(&defragment);
+    if !view.voters().contains_key(member) || !is_automatic(view) || fails {
         return withdraw();
     }
     if view.up(member).is_none() {
@@ -208,5 +183,5 @@ pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberN
     if view.voters().len() > 1 && view.leader() == Some(member) {
         return move_leader_off(view, progress, member).unwrap_or_else(withdraw);
     }
-    Next::Do(Step::Defragment { member: member.clone() })
+    Next::Do(defragment)
 }

@@ -9,7 +9,7 @@ use super::view::{View, quorum};
 use crate::api::{Action, Code, FailureStatus, ProgressStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::{ClaimFacts, ContainerFacts, Patience, PodFacts};
+use crate::cluster::observation::{ClaimFacts, ContainerFacts, PodFacts};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A member that is down with a revision on which it never passed its gate, and whose claim was lost
@@ -70,10 +70,7 @@ pub(super) fn refused_for_too_long(
     member: &MemberName,
     create: &Step,
 ) -> Option<Next> {
-    let patience = &view.world.patience;
-    let overdue = patience.subject == Patience::subject_of_refused(create)
-        && patience.without_progress >= view.member_deadline();
-    if !overdue || progress.action == Action::PutBack {
+    if !view.has_been_refused_for_too_long(create) || progress.action == Action::PutBack {
         return None;
     }
     let good = last_good(view, member, &progress.revision)?;

@@ -6,7 +6,7 @@ use super::gates;
 use super::heal::{self, Obstacle};
 use super::hold;
 use super::join;
-use super::loss::is_lost;
+use super::loss::is_lost_for_good;
 use super::membership;
 use super::step::Next;
 use super::view::View;
@@ -137,8 +137,7 @@ pub(super) fn is_broken(view: &View<'_>, member: &MemberName) -> bool {
     let silent = view.answer(member).is_none_or(|answer| answer.status.is_err());
     let stands_still = silent && view.pod(member).is_none_or(|pod| !pod.ready);
     let for_too_long = || is_claimed_to_be_removed(view, member) || view.has_been_waited_for_too_long(member);
-    let lost = is_lost(view, member) || heal::is_lost_with_its_node(view, member);
-    lost || (stands_still && for_too_long())
+    is_lost_for_good(view, member) || (stands_still && for_too_long())
 }
 
 /// Who is claimed to be removed has been waited for before that.

@@ -1,10 +1,11 @@
 //! Whether a member is up, what keeps it from that, and how far it has come. Pure.
 
+use super::step::Step;
 use super::view::View;
 use crate::api::Code;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::{Answer, ContainerFacts, NodeTrouble, PodFacts};
+use crate::cluster::observation::{Answer, ContainerFacts, NodeTrouble, Patience, PodFacts};
 use crate::etcd::MemberStatus;
 use crate::etcd::logs::says_a_downgrade_keeps_it_out;
 use std::time::Duration;
@@ -117,16 +118,20 @@ impl<'a> View<'a> {
         self.has_been_waited_for(member, self.member_deadline())
     }
 
-    /// Whether this process has waited for one subject, without progress, for as long as a member may be down.
-    pub fn has_lasted(&self, subject: &str) -> bool {
-        let patience = &self.world.patience;
-        patience.subject == subject && patience.without_progress >= self.member_deadline()
-    }
-
     /// Whether this process has waited for a member, and for nothing else, for so long.
     pub fn has_been_waited_for(&self, member: &MemberName, span: Duration) -> bool {
+        self.has_lasted(&self.subject_of(member), span)
+    }
+
+    /// Whether this process has waited for this subject, and for nothing else, for so long without progress.
+    pub fn has_lasted(&self, subject: &str, span: Duration) -> bool {
         let patience = &self.world.patience;
-        patience.subject == self.subject_of(member) && patience.without_progress >= span
+        patience.subject == subject && patience.without_progress >= span
+    }
+
+    /// Whether a step has been refused, and nothing else was waited for, for as long as a member may be down.
+    pub fn has_been_refused_for_too_long(&self, step: &Step) -> bool {
+        self.has_lasted(&Patience::subject_of_refused(step), self.member_deadline())
     }
 
     /// Members that are up.

@@ -1,7 +1,7 @@
 //! What is in force where the spec leaves it to defaults, read from the very objects that are made of it.
 
 use crate::api::{EffectiveStatus, ResourceAmount, Resources, Retention};
-use crate::cluster::objects::{container, support};
+use crate::cluster::objects::support;
 use crate::cluster::observation::Observation;
 use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
@@ -17,11 +17,11 @@ use std::time::Duration;
 pub(super) fn of(world: &Observation, desired: &Desired) -> Option<EffectiveStatus> {
     let cluster = &world.cluster;
     // A stored rendering wins over today's defaults, here as for the members.
-    let Revision { image, heartbeat_ms, election_timeout_ms, template, .. } =
-        Arc::unwrap_or_clone(revision::at(world, desired, desired.version).ok()?);
+    let stored = revision::at(world, desired, desired.version).ok()?;
+    let quota = stored.quota_bytes().unwrap_or(desired.quota_bytes);
+    let Revision { image, heartbeat_ms, election_timeout_ms, template, .. } = Arc::unwrap_or_clone(stored);
     let pod = template.spec.unwrap_or_default();
     let container = pod.containers.into_iter().next().unwrap_or_default();
-    let quota = container.args.as_deref().and_then(container::quota_of).unwrap_or(desired.quota_bytes);
     let service =
         support::client(&cluster.namespace, &cluster.name, &cluster.spec, OwnerReference::default());
     Some(EffectiveStatus {

@@ -141,11 +141,7 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
         }
         Step::Record(Record::Claim(claim)) => begun(claim, status).into_iter().collect(),
         // What was done was told when it was done.
-        Step::Record(Record::Release { action, .. })
-            if action.changes_the_list() || *action == Action::Defragment =>
-        {
-            Vec::new()
-        }
+        Step::Record(Record::Release { action, .. }) if !action.gives_a_revision() => Vec::new(),
         Step::Record(Record::Release { member, action }) => {
             let code = if *action == crate::api::Action::PutBack {
                 Code::MemberPutBack

@@ -173,7 +173,6 @@ pub fn make_room(status: &mut EtcdClusterStatus, step: &Step, now: Timestamp) {
                 room.defragmented.push(member.to_string());
             }
         }
-        Step::Disarm { alarm: Alarm::NoSpace, .. } => status.room = None,
         _ => {}
     }
 }
@@ -222,7 +221,7 @@ fn progress(
     let words =
         outcome.refused.as_ref().or(wait.map(|wait| &wait.notice)).map(|notice| notice.message.clone());
     if let Some(claim) = status.progress.clone().filter(|progress| progress.action.is_claim()) {
-        if claim.action.changes_the_list() || claim.action == Action::Defragment {
+        if !claim.action.gives_a_revision() {
             return Some(ProgressStatus { waiting_for: words, ..claim });
         }
         let members = status.members.len();

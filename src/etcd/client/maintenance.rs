@@ -64,7 +64,7 @@ impl MemberClient {
     /// that is over.
     ///
     /// # Errors
-    /// As of [`Self::disarm`]; `Refused` where it is compacted already.
+    /// As of [`Self::disarm`]; `AlreadySo` where it is compacted already.
     pub async fn compact(&self, expected: Identity, revision: i64) -> Result<(), EtcdError> {
         self.call_as(expected, Call::Compact, PROPOSAL_LIMIT, async |client: Arc<Client>| {
             client.kv_client().compact(revision, Some(CompactionOptions::new().with_physical())).await?;

@@ -10,7 +10,7 @@ use crate::cluster::plan::corrupt;
 use crate::cluster::plan::resize::is_broken;
 use crate::cluster::plan::up::Up;
 use crate::cluster::plan::view::{View, quorum};
-use crate::etcd::{Alarm, ListedMember, MemberId, MemberStatus};
+use crate::etcd::{ListedMember, MemberId, MemberStatus};
 
 /// The removal of a member from etcd's list. It can be built in this file only, from the proof that the others hold
 /// quorum when it is gone.
@@ -50,7 +50,7 @@ impl Removal {
 /// # Errors
 /// The first thing that is not as it must be.
 pub(in super::super) fn of_a_new_member(view: &View<'_>) -> Result<(), Notice> {
-    if view.alarms().contains(&Alarm::Corrupt) {
+    if corrupt::is_set(view) {
         return Err(Notice::of(Code::Corrupt, "no member is added while members' data differ (CORRUPT)"));
     }
     no_downgrade_job(view)?;
