@@ -71,6 +71,8 @@ codes! {
     News MemberAdded: "A learner was added to etcd's member list.", "Nothing to do.";
     News MemberPromoted: "A learner that was in sync with the leader became a voter.", "Nothing to do.";
     News MemberRemoved: "A member was removed from etcd's member list.", "Nothing to do.";
+    News RecoveryStarted: "A cluster that has lost its quorum for good is made anew from one member, as spec.recovery says.", "Nothing to do.";
+    News Recovered: "The cluster was made anew from one member; it grows back to its size.", "Remove spec.recovery; it asks for nothing any more.";
     News ReplacementStarted: "A member is replaced by a new one: its data is gone, or somebody asked for it.", "Nothing to do.";
     News RolloutStarted: "A change that needs restarts has begun.", "Watch status.progress.";
     News RolloutCompleted: "Every member runs what the spec says.", "Nothing to do.";
@@ -101,6 +103,7 @@ codes! {
     Wait NoLeader: "The voters do not agree on one leader and one term.", "Wait; look at the network between members.";
     Wait QuorumUnproven: "A linearizable read or a proposal did not succeed just now.", "Wait; nothing is touched until quorum is proven.";
     Wait QuorumLost: "Fewer than a quorum of the voters answer.", "Bring the missing members' nodes or volumes back.";
+    Wait Recovering: "The cluster is made anew from one member, as spec.recovery says.", "Wait; if it stays, look at the Pod that the message names. Before the member is on its own, removing spec.recovery takes all back.";
     Wait MembershipUnexpected: "The member list is not what it should be: a name is missing, or there is a learner.", "Compare with `etcdctl member list`; finish or undo the change that left it.";
     Wait AnotherDisturbance: "Another member is away or going away, by whomever's hand; a node of a member is cordoned or not ready; or what a step rested on was changed in the same moment.", "Wait until the member is back and the node has been drained, or `kubectl uncordon` it.";
     Wait DatabaseNearQuota: "A member's database is close to its quota, and a version change waits for room.", "Compact and defragment it, or raise spec.etcd.quotaBackendBytes.";
@@ -137,6 +140,8 @@ codes! {
     Wait V2DataUnknown: "Whether a volume holds data of etcd's v2 API, on which 3.6 does not start, is not known.", "Look at the probe's Pod, named in the message; delete it to try again.";
     Refusal MemberDataLost: "A member has lost its data: its volume is missing, empty or damaged, or on a node that is lost. Starting it empty would break raft, and it is not replaced by itself.", "Bring back what it lost, or set the annotation quorate.dev/replace to the member's name.";
     Refusal MembersDiffer: "Members' data differ (CORRUPT): reads answer, writes are refused. It cannot be told whose is wrong, or nobody may be replaced by itself, so nothing is touched.", "Compare them with `etcdctl endpoint hashkv --cluster`; set the annotation quorate.dev/replace to the member that is wrong, then `etcdctl alarm disarm`.";
+    Refusal RecoveryNeeded: "Fewer than a quorum of the voters have their data: by itself the cluster does not come back.", "Bring back what they lost. Only if that is impossible, say spec.recovery as status.quorumLoss offers it: what the survivor does not know is lost.";
+    Refusal RecoveryRefused: "spec.recovery cannot be carried out.", "Do what the message says; nothing was touched.";
     Refusal AllMembersLost: "Every member's data is gone. No empty cluster is made in its place.", "Restore a backup into a new EtcdCluster.";
     Refusal VolumesIncomplete: "Fewer than a quorum of the earlier cluster's volumes are there.", "Bring the missing volumes back, or choose another name.";
     Refusal VolumesDisagree: "The volumes of this name come from different clusters.", "Move the volumes that do not belong away, or choose another name.";

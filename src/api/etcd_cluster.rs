@@ -6,7 +6,9 @@
 //! cluster is refused by the planner.
 
 use super::reserved::{CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS};
-use super::{Duration, EtcdClusterStatus, HealSpec, MaintenanceSpec, PodSpec, Quantity, RolloutSpec};
+use super::{
+    Duration, EtcdClusterStatus, HealSpec, MaintenanceSpec, PodSpec, Quantity, RecoverySpec, RolloutSpec,
+};
 use k8s_openapi::api::core::v1::LocalObjectReference;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -101,6 +103,11 @@ pub struct EtcdClusterSpec {
     /// What is done for the databases while members run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceSpec>,
+
+    /// Make a cluster that has lost its quorum for good anew from one member, as `status.quorumLoss` offers it. What only
+    /// the others knew is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoverySpec>,
 
     /// The Kubernetes control plane that relies on this etcd, for advice in `status.warnings`. It changes
     /// nothing else.

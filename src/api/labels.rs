@@ -24,6 +24,8 @@ pub const ROLE: &str = "quorate.dev/role";
 pub const COMPONENT_MEMBER: &str = "member";
 /// Value of [`COMPONENT`] on Pods that try an image out before a member is touched.
 pub const COMPONENT_PROBE: &str = "probe";
+/// Value of [`COMPONENT`] on the Pods that make a cluster anew from one member.
+pub const COMPONENT_RECOVERY: &str = "recovery";
 /// Value of [`ROLE`] on members that count for quorum.
 pub const ROLE_VOTER: &str = "voter";
 /// Value of [`ROLE`] on members that are joining: they have no vote yet.
@@ -81,6 +83,10 @@ pub const APPLIED: &str = "quorate.dev/applied";
 pub const PROBE_VERSION: &str = "quorate.dev/probe-version";
 /// On a probe Pod that looks into a volume: the member whose volume it is.
 pub const PROBE_MEMBER: &str = "quorate.dev/probe-member";
+/// On a Pod of a recovery: the loss of the quorum that it ends.
+pub const INCIDENT: &str = "quorate.dev/incident";
+/// On a Pod of a recovery: `copy` or `force`.
+pub const STAGE: &str = "quorate.dev/recovery-stage";
 /// On an `EtcdCluster`: the hash of the plan that a person approves.
 pub const APPROVE: &str = "quorate.dev/approve";
 

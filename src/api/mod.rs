@@ -11,6 +11,7 @@ mod etcd_cluster;
 pub mod labels;
 mod pod_spec;
 mod quantity;
+mod recovery;
 pub mod reserved;
 mod status;
 mod upkeep;
@@ -23,6 +24,7 @@ pub use effective::EffectiveStatus;
 pub use etcd_cluster::*;
 pub use pod_spec::*;
 pub use quantity::Quantity;
+pub use recovery::*;
 pub use status::*;
 pub use upkeep::*;
 

@@ -1,7 +1,7 @@
 //! What users are told: the status of an `EtcdCluster`. Sizes and lags are quantised, so that
 //! nothing is written while nothing changes.
 
-use super::{Code, EffectiveStatus};
+use super::{Code, EffectiveStatus, QuorumLossStatus, RecoveryStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -71,6 +71,12 @@ pub struct EtcdClusterStatus {
     /// The last member that was replaced by a new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_replacement: Option<ReplacementStatus>,
+    /// The quorum is lost: who is left, and what each knows. Gone once a quorum answers again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum_loss: Option<QuorumLossStatus>,
+    /// The last time that the cluster was made anew from one member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_recovery: Option<RecoveryStatus>,
     /// What was done to make room in full databases; nothing once the alarm NOSPACE is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<RoomStatus>,
@@ -106,7 +112,7 @@ pub struct MemberStatus {
     /// The revision that its Pod was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// The node that its Pod runs on.
+    /// The node that its Pod runs on, or ran on last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// The zone of that node, by its label `topology.kubernetes.io/zone`. Absent where the node has none, or
@@ -230,6 +236,8 @@ pub enum Action {
     RetireMember,
     /// Give what the member's database does not use back to its disk.
     Defragment,
+    /// Make the cluster anew from this member, whose quorum is lost for good.
+    Recover,
     /// Delete the cluster's volumes.
     DeleteVolumes,
 }
@@ -247,12 +255,13 @@ impl Action {
                 | Self::RemoveMember
                 | Self::RetireMember
                 | Self::Defragment
+                | Self::Recover
         )
     }
 
     /// Whether the claimed member is started from another revision by it.
     pub const fn gives_a_revision(self) -> bool {
-        self.is_claim() && !self.changes_the_list() && !matches!(self, Self::Defragment)
+        self.is_claim() && !self.changes_the_list() && !matches!(self, Self::Defragment | Self::Recover)
     }
 
     /// Whether it adds an entry to etcd's member list, or removes one.

@@ -1,14 +1,15 @@
 //! What the loop holds between two passes over a cluster. All of it may be lost at any moment: what
 //! matters is in etcd, in Kubernetes objects, or in the status.
 
-use super::observation::Patience;
+use super::names::MemberName;
+use super::observation::{Observation, Patience, Served};
 use super::observe::{Nodes, Starts};
 use super::plan::{Next, Plan, Step};
 use super::report::Outcome;
 use crate::etcd::versions::Releases;
 use crate::etcd::{Channels, EtcdVersion};
 use crate::process::Metrics;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ struct Memory {
     repeats: u32,
     /// What each ended probe said, by its Pod's UID: a log is read once.
     probes: HashMap<String, Option<EtcdVersion>>,
+    /// When each member answered a linearizable read for the last time.
+    served: BTreeMap<MemberName, Served>,
 }
 
 impl Context {
@@ -133,6 +136,19 @@ impl Context {
         self.with(cluster, |memory| {
             memory.failures = memory.failures.saturating_add(1);
             Duration::from_millis(200 << memory.failures.min(7)).min(Duration::from_secs(30))
+        })
+    }
+
+    /// When each member answered a linearizable read for the last time, this look among them.
+    pub fn served(&self, world: &Observation) -> BTreeMap<MemberName, Served> {
+        let witnesses = world.answers.iter().filter(|(member, _)| world.is_witness(member));
+        let now = witnesses.filter_map(|(member, answer)| {
+            let revision = answer.status()?.revision;
+            Some((member.clone(), Served { at: world.now, revision }))
+        });
+        self.with(&world.cluster.uid, |memory| {
+            memory.served.extend(now);
+            memory.served.clone()
         })
     }
 

@@ -84,6 +84,8 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         nodes_in_trouble: BTreeMap::new(),
         homes: BTreeMap::new(),
         hashes: BTreeMap::new(),
+        recovery: super::observation::RecoveryFacts::default(),
+        served: BTreeMap::new(),
         zones: members.iter().map(|member| (node_of(member), Some(zone_of(member)))).collect(),
         member_list: Some(members.iter().map(listed).collect()),
         proposal: None,
@@ -112,6 +114,7 @@ pub fn silence(world: &mut Observation, member: &MemberName) {
             cluster_version: None,
             storage_version: None,
             read: Err("connection refused".to_owned()),
+            standstill: None,
             snapshots: None,
         },
     );
@@ -218,6 +221,7 @@ fn answer(member: &MemberName, version: EtcdVersion) -> Answer {
         cluster_version: Some(version.minor),
         storage_version: None,
         read: Ok(()),
+        standstill: None,
         snapshots: None,
     }
 }

@@ -31,6 +31,12 @@ impl MemberName {
         self.number
     }
 
+    /// Another member of its cluster.
+    #[must_use]
+    pub fn sibling(&self, number: u32) -> Self {
+        Self { cluster: Arc::clone(&self.cluster), number }
+    }
+
     /// The name of its volume claim.
     pub fn claim(&self) -> String {
         format!("data-{self}")

@@ -2,15 +2,19 @@
 //! a fact, not an error. Time is a field.
 
 mod asked;
+mod recovery;
 
 pub use asked::is_fragmented;
+pub use recovery::{Alone, RecoveryFacts, RecoveryPod, Served, Stage};
 
 use super::names::MemberName;
 use super::revision::Revision;
 use crate::api::{BootstrapStatus, EtcdClusterSpec, EtcdClusterStatus};
 use crate::api::{GROUP, labels};
 use crate::etcd::versions::Releases;
-use crate::etcd::{ClusterId, EtcdVersion, KvHash, ListedMember, MemberId, MemberStatus, Minor, Snapshots};
+use crate::etcd::{
+    ClusterId, EtcdVersion, KvHash, ListedMember, MemberId, MemberStatus, Minor, Snapshots, Standstill,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -48,6 +52,10 @@ pub struct Observation {
     pub budget: Option<PodDisruptionBudget>,
     /// Pods that try images out.
     pub probes: Vec<ProbeFacts>,
+    /// What a recovery from one member needs to know.
+    pub recovery: RecoveryFacts,
+    /// Members that this process has seen to answer a linearizable read.
+    pub served: BTreeMap<MemberName, Served>,
     /// What each member with an address answered.
     pub answers: BTreeMap<MemberName, Answer>,
     /// The zone of each node that holds a member, nothing where it has none. A node that could not be read
@@ -358,6 +366,8 @@ pub struct Answer {
     pub storage_version: Option<Minor>,
     /// Whether a linearizable read through it answered, or why not.
     pub read: Result<(), String>,
+    /// What it has on its disk, where it has found no quorum since its start and so serves nobody.
+    pub standstill: Option<Standstill>,
     /// How many raft snapshots it took. Asked only where [`Observation::needs_snapshot_counts`].
     pub snapshots: Option<Snapshots>,
 }

@@ -81,17 +81,45 @@ pub struct Snapshots {
 impl Snapshots {
     /// Reads a member's `/metrics`; nothing where it lacks one of the two.
     pub fn in_metrics(text: &str) -> Option<Self> {
-        let value = |name: &str| {
-            let line = text.lines().find(|line| line.split(' ').next() == Some(name))?;
-            line.split(' ').nth(1).map(str::to_owned)
-        };
+        let value = |name: &str| metric(text, name);
         Some(Self {
-            process: value("process_start_time_seconds")?,
+            process: value("process_start_time_seconds")?.to_owned(),
             // Written for every snapshot, before and after 3.6:
             // https://github.com/etcd-io/etcd/blob/v3.6.16/server/etcdserver/api/snap/metrics.go
             taken: value("etcd_debugging_snap_save_total_duration_seconds_count")?.parse().ok()?,
         })
     }
+}
+
+/// What a member has on its disk. One that has found no quorum since its start does not listen for clients, and tells it in
+/// its metrics only (measured with 3.5.9, 3.6.16 and 3.7.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standstill {
+    /// The revision of its keys.
+    pub revision: i64,
+    /// The last raft entry that it has applied.
+    pub raft_applied_index: u64,
+}
+
+impl Standstill {
+    /// Reads a member's `/metrics`; nothing where it lacks one of the two.
+    pub fn in_metrics(text: &str) -> Option<Self> {
+        // Prometheus writes large numbers as 1.234567e+06.
+        let value = |name: &str| metric(text, name)?.parse::<f64>().ok();
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "whole numbers, not negative"
+        )]
+        Some(Self {
+            revision: value("etcd_debugging_mvcc_current_revision")? as i64,
+            raft_applied_index: value("etcd_server_proposals_applied_total")? as u64,
+        })
+    }
+}
+
+fn metric<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
 }
 
 /// What a member's keys hash to, all of them at one revision.

@@ -9,6 +9,6 @@ pub mod logs;
 pub mod types;
 pub mod versions;
 
-pub use answers::{ErrorKind, Identity, KvHash, Snapshots, Versions};
+pub use answers::{ErrorKind, Identity, KvHash, Snapshots, Standstill, Versions};
 pub use client::{Call, Channels, Endpoint, EtcdError, MemberClient};
 pub use types::{Alarm, ClusterId, DowngradeCall, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor};

@@ -152,7 +152,7 @@ fn an_operator_killed_at_random_moments_of_a_replacement_finishes() {
 }
 
 /// Its Pod and its volume claim are deleted.
-async fn lose(cluster: &Cluster, name: &str) {
+pub async fn lose(cluster: &Cluster, name: &str) {
     let claims = cluster.api::<PersistentVolumeClaim>();
     let uid = claims.get(&format!("data-{name}")).await.unwrap().uid();
     claims.delete(&format!("data-{name}"), &DeleteParams::default()).await.unwrap();

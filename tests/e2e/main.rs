@@ -22,6 +22,7 @@ mod images;
 mod input;
 mod nodes;
 mod process;
+mod recovery;
 mod refusals;
 mod resize;
 mod ship;

@@ -2,6 +2,7 @@
 //! the operator's own code; Kubernetes' side is kept in memory, and never fails.
 
 mod act;
+mod recovery;
 
 use crate::harness::{Cluster, reported};
 use jiff::Timestamp;
@@ -13,7 +14,8 @@ use quorate::cluster::objects::claim::Purpose;
 use quorate::cluster::objects::container::peer_url;
 use quorate::cluster::objects::{pod::Initial, support};
 use quorate::cluster::observation::{
-    ClaimFacts, ClusterFacts, DowngradeJob, Observation, Patience, PodFacts, ProbeFacts,
+    ClaimFacts, ClusterFacts, DowngradeJob, Observation, Patience, PodFacts, ProbeFacts, RecoveryPod, Served,
+    SetAside,
 };
 use quorate::cluster::observe::{ask_members, client_of};
 use quorate::cluster::plan::{NewPod, Next, Plan, Step, plan};
@@ -43,6 +45,12 @@ pub struct Driven {
     pub not_yet: Vec<EtcdError>,
     /// The member that a person wants to be replaced.
     pub replace: Option<String>,
+    /// How far the clock is ahead.
+    pub ahead: Duration,
+    /// Who was seen to serve, as an operator remembers that has watched.
+    served: BTreeMap<MemberName, Served>,
+    aside: BTreeMap<MemberName, ClaimFacts>,
+    recovery: Vec<RecoveryPod>,
     writes: u64,
     pods: BTreeMap<MemberName, PodFacts>,
     claims: BTreeMap<MemberName, ClaimFacts>,
@@ -71,6 +79,10 @@ impl Driven {
             inherited: Vec::new(),
             not_yet: Vec::new(),
             replace: None,
+            ahead: Duration::ZERO,
+            served: BTreeMap::new(),
+            aside: BTreeMap::new(),
+            recovery: Vec::new(),
             writes: 1,
             pods: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -208,7 +220,7 @@ impl Driven {
             supported.then(|| Arc::new(support::Wanted::stamped(build(NAMESPACE, NAME, &self.spec, owner()))))
         };
         let mut world = Observation {
-            now: now(),
+            now: now() + self.ahead,
             cluster: ClusterFacts {
                 namespace: NAMESPACE.to_owned(),
                 name: NAME.to_owned(),
@@ -224,7 +236,7 @@ impl Driven {
             },
             pods: self.pods.clone(),
             claims: self.claims.clone(),
-            set_aside: BTreeMap::new(),
+            set_aside: self.aside.iter().map(|(member, claim)| (member.clone(), set_aside(claim))).collect(),
             revisions: self.revisions.clone(),
             foreign_revisions: BTreeMap::new(),
             headless: service(support::headless),
@@ -236,6 +248,8 @@ impl Driven {
             nodes_in_trouble: BTreeMap::new(),
             homes: BTreeMap::new(),
             hashes: BTreeMap::new(),
+            recovery: self.what_a_recovery_needs(),
+            served: self.served.clone(),
             member_list: None,
             proposal: None,
             downgrade_job: DowngradeJob::Unknown,
@@ -244,6 +258,9 @@ impl Driven {
             releases: Releases::default(),
         };
         ask_members(&self.etcd.channels, &mut world).await;
+        self.ask_the_forced(&mut world).await;
+        self.remember_who_serves(&world);
+        world.served.clone_from(&self.served);
         // Members live at addresses here, where Pods have names.
         for listed in world.member_list.iter_mut().flatten() {
             if let Some(n) = (0..self.etcd.size()).find(|n| listed.peer_urls == [self.etcd.peer_url(*n)]) {
@@ -296,6 +313,11 @@ impl Driven {
             }
         }
     }
+}
+
+fn set_aside(claim: &ClaimFacts) -> SetAside {
+    let ClaimFacts { uid, deleting, cluster_id, .. } = claim.clone();
+    SetAside { uid, deleting, cluster_id, quarantined: Some(now()) }
 }
 
 fn number(member: &MemberName) -> usize {

@@ -18,6 +18,7 @@ mod planned;
 #[path = "../support/processes.rs"]
 mod processes;
 mod reach;
+mod recovery;
 mod resize;
 mod roll;
 #[path = "../support/say.rs"]

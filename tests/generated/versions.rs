@@ -1,8 +1,8 @@
 //! docs/versions.md, from the table of versions.
 
 use quorate::etcd::versions::{
-    ASKS_FOR_CONSISTENT_READS, BUGS, CONSISTENT_READS, CONSISTENT_READS_SOURCE, GATES, GRADUATED, HOPS,
-    KNOWN_FLAGS, KUBERNETES, MINORS, OWNED_FLAGS, Start, is_known, is_supported,
+    ASKS_FOR_CONSISTENT_READS, BUGS, CONSISTENT_READS, CONSISTENT_READS_SOURCE, FORCES_CLEANLY_FROM, GATES,
+    GRADUATED, HOPS, KNOWN_FLAGS, KUBERNETES, MINORS, OWNED_FLAGS, Start, is_known, is_supported,
 };
 use quorate::etcd::{EtcdVersion, Minor};
 use std::fmt::Write as _;
@@ -22,6 +22,7 @@ pub fn page() -> String {
     let mut text = String::from(HEAD);
     hops(&mut text);
     releases(&mut text);
+    recovery(&mut text);
     flags(&mut text);
     kubernetes(&mut text);
     text
@@ -96,6 +97,20 @@ fn releases(text: &mut String) {
             .collect();
         writeln!(text, "| {} | {} | {} |", ranges.join(", "), bug.what, link(bug.source)).unwrap();
     }
+}
+
+fn recovery(text: &mut String) {
+    let from: Vec<String> = FORCES_CLEANLY_FROM.iter().map(ToString::to_string).collect();
+    writeln!(
+        text,
+        "\n## Recovery\n\n\
+         `--force-new-cluster`, which makes a cluster anew from one member, is run with releases that leave nothing of the\n\
+         removed members behind: from {} on. Sources: {}, {}.",
+        from.join(", "),
+        link("https://github.com/etcd-io/etcd/issues/20896"),
+        link("https://github.com/etcd-io/etcd/pull/20339"),
+    )
+    .unwrap();
 }
 
 fn flags(text: &mut String) {

@@ -4,6 +4,7 @@
 use crate::check;
 use crate::databases::{compact, defragment, disarm};
 use crate::observe::Seen;
+use crate::recovery;
 use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, Probe, State, StoredRevision, Volume};
 use crate::world::{NAME, NAMESPACE, World};
@@ -176,7 +177,7 @@ fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
                 .get(member)
                 .is_some_and(|pod| pod.uid == *uid && pod.resource_version() == *resource_version);
             if meant {
-                check::before_a_pod_is_removed(world, member);
+                check::before_a_pod_is_removed(world, seen, member);
                 world.delete_pod(member);
                 wrote(world);
             }
@@ -239,7 +240,7 @@ fn change_of_members(world: &mut World, seen: &Seen, step: &Step) -> bool {
             if !is_unchanged(world, seen) {
                 return false;
             }
-            check::before_a_claim_is_set_aside(world, member);
+            check::before_a_claim_is_set_aside(world, seen, member);
             if let Some(volume) = world.claims.remove(member) {
                 let since = quarantined.then_some(world.now);
                 world.set_aside.insert(member.clone(), (since, volume));
@@ -247,6 +248,10 @@ fn change_of_members(world: &mut World, seen: &Seen, step: &Step) -> bool {
             }
             true
         }
+        Step::TakeBack(_)
+        | Step::LeaveAlone { .. }
+        | Step::CreateRecoveryPod(_)
+        | Step::DeleteRecoveryPods(_) => recovery::carry_out(world, seen, step),
         _ => unreachable!("steps of many writes are carried out above"),
     }
 }
@@ -348,6 +353,7 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, purpose: &P
     let (bootstrap, cluster_id, assigned) = match purpose {
         Purpose::Bootstrap(bootstrap) => (Some(bootstrap.clone()), None, None),
         Purpose::Join(cluster_id, revision) => (None, Some(*cluster_id), Some(revision.clone())),
+        Purpose::Copy(cluster_id, _) => (None, Some(*cluster_id), None),
     };
     let (spec, uid) = (&seen.facts.cluster.spec, world.uid("claim"));
     let facts = ClaimFacts {
@@ -369,7 +375,12 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, purpose: &P
         class: Some(storage_class(spec).unwrap_or("standard").to_owned()),
         volume: None,
     };
-    world.claims.insert(member.clone(), Volume { facts, data: None, damaged: false, home: None });
+    let volume = Volume { facts, data: None, damaged: false, home: None };
+    if let Purpose::Copy(..) = purpose {
+        world.set_aside.insert(member.clone(), (Some(world.now), volume));
+    } else {
+        world.claims.insert(member.clone(), volume);
+    }
     wrote(world);
 }
 

@@ -61,7 +61,7 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if nobody_is_known_to_be_wrong(world, cluster, desired.heal_mode, dead) {
         return Some("corrupt");
     }
-    let told = [Code::AllMembersLost, Code::MemberDataLost];
+    let told = [Code::AllMembersLost, Code::MemberDataLost, Code::RecoveryNeeded];
     let told = plan.refusals.iter().any(|refusal| told.contains(&refusal.code));
     let all_were_there =
         !world.revisions.is_empty() || world.claims.values().any(|volume| volume.facts.assigned.is_some());

@@ -1,6 +1,7 @@
 //! The invariants of the design, asked of the true world (not of what the operator saw).
 
 use crate::observe::Seen;
+use crate::recovery;
 use crate::world::World;
 use quorate::api::{Action, Approval, EtcdClusterStatus};
 use quorate::cluster::names::MemberName;
@@ -63,7 +64,10 @@ fn unapproved_stop(world: &World, seen: &Seen, member: &MemberName) -> Option<St
 }
 
 /// A Pod is removed only when it serves nobody (invariant 1).
-pub fn before_a_pod_is_removed(world: &mut World, member: &MemberName) {
+pub fn before_a_pod_is_removed(world: &mut World, seen: &Seen, member: &MemberName) {
+    if recovers(seen) {
+        return for_a_recovery(world, &format!("{member}'s Pod is removed"));
+    }
     let deleting = world.cluster.as_ref().is_none_or(|cluster| cluster.deleting);
     let formed = world.data(member).is_some_and(|data| {
         let votes = world.raft_of(member).is_some_and(|raft| raft.voters.contains_key(member));
@@ -108,6 +112,18 @@ pub fn before_a_pod_is_made(world: &mut World, seen: &Seen, new: &NewPod, revisi
             "{member} is made with {}, more than a minor above {lowest:?}",
             revision.version
         ));
+    }
+}
+
+/// Whether a cluster is made anew from one member, because somebody says so.
+fn recovers(seen: &Seen) -> bool {
+    seen.facts.cluster.status.progress.as_ref().is_some_and(|progress| progress.action == Action::Recover)
+}
+
+/// What only a recovery may do, it may do where the data of a quorum is lost.
+fn for_a_recovery(world: &mut World, what: &str) {
+    if let Some(objection) = recovery::objection(world) {
+        world.violate(format!("{what}: {objection}"));
     }
 }
 
@@ -171,7 +187,10 @@ fn is_lost_with_its_node(world: &World, seen: &Seen, member: &MemberName) -> boo
 }
 
 /// A volume is kept aside when its member is none any more.
-pub fn before_a_claim_is_set_aside(world: &mut World, member: &MemberName) {
+pub fn before_a_claim_is_set_aside(world: &mut World, seen: &Seen, member: &MemberName) {
+    if recovers(seen) {
+        return for_a_recovery(world, &format!("{member}'s volume is set aside"));
+    }
     if is_listed(world, member) {
         world.violate(format!("{member}'s volume is set aside while it is a member"));
     }
@@ -209,6 +228,11 @@ pub fn record(world: &mut World, seen: &Seen, before: &EtcdClusterStatus, record
         Record::Withdraw { .. } => "Withdraw",
     });
     match record {
+        // Once it was forced its quorum is itself.
+        Record::Claim(claim) if claim.action == Action::Recover && !claim.pod_uid.is_empty() => {}
+        Record::Claim(claim) if claim.action == Action::Recover => {
+            for_a_recovery(world, &format!("{} is to be the cluster", claim.member));
+        }
         Record::Claim(claim) => {
             let other =
                 before.progress.as_ref().filter(|progress| progress.member != claim.member.to_string());
@@ -231,6 +255,12 @@ pub fn record(world: &mut World, seen: &Seen, before: &EtcdClusterStatus, record
         Record::Release { member, action } if action.removes() => {
             if is_listed(world, member) {
                 world.violate(format!("{member} is recorded as removed and is a member"));
+            }
+        }
+        Record::Release { member, action: Action::Recover } => {
+            let alone = world.raft_of(member).is_some_and(|raft| raft.voters.keys().eq([member]));
+            if !alone {
+                world.violate(format!("{member} is recorded as the cluster, and is not"));
             }
         }
         Record::Release { member, .. } => {

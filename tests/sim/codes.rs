@@ -136,6 +136,11 @@ fn every_code_is_said_in_a_world() {
     edited("{version: 3.6.14}", |spec| {
         *spec = self::spec("{version: 3.6.16, rollout: {windows: [{schedule: '0 2 * * *', duration: 4h}]}}");
     });
+    for held in ["approval: Manual", "paused: true"] {
+        edited("{version: 3.6.14}", |spec| {
+            *spec = self::spec(&format!("{{version: 3.6.16, rollout: {{{held}}}}}"));
+        });
+    }
     edited("{version: 3.5.35}", version("3.7.3"));
     edited("{version: 3.5.35}", version("3.6.4"));
     edited("{version: 3.5.35}", version("3.5.10"));
@@ -224,6 +229,7 @@ fn every_code_is_said_in_a_world() {
     let _ = rest(&mut world, &mut operator, overheard);
 
     of_databases();
+    crate::recovery::for_everybody_to_hear(overheard);
 
     let said = SAID.lock().unwrap();
     let silent: Vec<&Code> = Code::ALL.iter().filter(|code| !said.contains(code)).collect();

@@ -74,12 +74,13 @@ fn fingerprint(node: &Node) -> u64 {
     let mut hash = DefaultHasher::new();
     let cluster = world.cluster.as_ref().unwrap();
     let mut status = cluster.status.clone();
+    let is_lost = status.quorum_loss.take().is_some();
     if let Some(progress) = &mut status.progress {
         progress.since = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.timestamp(0));
         progress.pod_uid =
             progress.pod_uid.take().filter(|uid| world.pods.values().any(|pod| pod.uid == *uid));
     }
-    format!("{:?} {:?} {status:?}", cluster.spec.version, cluster.deleting).hash(&mut hash);
+    format!("{:?} {:?} {is_lost} {status:?}", cluster.spec.version, cluster.deleting).hash(&mut hash);
     for (member, pod) in &world.pods {
         let ahead = |at: u64| at.saturating_sub(now);
         let state = match &pod.state {

@@ -1,6 +1,7 @@
 //! What goes wrong, and what people do: by chance, or chosen by name.
 
 use crate::databases::fill_up;
+use crate::recovery;
 use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, State};
 use crate::world::{NAME, World};
@@ -51,6 +52,8 @@ pub enum Fault {
     Approve,
     /// Somebody asks for a member to be replaced.
     Replace,
+    /// Somebody says spec.recovery, rightly or not, or takes it back.
+    Recover,
     Edit,
     Revert,
 }
@@ -77,6 +80,7 @@ const CHANCES: &[(Fault, u64)] = &[
     (Fault::DowngradeJob, 2),
     (Fault::Approve, 6),
     (Fault::Replace, 3),
+    (Fault::Recover, 8),
     (Fault::Edit, 30),
     (Fault::Revert, 12),
 ];
@@ -110,6 +114,7 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
         }
         Fault::Recreated => return recreate(world),
         Fault::Approve => return approve(world),
+        Fault::Recover => return recovery::say(world),
         Fault::AllWiped => {
             let is_guarded = |member| world.pods.get(member).is_some_and(|pod| pod.initial == Initial::Guard);
             if world.members().iter().all(is_guarded) {

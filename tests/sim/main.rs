@@ -22,6 +22,7 @@ mod named;
 mod observe;
 mod operator;
 mod put_back;
+mod recovery;
 mod resize;
 mod rng;
 mod run;

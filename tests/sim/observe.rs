@@ -3,16 +3,17 @@
 
 use crate::world::etcd::{Data, Raft, UNDECIDED};
 use crate::world::kube::{Cluster, Pod, Probe, State, Volume};
-use crate::world::{NAME, NAMESPACE, World};
+use crate::world::{self, NAME, NAMESPACE, World};
+use quorate::api::Action;
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::container::{client_url, peer_url};
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::{
-    Answer, ClaimFacts, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience,
-    PodFacts, ProbeFacts, SetAside,
+    Alone, Answer, ClaimFacts, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience,
+    PodFacts, ProbeFacts, RecoveryFacts, RecoveryPod, SetAside,
 };
 use quorate::etcd::versions::{Releases, tells_of_downgrades};
-use quorate::etcd::{Alarm, ClusterId, KvHash, ListedMember, MemberId, MemberStatus, Snapshots};
+use quorate::etcd::{Alarm, ClusterId, KvHash, ListedMember, MemberId, MemberStatus, Snapshots, Standstill};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -93,6 +94,9 @@ pub fn observe(
             .collect(),
         homes: BTreeMap::new(),
         hashes: BTreeMap::new(),
+        recovery: RecoveryFacts::default(),
+        // A process that has not watched before the loss: what depends on that stands in the unit tests.
+        served: BTreeMap::new(),
         member_list,
         proposal,
         downgrade_job: downgrade_job(world, reader.as_ref()),
@@ -117,6 +121,15 @@ pub fn observe(
             .filter_map(|(member, _)| Some((member.clone(), hash_of(world, member)?)))
             .collect();
     }
+    let recovers = cluster.status.progress.as_ref().is_some_and(|it| it.action == Action::Recover);
+    let nodes = (0..world.nodes.len()).filter(|node| !world.gone.contains(node));
+    let nodes = nodes.map(|node| (format!("node-{node}"), world.trouble_of(node))).collect();
+    let asked = recovers || (cluster.spec.recovery.is_some() && seen.lacks_a_quorum());
+    let pods = world.recovery.iter().filter(|(_, pod)| pod.owner == cluster.uid);
+    seen.recovery = RecoveryFacts {
+        pods: pods.map(|(name, pod)| recovery_pod(world, name, pod)).collect(),
+        nodes: asked.then_some(nodes),
+    };
     seen.downgrade_job = seen.downgrade_job_by_status().unwrap_or(seen.downgrade_job);
     seen
 }
@@ -155,13 +168,19 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
         cluster_version: None,
         storage_version: None,
         read: Err(why.to_owned()),
+        standstill: None,
         snapshots: None,
     };
     if deaf {
         return none("no answer in time");
     }
     let (Some(data), true) = (world.data(member), world.serving(member)) else {
-        return none("connection refused");
+        // It looks for a quorum.
+        let standstill = world.data(member).filter(|_| world.takes_part(member)).map(|data| Standstill {
+            revision: i64::try_from(data.log.1).unwrap_or(i64::MAX),
+            raft_applied_index: data.log.1,
+        });
+        return Answer { standstill, ..none("connection refused") };
     };
     let Some(raft) = world.rafts.get(&data.cluster_id) else { return none("connection refused") };
     let connected = !world.isolated.contains_key(member);
@@ -192,6 +211,7 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
             (false, true) => Ok(()),
             (false, false) => Err("etcdserver: request timed out".to_owned()),
         },
+        standstill: None,
         snapshots: world
             .pods
             .get(member)
@@ -282,6 +302,52 @@ fn pod_facts(world: &World, cluster: &Cluster, member: &MemberName, pod: &Pod) -
             last_words: pod.last_words.clone(),
             came_to: came_to(world, member, pod),
         },
+    }
+}
+
+fn recovery_pod(world: &World, name: &str, pod: &world::recovery::RecoveryPod) -> RecoveryPod {
+    let member = &pod.member;
+    let says = world.data(member).filter(|_| pod.forced && pod.gone_at.is_none()).map(|data| Alone {
+        status: MemberStatus {
+            cluster_id: ClusterId(data.cluster_id),
+            member_id: MemberId(data.member_id),
+            version: data.opened,
+            leader: Some(MemberId(data.member_id)),
+            raft_term: data.log.0,
+            raft_index: data.log.1,
+            raft_applied_index: data.log.1,
+            revision: i64::try_from(data.log.1).unwrap_or(i64::MAX),
+            db_size: 0,
+            db_size_in_use: 0,
+            is_learner: false,
+            alarms: Vec::new(),
+            downgrade: None,
+        },
+        list: list(world, member).unwrap_or_default(),
+    });
+    RecoveryPod {
+        name: name.to_owned(),
+        stage: pod.stage,
+        incident: pod.incident.clone(),
+        facts: PodFacts {
+            uid: pod.uid.clone(),
+            resource_version: String::new(),
+            ownership: Ownership::Ours,
+            deleting: pod.gone_at.is_some(),
+            revision: pod.revision.clone(),
+            unguarded: false,
+            told: BTreeSet::new(),
+            learner: false,
+            ip: None,
+            node: None,
+            on_node_since: None,
+            image: pod.image.clone(),
+            ready: false,
+            ended: pod.exit_code.is_some(),
+            unschedulable: None,
+            container: ContainerFacts { exit_code: pod.exit_code, ..ContainerFacts::default() },
+        },
+        says: says.ok_or_else(|| "connection refused".to_owned()),
     }
 }
 

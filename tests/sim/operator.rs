@@ -10,6 +10,7 @@ use quorate::cluster::names::MemberName;
 use quorate::cluster::notice::Notice;
 use quorate::cluster::observation::{Observation, Patience};
 use quorate::cluster::plan::{Next, Plan, Wait};
+use quorate::cluster::report::quorum_loss;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -165,6 +166,7 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
         steps: Vec::new(),
     });
     world.write_status(at, |status| {
+        status.quorum_loss = quorum_loss(&seen.facts, status);
         status.observed_generation = Some(generation);
         status.cluster_version = known.map(|known| known.patch(0).to_string());
         status.refusals = refusals;

@@ -3,6 +3,7 @@
 use crate::faults::{self, FIRST_VERSIONS};
 use crate::named::spec;
 use crate::operator::{Brain, Operator};
+use crate::recovery;
 use crate::rng::Rng;
 use crate::run::rest;
 use crate::world::World;
@@ -23,6 +24,8 @@ pub struct Story {
     pub ends: [&'static str; 2],
     pub seconds: u64,
     pub plans: u64,
+    /// How often a cluster was made anew from one member.
+    pub forced: u32,
 }
 
 /// Runs one seed to its end, or to the invariant that it breaks.
@@ -55,12 +58,17 @@ pub fn run(seed: u64, brain: Brain, tracing: bool) -> Result<Story, String> {
     faults::heal(&mut world);
     operators[0].pending = None;
     let calm = rest(&mut world, &mut operators[0], brain).map_err(|error| format!("in calm: {error}"))?;
-    let wanted = faults::reachable(&world, &first);
+    if world.rng.permille(700) {
+        recovery::say(&mut world);
+    }
+    let recovery = world.cluster.as_ref().and_then(|cluster| cluster.spec.recovery.clone());
+    let wanted = EtcdClusterSpec { recovery, ..faults::reachable(&world, &first) };
     world.say(|| format!("a spec that can be reached: {} x {}", wanted.version, wanted.replicas));
     world.edit_spec(|spec| *spec = wanted);
     let end = rest(&mut world, &mut operators[0], brain)
         .map_err(|error| format!("with a spec that can be reached: {error}"))?;
-    Ok(Story { ends: [calm, end], seconds: world.now / 1_000, plans: world.plans })
+    let forced = world.rafts.values().map(|raft| raft.forced).sum();
+    Ok(Story { ends: [calm, end], seconds: world.now / 1_000, plans: world.plans, forced })
 }
 
 fn chaos(world: &mut World, operators: &mut [Operator], brain: Brain, first: &EtcdClusterSpec) {
@@ -131,8 +139,9 @@ fn seeds_keep_every_invariant() {
     }
     let simulated: u64 = stories.iter().map(|story| story.seconds).sum();
     let plans: u64 = stories.iter().map(|story| story.plans).sum();
+    let forced: u32 = stories.iter().map(|story| story.forced).sum();
     println!(
-        "{count} seeds, {} h simulated, {plans} plans, in {:.1} s",
+        "{count} seeds, {} h simulated, {plans} plans, {forced} clusters made anew, in {:.1} s",
         simulated / 3_600,
         begun.elapsed().as_secs_f64()
     );

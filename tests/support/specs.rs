@@ -147,6 +147,21 @@ pub fn refused() -> Vec<Refused> {
             json!({ "kubernetes": { "version": "latest" } }),
             &["spec.kubernetes.version", "e.g. 1.34"],
         ),
+        new(
+            "a cluster id that is none",
+            json!({ "recovery": { "clusterID": "etcd", "incident": "1a", "fromMember": "etcd-0", "survivorRevision": 1 } }),
+            &["spec.recovery.clusterID", "in hexadecimal"],
+        ),
+        new(
+            "an incident that is none",
+            json!({ "recovery": { "clusterID": "1a", "incident": "", "fromMember": "etcd-0", "survivorRevision": 1 } }),
+            &["spec.recovery.incident", "status.quorumLoss"],
+        ),
+        new(
+            "a revision that nothing has",
+            json!({ "recovery": { "clusterID": "1a", "incident": "1a", "fromMember": "etcd-0", "survivorRevision": 0 } }),
+            &["spec.recovery.survivorRevision"],
+        ),
         new("no members", json!({ "replicas": 0 }), &["spec.replicas", "1, 3, 5 or 7"]),
         new("2 members", json!({ "replicas": 2 }), &["spec.replicas", "1, 3, 5 or 7"]),
         new("4 members", json!({ "replicas": 4 }), &["spec.replicas", "1, 3, 5 or 7"]),

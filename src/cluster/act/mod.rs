@@ -2,6 +2,7 @@
 //! loops, sleeps or waits, and decides nothing. Calls that are not idempotent carry a precondition.
 
 mod members;
+mod recovery;
 mod writes;
 
 use crate::api::{Code, EtcdCluster, labels};
@@ -84,6 +85,12 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
             }
             hands.set_aside(member, *quarantined).await?;
         }
+        Step::TakeBack(members) => return hands.take_back(members).await,
+        Step::LeaveAlone { member, id, cluster_id } => {
+            return hands.leave_alone(member, *id, *cluster_id).await;
+        }
+        Step::CreateRecoveryPod(new) => return hands.create_recovery_pod(new).await,
+        Step::DeleteRecoveryPods(pods) => hands.delete_recovery_pods(pods).await?,
         Step::CreateClaims { members, purpose } => return hands.create_claims(members, purpose).await,
         Step::Assign { members, revision, afresh } => {
             let mut notes = json!({ labels::ASSIGNED: revision });

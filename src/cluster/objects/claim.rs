@@ -4,6 +4,7 @@
 use crate::api::{BootstrapStatus, Quantity, labels};
 use crate::cluster::names::MemberName;
 use crate::etcd::ClusterId;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
@@ -18,6 +19,8 @@ pub enum Purpose {
     Bootstrap(BootstrapStatus),
     /// For a member that joins this cluster, from this revision.
     Join(ClusterId, String),
+    /// For a copy of a member's data, kept aside from the beginning, which is now.
+    Copy(ClusterId, Timestamp),
 }
 
 /// A member's new claim.
@@ -34,10 +37,16 @@ pub fn new(
         Purpose::Join(cluster, revision) => {
             &[(labels::CLUSTER_ID, cluster.to_string()), (labels::ASSIGNED, revision.clone())]
         }
+        Purpose::Copy(cluster, since) => {
+            &[(labels::CLUSTER_ID, cluster.to_string()), (labels::SET_ASIDE_SINCE, since.to_string())]
+        }
     };
     let mut claim_labels = labels::of_cluster(cluster);
     claim_labels.insert(labels::COMPONENT.to_owned(), labels::COMPONENT_MEMBER.to_owned());
     claim_labels.insert(labels::MEMBER.to_owned(), member.to_string());
+    if let Purpose::Copy(..) = purpose {
+        claim_labels.insert(labels::SET_ASIDE.to_owned(), labels::SET_ASIDE_QUARANTINED.to_owned());
+    }
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(member.claim()),

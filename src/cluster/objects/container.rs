@@ -32,7 +32,7 @@ const COMMAND: &str = "/usr/local/bin/etcd";
 
 const QUOTA: &str = "--quota-backend-bytes=";
 
-const ENV_MEMBER: &str = "QUORATE_MEMBER";
+pub(super) const ENV_MEMBER: &str = "QUORATE_MEMBER";
 const ENV_INITIAL_CLUSTER: &str = "QUORATE_INITIAL_CLUSTER";
 const ENV_INITIAL_CLUSTER_STATE: &str = "QUORATE_INITIAL_CLUSTER_STATE";
 const ENV_INITIAL_CLUSTER_TOKEN: &str = "QUORATE_INITIAL_CLUSTER_TOKEN";

@@ -6,4 +6,5 @@ pub mod claim;
 pub mod container;
 pub mod pod;
 pub mod probe;
+pub mod recovery;
 pub mod support;

@@ -25,7 +25,7 @@ pub struct NewProbe {
 }
 
 /// In the upstream images beside etcd.
-const ETCDUTL: &str = "/usr/local/bin/etcdutl";
+pub(super) const ETCDUTL: &str = "/usr/local/bin/etcdutl";
 
 /// `etcd --version` from the revision's image, on this node; or `etcdutl check v2store` on the volume of a member
 /// that runs there, mounted read-only.

@@ -5,7 +5,8 @@ use crate::api::BootstrapStatus;
 use crate::cluster::names::MemberName;
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
 use crate::etcd::versions::{may_write_v2_entries, needs_a_snapshot_before, tells_of_downgrades};
-use crate::etcd::{Alarm, EtcdVersion, MemberStatus, Minor};
+use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
+use std::collections::BTreeMap;
 
 /// Whether a member's database would give half of itself back, and is not too small to be worth a pause in quiet times.
 pub const fn is_fragmented(status: &MemberStatus) -> bool {
@@ -36,6 +37,22 @@ impl Observation {
     pub fn may_defragment(&self) -> bool {
         let may_be = |status: &MemberStatus| status.alarms.contains(&Alarm::NoSpace) || is_fragmented(status);
         self.answers.values().filter_map(Answer::status).any(may_be)
+    }
+
+    /// All voters of the cluster that has formed, as its claims note it, whatever becomes of the status.
+    pub fn noted_voters(&self) -> Option<&BTreeMap<MemberName, MemberId>> {
+        let id: Option<ClusterId> = self.cluster.status.cluster_id.as_ref().and_then(|id| id.parse().ok());
+        let claims = self.claims.values().filter(|claim| claim.cluster_id == id);
+        // While they are being noted anew, those who know of more members.
+        claims.filter_map(|claim| claim.voters.as_ref()).max_by_key(|voters| voters.len())
+    }
+
+    /// Whether fewer voters answer than make a quorum. Of a single member it is said in other words.
+    pub fn lacks_a_quorum(&self) -> bool {
+        let Some(voters) = self.noted_voters().filter(|voters| voters.len() > 1) else { return false };
+        let answers = |member: &&MemberName| self.answers.get(*member).is_some_and(|it| it.status.is_ok());
+        let answering = voters.keys().filter(answers).count();
+        answering < voters.len() / 2 + 1 && self.witnesses().next().is_none()
     }
 
     /// Members that do not answer, or are on their way out.

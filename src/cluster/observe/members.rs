@@ -2,14 +2,15 @@
 //! observation by that limit and no more.
 
 use crate::cluster::names::MemberName;
-use crate::cluster::observation::{Answer, DowngradeJob, Observation, Ownership, PodFacts};
-use crate::etcd::{Channels, Endpoint, ListedMember, MemberClient, Minor};
+use crate::cluster::observation::{Alone, Answer, DowngradeJob, Observation, Ownership, PodFacts};
+use crate::etcd::{Channels, Endpoint, EtcdError, ListedMember, MemberClient, Minor};
 use futures::future::join_all;
 
 /// Fills in what the members say.
 pub async fn ask_members(channels: &Channels, world: &mut Observation) {
     let scope = world.cluster.uid.clone();
-    let live: Vec<&str> = world.pods.values().map(|pod| pod.uid.as_str()).collect();
+    let forced = world.recovery.pods.iter().map(|pod| &pod.facts);
+    let live: Vec<&str> = world.pods.values().chain(forced).map(|pod| pod.uid.as_str()).collect();
     channels.keep_only(&scope, &live);
     let clients: Vec<(MemberName, MemberClient)> = world
         .pods
@@ -28,6 +29,7 @@ pub async fn ask_members(channels: &Channels, world: &mut Observation) {
                 .filter(|version| *version != Minor::UNDECIDED),
             storage_version: versions.and_then(|versions| versions.storage),
             read: read.map_err(|error| error.to_string()),
+            standstill: None,
             snapshots: None,
         };
         (member.clone(), answer)
@@ -36,6 +38,17 @@ pub async fn ask_members(channels: &Channels, world: &mut Observation) {
     .into_iter()
     .collect();
 
+    if world.lacks_a_quorum() {
+        // Who has found no quorum since its start serves nobody.
+        let silent = clients.iter().filter(|(member, _)| world.answers[member].status.is_err());
+        let told =
+            join_all(silent.map(|(member, client)| async move { (member, client.standstill().await.ok()) }));
+        for (member, standstill) in told.await {
+            if let Some(answer) = world.answers.get_mut(member) {
+                answer.standstill = standstill;
+            }
+        }
+    }
     if world.needs_snapshot_counts() {
         let counts = join_all(clients.iter().map(|(_, client)| client.snapshots())).await;
         for ((member, _), count) in clients.iter().zip(counts) {
@@ -94,6 +107,14 @@ pub fn client_of(
         server_name: member.host(&world.cluster.namespace),
     };
     Some(channels.member(&world.cluster.uid, &endpoint))
+}
+
+/// What a member says that runs in a Pod of a recovery.
+///
+/// # Errors
+/// While it does not answer, or serves no linearizable read.
+pub async fn alone(client: &MemberClient) -> Result<Alone, EtcdError> {
+    Ok(Alone { status: client.status().await?, list: client.member_list().await? })
 }
 
 async fn member_list(readers: &[&(MemberName, MemberClient)]) -> Option<Vec<ListedMember>> {

@@ -4,10 +4,11 @@
 mod facts;
 mod members;
 mod nodes;
+mod recovery;
 mod remembered;
 mod starts;
 
-pub use members::{ask_members, client_of};
+pub use members::{alone, ask_members, client_of};
 pub(super) use nodes::Nodes;
 pub(super) use starts::Starts;
 
@@ -16,7 +17,9 @@ use super::names::{
     MemberName, bootstrap_members, client_service, disruption_budget, first_members, headless_service,
 };
 use super::objects::probe;
-use super::observation::{ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState, Tries};
+use super::observation::{
+    ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState, RecoveryFacts, Tries,
+};
 use super::revision::Revision;
 use super::spec::storage_class;
 use crate::api::{Action, EtcdCluster, labels};
@@ -70,9 +73,13 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         default_storage_class(ctx, &facts),
     )?;
 
-    let (probe_pods, member_pods): (Vec<Pod>, Vec<Pod>) = pods.items.into_iter().partition(|pod| {
-        pod.labels().get(labels::COMPONENT).is_some_and(|component| component == labels::COMPONENT_PROBE)
-    });
+    let is_a = |pod: &Pod, component: &str| {
+        pod.labels().get(labels::COMPONENT).is_some_and(|label| label == component)
+    };
+    let (probe_pods, pods): (Vec<Pod>, Vec<Pod>) =
+        pods.items.into_iter().partition(|pod| is_a(pod, labels::COMPONENT_PROBE));
+    let (recovery_pods, member_pods): (Vec<Pod>, Vec<Pod>) =
+        pods.into_iter().partition(|pod| is_a(pod, labels::COMPONENT_RECOVERY));
     let mut own_revisions = BTreeMap::new();
     let mut foreign_revisions = BTreeMap::new();
     for object in &revisions.items {
@@ -102,6 +109,8 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         headless: headless.map(Arc::new),
         client: client.map(Arc::new),
         budget,
+        recovery: RecoveryFacts { pods: recovery::pods(&recovery_pods, &facts), nodes: None },
+        served: BTreeMap::new(),
         probes: probes(ctx, name, namespace, &facts.uid, probe_pods).await,
         answers: BTreeMap::new(),
         zones: BTreeMap::new(),
@@ -126,6 +135,8 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     );
     world.zones = zones;
     world.nodes_in_trouble = in_trouble;
+    world.served = ctx.served(&world);
+    recovery::what_it_needs(ctx, &mut world).await;
     what_keeps_members_away(ctx, &mut world).await;
     starts::look_into_logs(ctx, &mut world).await;
     Ok(Some(world))

@@ -64,6 +64,13 @@ impl Nodes {
         read.into_iter().filter_map(|(node, trouble)| Some((node, trouble?))).collect()
     }
 
+    /// Every node, and what is wrong with it; nothing where they cannot be read. Read anew each time, since it is asked
+    /// only while a cluster is made anew.
+    pub(super) async fn all(&self, client: &Client) -> Option<BTreeMap<String, Option<NodeTrouble>>> {
+        let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.ok()?;
+        Some(nodes.items.iter().map(|node| (node.name_any(), trouble_of(node))).collect())
+    }
+
     /// The node of each of these volumes that can be used on one alone, as those of a disk of its own. Of a volume that
     /// cannot be read nothing is said.
     pub(super) async fn homes(

@@ -87,7 +87,7 @@ fn loss_of(view: &View<'_>, member: &MemberName) -> Option<Loss> {
 }
 
 /// How it shows that a voter has no data, where it does.
-fn loss_of_data(view: &View<'_>, member: &MemberName) -> Option<Loss> {
+pub(super) fn loss_of_data(view: &View<'_>, member: &MemberName) -> Option<Loss> {
     view.cluster_id().filter(|_| view.voters().contains_key(member))?;
     if view.claim_of(member).is_some() {
         return shown_loss(view, member);

@@ -26,11 +26,13 @@ mod presence;
 mod probe;
 mod put_back;
 mod records;
+mod recover;
 mod request;
 mod resize;
 mod roll;
 mod snapshots;
 mod step;
+mod stopped;
 mod support;
 #[cfg(test)]
 mod tests;
@@ -57,6 +59,7 @@ const CONCERNS: &[Concern] = &[
     paused,
     probe::that_stand_in_a_members_way,
     adopt::volumes_of_an_earlier_cluster,
+    recover::as_a_person_says,
     membership::who_votes,
     loss::all_members,
     presence::every_member_has_a_pod,
@@ -122,6 +125,7 @@ fn refusals(view: &View<'_>) -> Vec<Notice> {
         adopt::refusals(view).into_iter().collect(),
         bootstrap::refusals(view),
         loss::refusals(view),
+        recover::refusals(view),
         heal::refusals(view),
         corrupt::refusals(view).into_iter().collect(),
         view.refusals().to_vec(),
@@ -134,6 +138,7 @@ const CONVERGENCE: &[Concern] = &[
     delete::volumes_with_the_cluster,
     ownership::nothing_belongs_to_others,
     adopt::volumes_of_an_earlier_cluster,
+    recover::as_a_person_says,
     bootstrap::the_first_members,
     loss::all_members,
     presence::every_member_has_a_pod,

@@ -8,6 +8,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::objects::claim::Purpose;
 pub use crate::cluster::objects::pod::NewPod;
 use crate::cluster::objects::probe::NewProbe;
+use crate::cluster::objects::recovery::NewRecoveryPod;
 use crate::cluster::observation::{PodFacts, ProbeFacts, SnapshotBase};
 use crate::cluster::revision::Revision;
 use crate::etcd::{Alarm, ClusterId, DowngradeCall, EtcdVersion, MemberId};
@@ -86,6 +87,21 @@ pub enum Step {
         /// Whether for a while only.
         quarantined: bool,
     },
+    /// Take volumes that were set aside for a recovery back: it is not carried out.
+    TakeBack(Vec<MemberName>),
+    /// Write on the claim of a member that it is the only voter, whatever its data says: a force makes that so.
+    LeaveAlone {
+        /// Whose.
+        member: MemberName,
+        /// Its member id.
+        id: MemberId,
+        /// The cluster's id.
+        cluster_id: ClusterId,
+    },
+    /// Make a Pod of a recovery, where no Pod of a member stands that was not seen.
+    CreateRecoveryPod(NewRecoveryPod),
+    /// Remove Pods of a recovery, by name and UID.
+    DeleteRecoveryPods(Vec<(String, String)>),
     /// Make or correct Services and the disruption budget, which must keep all but one of so many voters.
     ApplySupport {
         /// Voters that the budget counts.
@@ -352,6 +368,10 @@ impl Step {
             Self::ApplySupport { .. } => "ApplySupport",
             Self::StoreRevision(_) => "StoreRevision",
             Self::SetAside { .. } => "SetAside",
+            Self::TakeBack(_) => "TakeBack",
+            Self::LeaveAlone { .. } => "LeaveAlone",
+            Self::CreateRecoveryPod(_) => "CreateRecoveryPod",
+            Self::DeleteRecoveryPods(_) => "DeleteRecoveryPods",
             Self::CreateClaims { .. } => "CreateClaims",
             Self::Assign { .. } => "Assign",
             Self::CreatePods(_) => "CreatePods",

@@ -115,15 +115,7 @@ impl<'a> View<'a> {
     /// of the status.
     pub fn voters(&self) -> &'a BTreeMap<MemberName, MemberId> {
         static NONE: BTreeMap<MemberName, MemberId> = BTreeMap::new();
-        let id = self.cluster_id();
-        self.world
-            .claims
-            .values()
-            .filter(|claim| claim.cluster_id == id)
-            .filter_map(|claim| claim.voters.as_ref())
-            // While they are being noted anew, those who know of more members.
-            .max_by_key(|voters| voters.len())
-            .unwrap_or(&NONE)
+        self.world.noted_voters().unwrap_or(&NONE)
     }
 
     /// The members that should have Pods: voters, or those of the bootstrap.

@@ -6,7 +6,7 @@ use crate::api::{Action, Code, ConditionType, EtcdClusterStatus, condition};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::claim::Purpose;
-use crate::cluster::observation::{Answer, Observation, Patience};
+use crate::cluster::observation::{Answer, Observation, Patience, Stage};
 use crate::cluster::plan::{Next, Plan, Record, Step};
 use crate::cluster::spec;
 use crate::etcd::{Alarm, DowngradeCall};
@@ -161,8 +161,26 @@ fn doing(step: &Step) -> Notice {
             Code::VolumeSetAside,
             format!("the volume of {member}, which is no member any more, is kept aside"),
         ),
+        Step::TakeBack(members) => {
+            (Code::Recovering, format!("the volumes of {} are taken back", names(members.iter())))
+        }
+        Step::LeaveAlone { member, .. } => (Code::Recovering, format!("{member} is to vote alone")),
+        Step::CreateRecoveryPod(new) => {
+            let what = match new.stage {
+                Stage::Copy => "is copied",
+                Stage::Force => "is forced to be a cluster of its own",
+            };
+            (Code::Recovering, format!("{} {what}", new.member))
+        }
+        Step::DeleteRecoveryPods(pods) => {
+            let names: Vec<&str> = pods.iter().map(|(name, _)| name.as_str()).collect();
+            (Code::Recovering, format!("{} has done its work", names.join(", ")))
+        }
         Step::Record(Record::Adopted { cluster_id, .. }) => {
             (Code::ClusterAdopted, format!("volumes of cluster {cluster_id} are taken over"))
+        }
+        Step::Record(Record::Claim(claim)) if claim.action == Action::Recover => {
+            (Code::Recovering, format!("the cluster is made anew from {}", claim.member))
         }
         Step::Record(Record::Claim(claim)) => {
             let what = match claim.action {
@@ -252,21 +270,26 @@ fn available(world: &Observation) -> (bool, Code, String) {
 
 /// Who does not answer, and what those who do would know. Without a quorum nothing is committed, so that it stays.
 fn who_is_left(world: &Observation) -> String {
-    let voters = world.claims.values().find_map(|claim| claim.voters.as_ref());
-    let members =
-        voters.map_or_else(|| world.claims.keys().collect(), |voters| voters.keys().collect::<Vec<_>>());
-    let status = |member: &MemberName| world.answers.get(member).and_then(Answer::status);
-    let gone = members.iter().filter(|member| status(member).is_none()).map(|member| {
+    let members = world
+        .noted_voters()
+        .map_or_else(|| world.claims.keys().collect(), |voters| voters.keys().collect::<Vec<_>>());
+    let knows = |member: &MemberName| {
+        let answer = world.answers.get(member)?;
+        let said = answer.status().map(|status| (status.raft_index, status.revision));
+        said.or_else(|| answer.standstill.map(|still| (still.raft_applied_index, still.revision)))
+    };
+    let gone = members.iter().filter(|member| knows(member).is_none()).map(|member| {
         match world.pods.get(*member).map(|pod| pod.node.as_ref()) {
             Some(Some(node)) => format!("{member} (on {node})"),
             Some(None) => format!("{member} (on no node)"),
             None if world.claims.contains_key(*member) => format!("{member} (no Pod)"),
+            None if world.set_aside.contains_key(*member) => format!("{member} (volume set aside)"),
             None => format!("{member} (no volume claim)"),
         }
     });
     let left = members.iter().filter_map(|member| {
-        let status = status(member)?;
-        Some(format!("{member} (raft index {}, revision {})", status.raft_index, status.revision))
+        let (index, revision) = knows(member)?;
+        Some(format!("{member} (raft index {index}, revision {revision})"))
     });
     let list = |names: Vec<String>| if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
     format!("gone: {}; left: {}", list(gone.collect()), list(left.collect()))

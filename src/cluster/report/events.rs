@@ -140,6 +140,7 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
             )]
         }
         Step::Record(Record::Claim(claim)) => begun(claim, status).into_iter().collect(),
+        Step::Record(Record::Release { member, action: Action::Recover }) => recovered(member, status),
         // What was done was told when it was done.
         Step::Record(Record::Release { action, .. }) if !action.gives_a_revision() => Vec::new(),
         Step::Record(Record::Release { member, action }) => {
@@ -218,8 +219,23 @@ fn begun(claim: &Claim, status: &EtcdClusterStatus) -> Option<News> {
         );
         return Some(News::new(Code::MemberFailed, "PutBack", note).about(member));
     }
+    if claim.action == Action::Recover {
+        // It is claimed anew when the force has succeeded.
+        let note = format!("the cluster is made anew from {member}, as spec.recovery says");
+        let news = News::new(Code::RecoveryStarted, "Recover", note);
+        return claim.pod_uid.is_empty().then_some(news);
+    }
     let note = format!("{member} is replaced by a new member: {}", claim.why.as_ref()?);
     Some(News::new(Code::ReplacementStarted, "RetireMember", note))
+}
+
+fn recovered(member: &MemberName, status: &EtcdClusterStatus) -> Vec<News> {
+    let Some(done) = &status.last_recovery else { return Vec::new() };
+    let note = format!(
+        "{member} is a cluster of its own with revision {}, and grows back; a copy of its data from before is in {}",
+        done.revision, done.copy
+    );
+    vec![News::new(Code::Recovered, "Recover", note)]
 }
 
 fn of_the_member_list(step: &Step) -> Vec<News> {

@@ -11,7 +11,10 @@ use std::collections::BTreeSet;
 const LAG_GRAIN: u64 = 1_000;
 
 pub(super) fn fill(status: &mut EtcdClusterStatus, world: &Observation) {
-    let names: BTreeSet<&MemberName> = world.claims.keys().chain(world.pods.keys()).collect();
+    // One that has lost both is a member of etcd's still.
+    let voters = world.noted_voters().into_iter().flatten().map(|(member, _)| member);
+    let voters = voters.filter(|member| !world.set_aside.contains_key(*member));
+    let names: BTreeSet<&MemberName> = world.claims.keys().chain(world.pods.keys()).chain(voters).collect();
     let committed = statuses(world).map(|status| status.raft_index).max().unwrap_or_default();
     let old = std::mem::take(&mut status.members);
     status.members = names
@@ -63,6 +66,8 @@ fn member(
     old: Option<&MemberStatus>,
 ) -> MemberStatus {
     let pod = world.pods.get(name);
+    // Where it ran last tells where something of it may still run.
+    let node = pod.and_then(|pod| pod.node.as_ref()).or_else(|| old?.node.as_ref());
     let answer = world.answers.get(name);
     let status = answer.and_then(Answer::status);
     let listed = listed(world, name);
@@ -80,12 +85,12 @@ fn member(
         version: status.map(|status| status.version.to_string()),
         image: pod.map(|pod| pod.image.clone()),
         revision: pod.map(|pod| pod.revision.clone()),
-        zone: pod.and_then(|pod| pod.node.as_ref()).and_then(|node| match world.zones.get(node) {
+        zone: node.and_then(|node| match world.zones.get(node) {
             Some(zone) => zone.clone(),
             // A node that could not be read now is no reason to take away what was known of it.
             None => old.filter(|old| old.node.as_ref() == Some(node))?.zone.clone(),
         }),
-        node: pod.and_then(|pod| pod.node.clone()),
+        node: node.cloned(),
         // A list that could not be read now is no reason to take away what was known.
         peer_urls: listed
             .map(|listed| listed.peer_urls.clone())

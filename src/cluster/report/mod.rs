@@ -4,11 +4,13 @@ mod conditions;
 mod effective;
 mod events;
 mod members;
+mod quorum;
 #[cfg(test)]
 mod tests;
 mod warnings;
 
 pub use events::News;
+pub use quorum::quorum_loss;
 
 use super::names::MemberName;
 use super::notice::Notice;
@@ -16,8 +18,8 @@ use super::observation::{Answer, Observation};
 use super::plan::{Claim, Next, Plan, Record, Step, Wait};
 use super::spec;
 use crate::api::{
-    Action, Code, ConditionType, EtcdClusterStatus, FailureStatus, PlanStatus, ProgressStatus, RefusalStatus,
-    ReplacementStatus, RoomStatus, find_condition, labels,
+    Action, Code, ConditionType, EtcdClusterStatus, FailureStatus, PlanStatus, ProgressStatus,
+    RecoveryStatus, RefusalStatus, ReplacementStatus, RoomStatus, find_condition, labels,
 };
 use crate::etcd::{Alarm, EtcdVersion};
 use jiff::{SignedDuration, Timestamp};
@@ -62,6 +64,7 @@ pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Opt
     if statuses.peek().is_some() && !statuses.any(|status| status.alarms.contains(&Alarm::NoSpace)) {
         status.room = None;
     }
+    status.quorum_loss = quorum_loss(world, &status);
     members::fill(&mut status, world);
     let parsed = spec::parse(&world.cluster.spec);
     if let Ok(desired) = &parsed {
@@ -153,6 +156,10 @@ pub fn remember(status: &mut EtcdClusterStatus, claim: &Claim, now: Timestamp) {
             let number = i32::try_from(claim.member.number()).ok();
             status.last_member_number = status.last_member_number.max(number);
         }
+        // A number for the copy, once: the claim is written anew when the force has succeeded.
+        Action::Recover if claim.pod_uid.is_empty() => {
+            status.last_member_number = Some(status.last_member_number.unwrap_or_default() + 1);
+        }
         Action::RetireMember => {
             let (member, time) = (claim.member.to_string(), Time(now));
             status.last_replacement = Some(ReplacementStatus { member, time, settled: false });
@@ -185,11 +192,33 @@ pub fn withdraw(status: &mut EtcdClusterStatus, member: &MemberName) {
 
 /// Ends a claim whose member is back.
 pub fn release(status: &mut EtcdClusterStatus, member: &MemberName, action: Action) {
-    let released = status.progress.take().filter(|_| action.follows_the_spec()).map(|it| it.revision);
+    let progress = status.progress.take();
+    if action == Action::Recover {
+        status.last_recovery = recovered(status, member, progress.as_ref());
+        status.quorum_loss = None;
+    }
+    let released = progress.filter(|_| action.follows_the_spec()).map(|it| it.revision);
     // What failed once has come up.
     status.last_failure.take_if(|failure| {
         failure.member == member.to_string() && Some(&failure.revision) == released.as_ref()
     });
+}
+
+fn recovered(
+    status: &EtcdClusterStatus,
+    member: &MemberName,
+    progress: Option<&ProgressStatus>,
+) -> Option<RecoveryStatus> {
+    let loss = status.quorum_loss.as_ref()?;
+    let survivor = loss.survivors.iter().find(|survivor| survivor.member == member.to_string())?;
+    let copy = status.last_member_number.and_then(|number| u32::try_from(number).ok())?;
+    Some(RecoveryStatus {
+        incident: loss.incident.clone(),
+        member: survivor.member.clone(),
+        revision: survivor.revision,
+        time: progress?.since.clone(),
+        copy: member.sibling(copy).claim(),
+    })
 }
 
 fn claimed(claim: &Claim, world: &Observation) -> ProgressStatus {

@@ -10,7 +10,7 @@ mod transport;
 pub use channels::{Channels, Endpoint};
 pub use error::EtcdError;
 
-use super::answers::{ErrorKind, Identity, Snapshots, Versions};
+use super::answers::{ErrorKind, Identity, Snapshots, Standstill, Versions};
 use super::types::{
     Alarm, ClusterId, DowngradeCall, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor,
 };
@@ -111,14 +111,23 @@ impl MemberClient {
     /// How many raft snapshots the member's process has saved on disk, by `GET /metrics`: local, no raft entry.
     /// Limit 2 s.
     pub async fn snapshots(&self) -> Result<Snapshots, EtcdError> {
+        self.in_metrics("the count of its snapshots", Snapshots::in_metrics).await
+    }
+
+    /// What the member has on its disk, by `GET /metrics`: it answers also before the member has found a quorum. Limit 2 s.
+    pub async fn standstill(&self) -> Result<Standstill, EtcdError> {
+        self.in_metrics("its revision", Standstill::in_metrics).await
+    }
+
+    async fn in_metrics<T>(
+        &self,
+        missing: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, EtcdError> {
         let call = Call::Metrics;
         let body = self.fetch(call, transport::metrics_request(&self.http, self.link.endpoint())).await?;
-        let missing = "the count of its snapshots";
-        Snapshots::in_metrics(&String::from_utf8_lossy(&body)).ok_or_else(|| EtcdError::Incomplete {
-            call,
-            member: self.name(),
-            missing,
-        })
+        let member = self.name();
+        read(&String::from_utf8_lossy(&body)).ok_or(EtcdError::Incomplete { call, member, missing })
     }
 
     async fn fetch(&self, call: Call, request: reqwest::RequestBuilder) -> Result<Vec<u8>, EtcdError> {

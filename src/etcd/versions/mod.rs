@@ -5,6 +5,7 @@
 
 mod bugs;
 mod flags;
+mod force;
 mod gates;
 mod hops;
 mod known_flags;
@@ -16,6 +17,7 @@ mod v2;
 
 pub use bugs::{BUGS, Bug};
 pub use flags::{OWNED_FLAGS, is_owned_flag};
+pub use force::{FORCES_CLEANLY_FROM, first_to_force_cleanly, forces_cleanly};
 pub use gates::{FEATURE_GATES, GATES, GRADUATED, Gate};
 pub use hops::{
     HOPS, Hop, HopError, MinorHop, STARTS_UNDER_ANY_DOWNGRADE, Start, check_hop, tells_of_downgrades,

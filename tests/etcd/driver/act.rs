@@ -12,6 +12,7 @@ use quorate::cluster::observation::{
     ClaimFacts, ContainerFacts, Observation, Ownership, PodFacts, ProbeFacts, ProbeState, Tries,
 };
 use quorate::cluster::plan::{NewPod, SnapshotNote, Step};
+use quorate::cluster::revision::Revision;
 use quorate::cluster::spec::storage_size;
 use quorate::etcd::logs::{says_v2_data_was_found, version_in_version_output};
 use std::process::Command;
@@ -67,7 +68,9 @@ impl Driven {
             Step::CreateClaims { members, purpose } => {
                 for member in members {
                     let claim = self.new_claim(member, purpose);
-                    self.claims.insert(member.clone(), claim);
+                    let is_aside = matches!(purpose, Purpose::Copy(..));
+                    let claims = if is_aside { &mut self.aside } else { &mut self.claims };
+                    claims.insert(member.clone(), claim);
                 }
             }
             Step::LabelVoter { member, .. } => self.pods.get_mut(member).unwrap().learner = false,
@@ -143,8 +146,13 @@ impl Driven {
                 self.change_the_list(world, step).await;
             }
             Step::SetAside { member, .. } => {
-                self.claims.remove(member);
+                let claim = self.claims.remove(member).unwrap();
+                self.aside.insert(member.clone(), claim);
             }
+            Step::TakeBack(_)
+            | Step::LeaveAlone { .. }
+            | Step::CreateRecoveryPod(_)
+            | Step::DeleteRecoveryPods(_) => self.recover(step).await,
             Step::SetFinalizer(_) => panic!("nothing is deleted here: {step:?}"),
         }
     }
@@ -229,6 +237,7 @@ impl Driven {
         let (bootstrap, cluster_id, assigned) = match purpose.clone() {
             Purpose::Bootstrap(bootstrap) => (Some(bootstrap), None, None),
             Purpose::Join(cluster_id, revision) => (None, Some(cluster_id), Some(revision)),
+            Purpose::Copy(cluster_id, _) => (None, Some(cluster_id), None),
         };
         ClaimFacts {
             uid: format!("claim-{member}"),
@@ -255,9 +264,7 @@ impl Driven {
         let n = number(&new.member);
         let revision = self.revisions[&new.revision].clone();
         self.writes += 1;
-        let flags: Vec<String> =
-            revision.args().filter(|arg| !is_of_the_place(arg)).map(str::to_owned).collect();
-        self.etcd.extra_args = [flags.clone(), self.inherited.clone()].concat();
+        let flags = self.flags_of(&revision);
         let version = revision.version.to_string();
         match &new.initial {
             Initial::New { .. } => self.etcd.start(n, &version),
@@ -292,7 +299,15 @@ impl Driven {
         self.pods.insert(new.member.clone(), pod);
     }
 
-    async fn stop(&mut self, member: &MemberName) {
+    /// The flags of a revision, as the next process gets them.
+    pub(super) fn flags_of(&mut self, revision: &Revision) -> Vec<String> {
+        let flags: Vec<String> =
+            revision.args().filter(|arg| !is_of_the_place(arg)).map(str::to_owned).collect();
+        self.etcd.extra_args = [flags.clone(), self.inherited.clone()].concat();
+        flags
+    }
+
+    pub(super) async fn stop(&mut self, member: &MemberName) {
         if self.etcd.exit_code(number(member)).is_none() {
             self.etcd.stop(number(member)).await;
         }

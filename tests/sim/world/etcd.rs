@@ -54,6 +54,8 @@ pub struct Raft {
     pub published: BTreeSet<MemberName>,
     /// How often leadership moved.
     pub moves: u32,
+    /// How often it was made anew from one member.
+    pub forced: u32,
     /// Whether a fault destroyed so many volumes that writes may be gone.
     pub excused: bool,
     pub alarm: bool,
@@ -134,6 +136,7 @@ impl Raft {
             job_moves_at: None,
             published: BTreeSet::new(),
             moves: 0,
+            forced: 0,
             excused: false,
             alarm: false,
             corrupt: false,

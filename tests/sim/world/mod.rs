@@ -6,6 +6,7 @@ pub mod etcd;
 pub mod kube;
 pub mod kubelet;
 mod members;
+pub mod recovery;
 
 use crate::rng::Rng;
 use etcd::Raft;
@@ -39,6 +40,8 @@ pub struct World {
     pub client: Option<Arc<Service>>,
     pub budget: Option<PodDisruptionBudget>,
     pub probes: BTreeMap<String, Probe>,
+    /// Pods of a recovery.
+    pub recovery: BTreeMap<String, recovery::RecoveryPod>,
     /// Since when and until when each node is down, where it is.
     pub nodes: Vec<Option<(u64, u64)>>,
     pub cordoned: BTreeSet<usize>,
@@ -91,6 +94,7 @@ impl World {
             client: None,
             budget: None,
             probes: BTreeMap::new(),
+            recovery: BTreeMap::new(),
             nodes: vec![None; 4],
             cordoned: BTreeSet::new(),
             gone: BTreeSet::new(),
@@ -161,6 +165,7 @@ impl World {
         self.tick_nodes();
         self.tick_kubernetes();
         self.tick_kubelets();
+        self.tick_recovery();
         self.tick_etcd();
     }
 

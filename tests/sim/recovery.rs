@@ -1,0 +1,341 @@
+//! A quorum that is lost for good, and what a person says of it.
+
+use crate::act::{is_unchanged, wrote};
+use crate::faults::{Fault, member, strike};
+use crate::named::spec;
+use crate::observe::Seen;
+use crate::operator::{Brain, Operator};
+use crate::rng::Rng;
+use crate::run::{calm_steps, rest, until};
+use crate::world::recovery::RecoveryPod;
+use crate::world::{NAME, World};
+use quorate::api::{Action, Code, RecoverySpec};
+use quorate::cluster::names::MemberName;
+use quorate::cluster::objects::recovery::{self, NewRecoveryPod};
+use quorate::cluster::observation::NodeTrouble;
+use quorate::cluster::plan::{Step, plan};
+use rstest::rstest;
+
+/// A step of a recovery; whether it was carried out.
+pub fn carry_out(world: &mut World, seen: &Seen, step: &Step) -> bool {
+    if let Step::DeleteRecoveryPods(pods) = step {
+        for (name, uid) in pods {
+            let gone_at = world.now + 1_000;
+            if let Some(pod) = world.recovery.get_mut(name).filter(|pod| pod.uid == *uid) {
+                pod.gone_at.get_or_insert(gone_at);
+                wrote(world);
+            }
+        }
+        return true;
+    }
+    if !is_unchanged(world, seen) {
+        return false;
+    }
+    let unseen = world.pods.keys().find(|member| !seen.facts.pods.contains_key(*member)).cloned();
+    match step {
+        Step::TakeBack(members) => {
+            for member in members {
+                let Some((_, volume)) = world.set_aside.remove(member) else { continue };
+                let id = volume.data.as_ref().map(|data| data.member_id);
+                let removed =
+                    world.rafts.values().any(|raft| id.is_some_and(|id| raft.removed.contains(&id)));
+                if removed {
+                    world.violate(format!("{member}'s volume is taken back, and the cluster was forced"));
+                }
+                world.claims.insert(member.clone(), volume);
+                wrote(world);
+            }
+            true
+        }
+        _ if unseen.is_some() => false,
+        Step::LeaveAlone { member, id, .. } => {
+            if let Some(volume) = world.claims.get_mut(member) {
+                volume.facts.voters = Some([(member.clone(), *id)].into());
+                wrote(world);
+            }
+            true
+        }
+        Step::CreateRecoveryPod(new) => create(world, seen, new),
+        _ => unreachable!("{step:?} is none of a recovery"),
+    }
+}
+
+fn create(world: &mut World, seen: &Seen, new: &NewRecoveryPod) -> bool {
+    let NewRecoveryPod { incident, stage, member, revision, .. } = new;
+    let name = recovery::name(NAME, *stage, incident);
+    let Some(stored) = world.revisions.get(revision).map(|stored| stored.revision.clone()) else {
+        world.violate(format!("{member} is recovered from revision {revision}, which is not stored"));
+        return false;
+    };
+    if world.recovery.contains_key(&name) {
+        return true;
+    }
+    let pod = RecoveryPod {
+        uid: world.uid("recovery"),
+        owner: seen.facts.cluster.uid.clone(),
+        stage: *stage,
+        incident: incident.clone(),
+        member: member.clone(),
+        revision: revision.clone(),
+        image: stored.image.clone(),
+        done_at: world.now + 500 + world.rng.range(0, 3_000),
+        gone_at: None,
+        exit_code: None,
+        forced: false,
+    };
+    world.recovery.insert(name, pod);
+    wrote(world);
+    true
+}
+
+/// A person says what the status offers, or by mistake something else; or takes it back.
+pub fn say(world: &mut World) {
+    let Some(cluster) = &world.cluster else { return };
+    let id = cluster.status.cluster_id.clone().unwrap_or_default();
+    let loss = cluster.status.quorum_loss.clone();
+    let (chance, pick) = (world.rng.range(0, 12), world.rng.range(0, 7));
+    let Some(loss) = loss.filter(|_| chance > 0) else {
+        return world.edit_spec(|spec| spec.recovery = None);
+    };
+    let survivors = loss.survivors;
+    if survivors.is_empty() {
+        return;
+    }
+    let chosen = survivors[usize::try_from(pick).unwrap() % survivors.len()].clone();
+    let wrong = i64::from(chance == 1);
+    world.edit_spec(|spec| {
+        spec.recovery = Some(RecoverySpec {
+            cluster_id: id,
+            incident: loss.incident,
+            from_member: chosen.member,
+            survivor_revision: chosen.revision + wrong,
+        });
+    });
+}
+
+/// A recovery sets aside what could come back, or takes a member's Pod that serves: never with a quorum of data there.
+pub fn objection(world: &World) -> Option<String> {
+    let raft = world.raft()?;
+    let whole = raft.voters.keys().filter(|voter| {
+        let volume = world.claims.get(*voter);
+        volume.is_some_and(|volume| {
+            let is_there = volume.data.is_some() && !volume.damaged && !volume.facts.deleting;
+            is_there && volume.home.is_none_or(|home| !world.gone.contains(&home))
+        })
+    });
+    let whole = whole.count();
+    (whole >= raft.quorum()).then(|| format!("a recovery, and {whole} voters have their data"))
+}
+
+fn three(world: &str) -> (World, Operator) {
+    let mut world = World::new(Rng::fixed(), spec(world));
+    let mut operator = Operator::default();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    (world, operator)
+}
+
+fn first() -> quorate::api::EtcdClusterSpec {
+    spec("{version: 3.6.16}")
+}
+
+fn lose_two(world: &mut World) {
+    for lost in [1, 2] {
+        strike(world, Fault::ClaimLost, Some(&member(lost)), &first());
+    }
+}
+
+fn is_refused(world: &World, code: Code) -> bool {
+    let refusals = world.cluster.iter().flat_map(|cluster| &cluster.status.refusals);
+    refusals.into_iter().any(|refusal| refusal.code == code)
+}
+
+fn accept(world: &mut World) {
+    let loss = world.cluster.as_ref().unwrap().status.quorum_loss.clone().unwrap();
+    let id = world.cluster.as_ref().unwrap().status.cluster_id.clone().unwrap();
+    world.edit_spec(|spec| {
+        spec.recovery = Some(RecoverySpec {
+            cluster_id: id,
+            incident: loss.incident,
+            from_member: loss.survivors[0].member.clone(),
+            survivor_revision: loss.survivors[0].revision,
+        });
+    });
+}
+
+/// A recovery that is refused, and then carried out.
+pub fn for_everybody_to_hear(brain: Brain) {
+    let (mut world, mut operator) = three("{version: 3.6.16}");
+    lose_two(&mut world);
+    let _ = rest(&mut world, &mut operator, brain);
+    accept(&mut world);
+    let right = world.cluster.as_ref().unwrap().spec.recovery.clone();
+    world.edit_spec(|spec| spec.recovery.as_mut().unwrap().survivor_revision += 1);
+    let _ = rest(&mut world, &mut operator, brain);
+    world.edit_spec(|spec| spec.recovery = right);
+    assert_eq!(rest(&mut world, &mut operator, brain), Ok("settled"));
+}
+
+/// It is offered and not done; said, it is done; and what was said asks for nothing any more.
+#[test]
+fn a_cluster_is_made_anew_from_one_member_once_somebody_says_so() {
+    let (mut world, mut operator) = three("{version: 3.6.16}");
+    lose_two(&mut world);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
+    assert!(is_refused(&world, Code::RecoveryNeeded));
+    assert_eq!(world.raft().unwrap().forced, 0);
+    accept(&mut world);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(world.raft().unwrap().forced, 1);
+    let status = &world.cluster.as_ref().unwrap().status;
+    assert_eq!(status.last_recovery.as_ref().unwrap().member, "db-0");
+    assert_eq!((&status.quorum_loss, &status.progress), (&None, &None));
+    let members: Vec<MemberName> = world.raft().unwrap().voters.keys().cloned().collect();
+    assert_eq!(members, [member(0), member(4), member(5)]);
+    assert!(world.set_aside.contains_key(&member(3)), "the copy is kept");
+
+    // The same spec, another loss: stale.
+    for lost in [4, 5] {
+        strike(&mut world, Fault::ClaimLost, Some(&member(lost)), &first());
+    }
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
+    assert!(is_refused(&world, Code::RecoveryRefused));
+    assert_eq!(world.raft().unwrap().forced, 1, "a stale incident does nothing");
+}
+
+/// Those that are missing have their volumes: they are brought back, whatever a person says.
+#[test]
+fn nothing_is_forced_while_the_volumes_of_a_quorum_are_there() {
+    let (mut world, mut operator) = three("{version: 3.6.16}");
+    for away in [1, 2] {
+        let node = world.pods[&member(away)].node.unwrap();
+        world.nodes[node] = Some((world.now, world.now + 150_000));
+    }
+    world.violent += 1;
+    until(&mut world, &mut operator, plan, "a loss", |world| {
+        world.cluster.as_ref().unwrap().status.quorum_loss.is_some()
+    });
+    calm_steps(&mut world, &mut operator, plan, 60);
+    accept(&mut world);
+    calm_steps(&mut world, &mut operator, plan, 100);
+    assert!(is_refused(&world, Code::RecoveryRefused));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(world.raft().unwrap().forced, 0);
+    assert_eq!(world.cluster.as_ref().unwrap().status.quorum_loss, None);
+}
+
+/// A node that is silent, with the only volume of its member: that is lost, and may run. Somebody says the recovery anyway.
+fn while_a_node_is_silent(brain: Brain) -> (World, Operator, usize) {
+    let mut world = World::new(Rng::fixed(), spec("{version: 3.6.16, heal: {nodeLostAfter: 90s}}"));
+    world.local = true;
+    let mut operator = Operator::default();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    let node = world.pods[&member(2)].node.unwrap();
+    world.nodes[node] = Some((world.now, u64::MAX));
+    strike(&mut world, Fault::ClaimLost, Some(&member(1)), &first());
+    until(&mut world, &mut operator, plan, "the offer", |world| is_refused(world, Code::RecoveryNeeded));
+    accept(&mut world);
+    calm_steps(&mut world, &mut operator, brain, 400);
+    (world, operator, node)
+}
+
+#[test]
+fn nothing_is_forced_while_another_member_may_run_somewhere() {
+    let (mut world, mut operator, node) = while_a_node_is_silent(plan);
+    assert!(is_refused(&world, Code::RecoveryRefused));
+    assert_eq!(world.raft().unwrap().forced, 0);
+    assert!(world.pods.contains_key(&member(0)) && world.set_aside.is_empty(), "nothing was touched");
+    // Its node object is deleted: that proves that nothing of it runs.
+    world.gone.insert(node);
+    world.changed();
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(world.raft().unwrap().forced, 1);
+}
+
+/// A planner that takes a silent node for a dead one would be found out.
+#[test]
+fn the_simulator_sees_two_clusters_coming() {
+    let brain: Brain = |seen| {
+        let mut seen = seen.clone();
+        for trouble in seen.recovery.nodes.iter_mut().flat_map(|nodes| nodes.values_mut()) {
+            *trouble = trouble.map(|_| NodeTrouble::Gone);
+        }
+        plan(&seen)
+    };
+    let (world, ..) = while_a_node_is_silent(brain);
+    let violation = world.violation.unwrap_or_default();
+    assert!(violation.contains("2 voters have their data"), "{violation}");
+}
+
+/// Killed after every single write of it, the way goes on where it was.
+#[rstest]
+#[case::before_its_write(0)]
+#[case::after_one_write(1)]
+#[case::before_the_report(crate::operator::DIES_BEFORE_THE_REPORT)]
+fn an_operator_that_dies_at_each_line_of_it_goes_on(#[case] pieces: usize) {
+    for moment in 0..60 {
+        let (mut world, mut operator) = three("{version: 3.6.16}");
+        lose_two(&mut world);
+        until(&mut world, &mut operator, plan, "the offer", |world| is_refused(world, Code::RecoveryNeeded));
+        calm_steps(&mut world, &mut operator, plan, 130);
+        accept(&mut world);
+        let mut steps = 0;
+        while !world.cluster.as_ref().unwrap().status.last_recovery.is_some() && steps < 400 {
+            world.tick();
+            for _ in 0..4 {
+                if operator.is_due(&world) {
+                    operator.think(&mut world, plan, &std::collections::BTreeSet::new());
+                    let dies = steps == moment;
+                    operator.carry_out(&mut world, if dies { pieces } else { usize::MAX });
+                }
+            }
+            steps += 1;
+        }
+        assert_eq!(world.violation, None, "moment {moment}");
+        assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"), "moment {moment}");
+        assert_eq!(world.raft().unwrap().voters.len(), 3, "moment {moment}");
+    }
+}
+
+/// Taken away before the force, all is as it was; after it, there is no way back.
+#[test]
+fn a_word_that_is_taken_back_undoes_all_that_can_be_undone() {
+    for moment in 0..60 {
+        let (mut world, mut operator) = three("{version: 3.6.16, replicas: 5}");
+        for lost in [2, 3, 4] {
+            strike(&mut world, Fault::ClaimLost, Some(&member(lost)), &first());
+        }
+        until(&mut world, &mut operator, plan, "the offer", |world| is_refused(world, Code::RecoveryNeeded));
+        calm_steps(&mut world, &mut operator, plan, 130);
+        accept(&mut world);
+        calm_steps(&mut world, &mut operator, plan, moment);
+        world.edit_spec(|spec| spec.recovery = None);
+        let end = rest(&mut world, &mut operator, plan);
+        let recovered = world.cluster.as_ref().unwrap().status.last_recovery.is_some();
+        if recovered {
+            assert_eq!((end, world.raft().unwrap().forced), (Ok("settled"), 1), "moment {moment}");
+        } else {
+            assert_eq!((end, world.raft().unwrap().forced), (Ok("lost data"), 0), "moment {moment}");
+            assert!(world.claims.contains_key(&member(1)), "moment {moment}: the other survivor's volume");
+            assert!(world.pods.contains_key(&member(0)) && world.pods.contains_key(&member(1)));
+        }
+    }
+}
+
+/// What is claimed for anything else gives way.
+#[test]
+fn a_claim_of_before_the_loss_does_not_stand_in_its_way() {
+    let (mut world, mut operator) = three("{version: 3.6.14}");
+    world.edit_spec(|spec| "3.6.16".clone_into(&mut spec.version));
+    until(&mut world, &mut operator, plan, "a claim", |world| {
+        world.cluster.as_ref().unwrap().status.progress.as_ref().is_some_and(|it| it.action.is_claim())
+    });
+    lose_two(&mut world);
+    until(&mut world, &mut operator, plan, "the offer", |world| is_refused(world, Code::RecoveryNeeded));
+    calm_steps(&mut world, &mut operator, plan, 130);
+    accept(&mut world);
+    until(&mut world, &mut operator, plan, "the recovery", |world| {
+        let status = &world.cluster.as_ref().unwrap().status;
+        status.progress.as_ref().is_some_and(|it| it.action == Action::Recover)
+    });
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}
