@@ -73,6 +73,7 @@ codes! {
     News MemberRemoved: "A member was removed from etcd's member list.", "Nothing to do.";
     News RecoveryStarted: "A cluster that has lost its quorum for good is made anew from one member, as spec.recovery says.", "Nothing to do.";
     News Recovered: "The cluster was made anew from one member; it grows back to its size.", "Remove spec.recovery; it asks for nothing any more.";
+    News VolumeExpanded: "A member's volume was asked to grow, as spec.storage.size says.", "Nothing to do.";
     News ReplacementStarted: "A member is replaced by a new one: its data is gone, or somebody asked for it.", "Nothing to do.";
     News RolloutStarted: "A change that needs restarts has begun.", "Watch status.progress.";
     News RolloutCompleted: "Every member runs what the spec says.", "Nothing to do.";
@@ -114,6 +115,7 @@ codes! {
     Wait DowngradePending: "A downgrade job is enabled: etcd lowers the cluster version, or has not ended the job yet.", "Wait a few seconds.";
     Wait PreviousClusterTerminating: "Pods of an earlier EtcdCluster of this name are still going away.", "Wait.";
     Wait VolumesDeleting: "The cluster's volumes are being deleted.", "Wait.";
+    Wait VolumeGrowing: "A volume is made larger, as spec.storage.size says; one at a time.", "Wait; if it stays, `kubectl describe pvc` shows what the volume's driver says.";
     Wait ApprovalPending: "spec.rollout.approval is Manual, and nobody has approved the plan in status.plan yet. No member is touched.", "Look at status.plan, then set the annotation quorate.dev/approve to its hash.";
     Wait OutsideWindow: "No window of spec.rollout.windows is open; no change begins before one is.", "Wait, or change spec.rollout.windows.";
     Wait RolloutPaused: "spec.rollout.paused is true: members are healed, and nothing of them is changed.", "Set spec.rollout.paused to false to go on.";
@@ -130,7 +132,7 @@ codes! {
     Refusal DowngradeUnsupported: "etcd cannot be brought from the minor that runs to the older one that the spec asks for.", "Set spec.version back to the minor that runs.";
     Refusal FloorNotMet: "A member runs a patch that is too old to begin this hop.", "Go to the patch that the message names first.";
     Refusal DowntimeNotAllowed: "A single member cannot change its minor without downtime and without a canary.", "Set spec.rollout.allowDowntime to true.";
-    Refusal StorageChangeUnsupported: "This release does not change the storage of a running cluster.", "Set spec.storage back.";
+    Refusal StorageChangeUnsupported: "The volumes cannot become what spec.storage says: they never shrink, and grow only where their StorageClass allows it.", "Set spec.storage back, allow expansion in the StorageClass, or exchange the members by quorate.dev/replace.";
     Refusal ElectionTimeoutConflict: "The new heartbeat is not below an election timeout in force; the roll would never settle.", "Raise electionTimeout first, in a roll of its own.";
     Refusal ForeignObject: "An object of a name that the cluster needs belongs to somebody else.", "Rename the cluster, or remove the object.";
     Refusal NoStorageClass: "No default StorageClass exists, and the spec names none.", "Set spec.storage.storageClassName, or mark a StorageClass as default.";

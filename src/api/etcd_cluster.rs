@@ -46,8 +46,6 @@ use std::collections::BTreeMap;
         .message("metadata.name becomes part of DNS names: at most 45 lower-case letters, digits and dashes, beginning with a letter")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(oldSelf.storage) || !has(oldSelf.storage.size) || (has(self.storage) && has(self.storage.size))")
-    .message("spec.storage.size cannot be removed once it is set; set it back"))]
 pub struct EtcdClusterSpec {
     /// The etcd version to run, e.g. `3.6.16`; a leading `v` is fine. Changing it replaces every
     /// member, one at a time. `status.plan` shows the way before it is gone.
@@ -185,13 +183,13 @@ pub struct ImageOverride {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageSpec {
-    /// Size of each member's volume. Default `8Gi`. It should be twice the quota at least: a
-    /// defragmentation writes a second copy.
+    /// Size of each member's volume. Default `8Gi`. It should be twice the quota at least: a defragmentation writes a second
+    /// copy. A larger one is given to the volumes that there are, where their StorageClass lets them grow; and so is the
+    /// quota that follows from it. None is ever made smaller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
-        .message("spec.storage.size cannot shrink: volumes cannot be made smaller; set it back"))]
     pub size: Option<Quantity>,
-    /// The StorageClass. Absent means the cluster's default.
+    /// The StorageClass. Absent means the cluster's default. With another one every member is exchanged, one at a time, for a
+    /// new one on a volume of that class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,

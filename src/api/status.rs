@@ -174,6 +174,9 @@ pub struct PlanStatus {
     /// How many members there are in the end, where that changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
+    /// What the volumes become, where that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<String>,
     /// The versions on the way, e.g. `["3.5.9", "3.5.10"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<String>,
@@ -236,6 +239,10 @@ pub enum Action {
     RetireMember,
     /// Give what the member's database does not use back to its disk.
     Defragment,
+    /// Make the member's volume larger.
+    ExpandVolume,
+    /// Stop the member and start it again as it was: its volume has grown, and its file system grows when it is mounted anew.
+    RestartMember,
     /// Make the cluster anew from this member, whose quorum is lost for good.
     Recover,
     /// Delete the cluster's volumes.
@@ -251,6 +258,7 @@ impl Action {
                 | Self::ReplaceLeader
                 | Self::PutBack
                 | Self::ClearDowngrade
+                | Self::RestartMember
                 | Self::AddMember
                 | Self::RemoveMember
                 | Self::RetireMember

@@ -91,6 +91,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         proposal: None,
         downgrade_job: super::observation::DowngradeJob::Absent,
         default_storage_class: Some(true),
+        classes_that_grow: None,
         patience: Patience::default(),
         foreign_revisions: BTreeMap::new(),
         releases: Releases::default(),
@@ -196,6 +197,9 @@ fn claim(
         snapshot_base: None,
         free_of_v2_entries: false,
         size: Some(8 << 30),
+        capacity: Some(8 << 30),
+        awaits_file_system: false,
+        resize_error: None,
         class: Some("fast".to_owned()),
         volume: None,
     }

@@ -79,6 +79,9 @@ pub struct Observation {
     pub downgrade_job: DowngradeJob,
     /// Whether a default StorageClass exists; nothing where that may not be read.
     pub default_storage_class: Option<bool>,
+    /// StorageClasses that let volumes grow. Asked only while the spec wants larger ones than there are; nothing where they may
+    /// not be read.
+    pub classes_that_grow: Option<BTreeSet<String>>,
     /// How long this process has watched the same wait without progress.
     pub patience: Patience,
     /// What is known of etcd's releases.
@@ -303,6 +306,12 @@ pub struct ClaimFacts {
     pub free_of_v2_entries: bool,
     /// The size that it asks for, in bytes.
     pub size: Option<u64>,
+    /// The size that its volume has, in bytes.
+    pub capacity: Option<u64>,
+    /// Whether its volume has grown, and its file system has not yet.
+    pub awaits_file_system: bool,
+    /// Why it does not grow, in the driver's words.
+    pub resize_error: Option<String>,
     /// Its class.
     pub class: Option<String>,
     /// The volume that it is bound to.

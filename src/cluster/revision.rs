@@ -49,6 +49,9 @@ struct Inputs<'a> {
     etcd: Option<&'a crate::api::EtcdSpec>,
     pod: Option<&'a crate::api::PodSpec>,
     restarted_at: Option<&'a k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
+    /// Where the spec says a size of the volumes and no quota: that follows from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<u64>,
 }
 
 /// Renders the members of a cluster at a version: the spec's own, or the one that a member's data is on.
@@ -119,6 +122,7 @@ pub fn name(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion) -> Stri
         etcd: given(spec.etcd.as_ref()),
         pod: given(spec.pod.as_ref()),
         restarted_at: spec.rollout.as_ref().and_then(|rollout| rollout.restarted_at.as_ref()),
+        quota: spec::quota_of_the_volume(spec),
     };
     format!("{cluster}-{}", digest_of(&inputs))
 }
@@ -182,7 +186,9 @@ mod tests {
     #[case::an_empty_struct("{version: 3.6.16, image: {}, pod: {}, etcd: {extraArgs: {max-txn-ops: '256'}}}")]
     #[case::replicas("{version: 3.6.16, replicas: 5, etcd: {extraArgs: {max-txn-ops: '256'}}}")]
     #[case::paused("{version: 3.6.16, paused: true, etcd: {extraArgs: {max-txn-ops: '256'}}}")]
-    #[case::storage("{version: 3.6.16, storage: {size: 9Gi}, etcd: {extraArgs: {max-txn-ops: '256'}}}")]
+    #[case::storage_class(
+        "{version: 3.6.16, storage: {storageClassName: fast}, etcd: {extraArgs: {max-txn-ops: '256'}}}"
+    )]
     #[case::deadline(
         "{version: 3.6.16, rollout: {memberDeadline: 1m}, etcd: {extraArgs: {max-txn-ops: '256'}}}"
     )]
@@ -195,6 +201,9 @@ mod tests {
     #[case::flag("{version: 3.6.16, etcd: {extraArgs: {max-txn-ops: '512'}}}")]
     #[case::repository(
         "{version: 3.6.16, image: {repository: m/etcd}, etcd: {extraArgs: {max-txn-ops: '256'}}}"
+    )]
+    #[case::a_quota_that_follows_the_volume(
+        "{version: 3.6.16, storage: {size: 9Gi}, etcd: {extraArgs: {max-txn-ops: '256'}}}"
     )]
     #[case::resources(
         "{version: 3.6.16, pod: {resources: {requests: {cpu: 1}}}, etcd: {extraArgs: {max-txn-ops: '256'}}}"

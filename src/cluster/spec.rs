@@ -229,6 +229,13 @@ fn reserved_names(spec: &EtcdClusterSpec) -> Vec<Notice> {
     names.chain(flags).collect()
 }
 
+/// The quota that follows from the size which the spec says of the volumes; nothing where it says none, or a quota.
+pub fn quota_of_the_volume(spec: &EtcdClusterSpec) -> Option<u64> {
+    let is_said = spec.etcd.as_ref().is_some_and(|etcd| etcd.quota_backend_bytes.is_some());
+    let size = spec.storage.as_ref()?.size.as_ref().filter(|_| !is_said)?;
+    size.bytes().map(default_quota)
+}
+
 /// A defragmentation writes a second copy of the database, and the WAL wants room: so less than half
 /// of the volume, and never more than etcd's own recommended maximum.
 /// <https://etcd.io/docs/v3.6/dev-guide/limit/#storage-size-limit>

@@ -32,3 +32,4 @@ mod strangers;
 mod support;
 mod upgrade;
 mod v2_data;
+mod volumes;

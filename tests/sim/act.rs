@@ -5,6 +5,7 @@ use crate::check;
 use crate::databases::{compact, defragment, disarm};
 use crate::observe::Seen;
 use crate::recovery;
+use crate::volumes;
 use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, Probe, State, StoredRevision, Volume};
 use crate::world::{NAME, NAMESPACE, World};
@@ -166,6 +167,7 @@ fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
             }
             ok
         }
+        Step::ExpandClaim { member, size } => volumes::expand(world, seen, member, size),
         Step::SetFinalizer(wanted) => set_finalizer(world, *wanted),
         Step::StoreRevision(revision) => {
             store(world, revision);
@@ -372,10 +374,13 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, purpose: &P
         snapshot_base: None,
         free_of_v2_entries: false,
         size: spec::storage_size(spec).bytes(),
+        capacity: spec::storage_size(spec).bytes(),
+        awaits_file_system: false,
+        resize_error: None,
         class: Some(storage_class(spec).unwrap_or("standard").to_owned()),
         volume: None,
     };
-    let volume = Volume { facts, data: None, damaged: false, home: None };
+    let volume = Volume { facts, data: None, damaged: false, home: None, grows_at: None };
     if let Purpose::Copy(..) = purpose {
         world.set_aside.insert(member.clone(), (Some(world.now), volume));
     } else {

@@ -2,10 +2,11 @@
 //! true. Asked of the true world, as the others are.
 
 use crate::check::counts;
+use crate::volumes;
 use crate::world::World;
 use crate::world::catalogue::{self, BAD_FLAG, Image};
 use crate::world::etcd::{Data, UNDECIDED};
-use crate::world::kube::Cluster;
+use crate::world::kube::{Cluster, Volume};
 use quorate::api::{Approval, Code, HealMode, Hops};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::pod::Initial;
@@ -76,7 +77,9 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
         return Some("kept aside");
     }
     let wanted = desired.storage_size.bytes();
-    if formed && world.claims.values().any(|volume| volume.facts.size != wanted) {
+    let cannot_be =
+        |volume: &Volume| volume.facts.size > wanted || (volume.facts.size < wanted && !world.lets_grow);
+    if formed && world.claims.values().any(cannot_be) {
         return Some("storage");
     }
     let kept_out = |member: &&MemberName| is_kept_out(world, member);
@@ -210,6 +213,7 @@ fn as_the_spec_says(world: &World, plan: &Plan) -> Result<(), String> {
         .map(|desired| revision::name("db", &cluster.spec, desired.version))
         .unwrap_or_default();
     let raft = world.raft().ok_or("no cluster")?;
+    volumes::as_the_spec_says(world, cluster)?;
     if let Some(job) = raft.job {
         return Err(format!("a downgrade job to {job} is left: {:?}", plan.next));
     }

@@ -2,6 +2,7 @@
 
 use crate::databases::fill_up;
 use crate::recovery;
+use crate::volumes::CLASSES;
 use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, State};
 use crate::world::{NAME, World};
@@ -319,7 +320,7 @@ fn recreate(world: &mut World) {
 }
 
 fn edit(world: &mut World) {
-    let kind = world.rng.range(0, 28);
+    let kind = world.rng.range(0, 30);
     let number = world.rng.range(1, 4);
     let version = (*world.rng.pick(VERSIONS).unwrap()).to_owned();
     let at = world.timestamp(world.now);
@@ -354,6 +355,10 @@ fn edit(world: &mut World) {
         14 | 15 => spec.rollout.get_or_insert_default().restarted_at = Some(restarted),
         16 => spec.rollout.get_or_insert_default().allow_downtime = Some(true),
         17 => spec.etcd.get_or_insert_default().election_timeout = Some(Duration::new(format!("{number}s"))),
+        28 | 29 => {
+            let class = CLASSES[usize::try_from(number).unwrap() % CLASSES.len()];
+            spec.storage.get_or_insert_default().storage_class_name = Some(class.to_owned());
+        }
         18 => spec.storage.get_or_insert_default().size = Some(Quantity::new(format!("{}Gi", 7 + number))),
         19 => {
             let manual = number > 1;
@@ -382,8 +387,8 @@ pub fn reachable(world: &World, first: &EtcdClusterSpec) -> EtcdClusterSpec {
     let raft = world.raft();
     let current = raft.and_then(|raft| raft.cluster_version).map(|version| newest(&version.to_string()));
     let pinned = world.cluster.as_ref().and_then(|cluster| cluster.status.bootstrap.as_ref());
-    // Volumes keep the size that they were made with.
-    let size = world.claims.values().find_map(|volume| volume.facts.size);
+    // Volumes are not made smaller.
+    let size = world.claims.values().filter_map(|volume| volume.facts.size).max();
     let known = current.filter(|version| version != "3.7.3" || raft.is_some_and(|raft| raft.acked > 0));
     EtcdClusterSpec {
         version: known.unwrap_or_else(|| first.version.clone()),

@@ -28,4 +28,5 @@ mod rng;
 mod run;
 mod seeds;
 mod tables;
+mod volumes;
 mod world;

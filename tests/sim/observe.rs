@@ -1,6 +1,7 @@
 //! The world as the operator sees it: the same meaning as `src/cluster/observation.rs`, where single
 //! members may not answer in time.
 
+use crate::volumes::CLASSES;
 use crate::world::etcd::{Data, Raft, UNDECIDED};
 use crate::world::kube::{Cluster, Pod, Probe, State, Volume};
 use crate::world::{self, NAME, NAMESPACE, World};
@@ -101,6 +102,11 @@ pub fn observe(
         proposal,
         downgrade_job: downgrade_job(world, reader.as_ref()),
         default_storage_class: Some(world.default_class),
+        classes_that_grow: Some(if world.lets_grow {
+            CLASSES.map(str::to_owned).into()
+        } else {
+            BTreeSet::new()
+        }),
         patience,
         releases: Releases::default(),
     };

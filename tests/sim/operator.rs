@@ -158,6 +158,7 @@ fn report(world: &mut World, seen: &Seen, plan: &Plan) {
         last_transition_time: Time(world.timestamp(0)),
     });
     let shown = plan.intent.as_ref().map(|intent| PlanStatus {
+        storage: intent.storage.clone(),
         hash: Some(intent.hash.clone()),
         approved: intent.approved,
         becomes: Some(intent.becomes.clone()),

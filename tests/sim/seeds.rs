@@ -38,6 +38,8 @@ pub fn run(seed: u64, brain: Brain, tracing: bool) -> Result<Story, String> {
     ));
     let mut world = World::new(rng, first.clone());
     world.local = world.rng.permille(500);
+    world.lets_grow = world.rng.permille(700);
+    world.grows_offline = world.rng.permille(300);
     world.tracing = tracing;
     world.say(|| format!("seed {seed}: {replicas} members of {version}"));
     let mut operators = vec![Operator::default()];

@@ -5,7 +5,7 @@ mod members;
 mod recovery;
 mod writes;
 
-use crate::api::{Code, EtcdCluster, labels};
+use crate::api::{Code, EtcdCluster, Quantity, labels};
 use crate::cluster::context::Context;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
@@ -91,6 +91,7 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         }
         Step::CreateRecoveryPod(new) => return hands.create_recovery_pod(new).await,
         Step::DeleteRecoveryPods(pods) => hands.delete_recovery_pods(pods).await?,
+        Step::ExpandClaim { member, size } => hands.expand_claim(member, size).await?,
         Step::CreateClaims { members, purpose } => return hands.create_claims(members, purpose).await,
         Step::Assign { members, revision, afresh } => {
             let mut notes = json!({ labels::ASSIGNED: revision });
@@ -246,6 +247,17 @@ impl Hands<'_> {
             .map(|member| claim::new(self.namespace(), self.name(), member, &size, class, purpose))
             .collect();
         self.create(claims).await
+    }
+
+    async fn expand_claim(&self, member: &MemberName, size: &Quantity) -> Result<(), ActError> {
+        let Some(claim) = self.world.claims.get(member) else { return Ok(()) };
+        let patch = json!({
+            "metadata": { "uid": claim.uid },
+            "spec": { "resources": { "requests": { "storage": size.as_str() } } },
+        });
+        let params = PatchParams::default();
+        let claims = self.api::<PersistentVolumeClaim>();
+        gone_is_fine(claims.patch(&member.claim(), &params, &Patch::Merge(patch)).await.map(|_| ()))
     }
 
     async fn create_pods(&self, new: &[NewPod]) -> Result<Outcome, ActError> {

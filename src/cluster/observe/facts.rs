@@ -110,7 +110,11 @@ pub(super) fn why_rejected(pod: &Pod) -> String {
 /// A volume claim under a member's name. Annotations are hints: one that cannot be read is not there.
 pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts {
     let annotation = |key: &str| claim.annotations().get(key);
-    let spec = claim.spec.as_ref();
+    let (spec, status) = (claim.spec.as_ref(), claim.status.as_ref());
+    let condition = |kind: &str| {
+        let mut conditions = status?.conditions.iter().flatten();
+        conditions.find(|condition| condition.type_ == kind && condition.status == "True")
+    };
     ClaimFacts {
         uid: claim.uid().unwrap_or_default(),
         ownership: Ownership::of_claim(&claim.metadata, cluster),
@@ -129,6 +133,14 @@ pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts 
         size: spec
             .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage").cloned())
             .and_then(|size| crate::api::Quantity::new(size.0).bytes()),
+        capacity: status
+            .and_then(|status| status.capacity.as_ref()?.get("storage").cloned())
+            .and_then(|size| crate::api::Quantity::new(size.0).bytes()),
+        awaits_file_system: condition("FileSystemResizePending").is_some(),
+        resize_error: ["ControllerResizeError", "NodeResizeError"]
+            .into_iter()
+            .find_map(condition)
+            .map(|condition| condition.message.clone().unwrap_or_default()),
         class: spec.and_then(|spec| spec.storage_class_name.clone()),
         volume: spec.and_then(|spec| spec.volume_name.clone()),
     }

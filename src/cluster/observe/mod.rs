@@ -21,7 +21,7 @@ use super::observation::{
     ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState, RecoveryFacts, Tries,
 };
 use super::revision::Revision;
-use super::spec::storage_class;
+use super::spec::{storage_class, storage_size};
 use crate::api::{Action, EtcdCluster, labels};
 use crate::etcd::EtcdVersion;
 use crate::etcd::logs::{says_v2_data_was_found, version_in_version_output};
@@ -121,6 +121,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         proposal: None,
         downgrade_job: DowngradeJob::Unknown,
         default_storage_class,
+        classes_that_grow: None,
         patience: ctx.patience(&facts.uid),
         releases: ctx.releases.clone(),
         cluster: facts,
@@ -137,6 +138,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     world.nodes_in_trouble = in_trouble;
     world.served = ctx.served(&world);
     recovery::what_it_needs(ctx, &mut world).await;
+    world.classes_that_grow = classes_that_grow(ctx, &world).await;
     what_keeps_members_away(ctx, &mut world).await;
     starts::look_into_logs(ctx, &mut world).await;
     Ok(Some(world))
@@ -217,6 +219,15 @@ async fn default_storage_class(ctx: &Context, facts: &ClusterFacts) -> Result<Op
         Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Asked only while volumes are to grow. Who may not read classes hears from the API server whether they may.
+async fn classes_that_grow(ctx: &Context, world: &Observation) -> Option<BTreeSet<String>> {
+    let wanted = storage_size(&world.cluster.spec).bytes()?;
+    world.claims.values().find(|claim| claim.size.is_some_and(|size| size < wanted))?;
+    let classes = Api::<StorageClass>::all(ctx.client.clone()).list(&ListParams::default()).await.ok()?;
+    let grow = classes.items.into_iter().filter(|class| class.allow_volume_expansion == Some(true));
+    Some(grow.map(|class| class.name_any()).collect())
 }
 
 /// A Pod or claim under a name that we need, without our labels, is found by its name only.

@@ -8,6 +8,7 @@ use super::resize;
 use super::roll::next_to_mend;
 use super::step::{Next, Step};
 use super::view::{View, quorum};
+use super::volumes;
 use crate::api::{Action, Code, HealMode};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
@@ -21,8 +22,14 @@ pub(super) fn named(view: &View<'_>) -> Option<MemberName> {
 }
 
 /// The same, where it is to be replaced first and removed after that.
-pub(super) fn to_exchange(view: &View<'_>) -> Option<MemberName> {
+fn to_exchange(view: &View<'_>) -> Option<MemberName> {
     named(view).filter(|member| !goes_first(view, member))
+}
+
+/// The member that goes once another one has come for it: the one that a person names, or the next whose volume is to be of
+/// another class. What has begun is gone on with, whatever holds up the beginning.
+pub(super) fn to_go_for_another(view: &View<'_>) -> Option<MemberName> {
+    named(view).or_else(|| volumes::to_exchange(view))
 }
 
 /// Whether a member that a person named goes before its replacement comes: nothing is lost with it.
@@ -33,9 +40,12 @@ fn goes_first(view: &View<'_>, member: &MemberName) -> bool {
 /// Whether a member goes without a replacement before it: its data is gone, and that may be answered; or a person named
 /// it, and it is down.
 pub(super) fn is_to_be_retired(view: &View<'_>, member: &MemberName) -> bool {
+    let has_come = || resize::asked_for(view).is_some_and(|wanted| view.voters().len() > wanted);
     if named(view).as_ref() == Some(member) {
-        return goes_first(view, member)
-            || resize::asked_for(view).is_some_and(|wanted| view.voters().len() > wanted);
+        return goes_first(view, member) || has_come();
+    }
+    if to_go_for_another(view).as_ref() == Some(member) && has_come() {
+        return true;
     }
     // Who is claimed has been waited for before that, and is what keeps others from being replaced.
     let claimed = resize::is_claimed_to_be_removed(view, member);
@@ -131,8 +141,19 @@ fn wait_for_its_node(view: &View<'_>) -> Option<Obstacle> {
 }
 
 fn exchange(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
+    exchange_of(view, to_exchange(view)?)
+}
+
+/// Members whose volumes are to be of another class: once everything else is as the spec says, and nothing holds it up.
+pub(super) fn what_the_spec_exchanges(view: &View<'_>) -> Option<Next> {
+    let member = volumes::to_exchange(view).filter(|_| view.may_change_members())?;
+    let next = exchange_of(view, member)?;
+    Some(next.unwrap_or_else(|(notice, member)| view.wait_for(notice, member.as_ref())))
+}
+
+fn exchange_of(view: &View<'_>, member: MemberName) -> Option<Result<Next, Obstacle>> {
     // A downgrade that is under way comes to its end first.
-    let member = to_exchange(view).filter(|_| view.world.downgrade_job == DowngradeJob::Absent)?;
+    let member = Some(member).filter(|_| view.world.downgrade_job == DowngradeJob::Absent)?;
     if let Err(notice) = view.why_not_up(&member) {
         // Where it stays down, it is removed before its replacement is added.
         return Some(Err((notice, Some(member))));
@@ -144,7 +165,7 @@ fn exchange(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
 }
 
 /// Why a healthy member goes.
-pub(super) const REPLACED: &str = "its replacement votes";
+pub const REPLACED: &str = "its replacement votes";
 
 pub(super) fn retire(view: &View<'_>, member: &MemberName, why: String) -> Result<Next, Obstacle> {
     resize::may_be_removed(view, member)?;
@@ -200,6 +221,7 @@ pub(super) fn a_quarantine_that_is_over(view: &View<'_>) -> Option<Next> {
 
 /// Whether a member that joins is still wanted: for the spec, or to take the place of one that is exchanged.
 pub(super) fn wants_another(view: &View<'_>) -> bool {
-    let exchanged = usize::from(to_exchange(view).is_some());
+    let by_the_spec = || volumes::to_exchange(view).is_some();
+    let exchanged = usize::from(to_exchange(view).is_some() || by_the_spec());
     resize::asked_for(view).is_some_and(|wanted| view.voters().len() < wanted + exchanged)
 }

@@ -4,6 +4,7 @@
 use super::resize;
 use super::step::{Next, Wait};
 use super::view::View;
+use super::volumes;
 use crate::api::{Approval, Code};
 use crate::cluster::names::{MemberName, digest_of};
 use crate::cluster::notice::Notice;
@@ -24,6 +25,8 @@ pub struct Intent {
     pub becomes: String,
     /// How many there are in the end, where that changes.
     pub replicas: Option<i32>,
+    /// What their volumes become, where that changes.
+    pub storage: Option<String>,
     /// Whether it was approved; nothing where nobody is asked.
     pub approved: Option<bool>,
 }
@@ -36,6 +39,8 @@ struct Inputs<'a> {
     hops: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replicas: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storage: Option<&'a str>,
 }
 
 /// What the spec wants to be done to members; nothing where they are as it says.
@@ -43,8 +48,12 @@ pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
     let desired = view.desired.as_ref().ok().filter(|_| view.cluster_id().is_some())?;
     // Between two hops all members are as the first of them made them.
     let is_the_last = view.way.iter().flatten().flatten().count() <= 1;
-    let replicas = resize::is_due(view).then_some(desired.replicas);
-    if view.outdated().is_empty() && is_the_last && view.claimed().is_none() && replicas.is_none() {
+    let storage = volumes::change(view);
+    // One more than are wanted has come for one that goes.
+    let exchanges = storage.is_some() && view.voters().len() == desired.replicas as usize + 1;
+    let replicas = (resize::is_due(view) && !exchanges).then_some(desired.replicas);
+    let is_as_it_says = view.outdated().is_empty() && replicas.is_none() && storage.is_none();
+    if is_as_it_says && is_the_last && view.claimed().is_none() {
         return None;
     }
     let cluster = &view.world.cluster;
@@ -55,7 +64,8 @@ pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
     let stored = cluster.status.plan.as_ref().filter(|plan| {
         let same_size = plan.replicas.is_none() && replicas.is_none()
             || plan.replicas == i32::try_from(desired.replicas).ok();
-        plan.becomes.as_ref() == Some(&becomes) && same_size
+        let same_storage = storage.is_none() || plan.storage == storage;
+        plan.becomes.as_ref() == Some(&becomes) && same_size && same_storage
     });
     if let Some(stored) = stored.filter(|plan| plan.approved == Some(true))
         && let Some(hash) = stored.hash.clone()
@@ -64,6 +74,7 @@ pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
             hash,
             becomes,
             replicas: stored.replicas.or(shown(replicas)),
+            storage: stored.storage.clone().or(storage),
             approved: manual.then_some(true),
         });
     }
@@ -76,9 +87,10 @@ pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
         members: view.members().iter().map(|member| (member.to_string(), version(member))).collect(),
         hops: view.way.iter().flatten().flatten().map(ToString::to_string).collect(),
         replicas,
+        storage: storage.as_deref(),
     });
     let approved = manual.then(|| cluster.approve.as_ref() == Some(&hash));
-    Some(Intent { hash, becomes, replicas: shown(replicas), approved })
+    Some(Intent { hash, becomes, replicas: shown(replicas), storage, approved })
 }
 
 /// What a change waits for before it may begin.
@@ -93,7 +105,8 @@ pub(super) fn held(view: &View<'_>) -> Option<Notice> {
     let windows = &view.desired.as_ref().ok()?.windows;
     let now = view.world.now;
     // Members come and go one at a time, each a change of its own.
-    let goes_on = has_begun(view) && !(view.outdated().is_empty() && resize::is_due(view));
+    let is_more = resize::is_due(view) || intent.storage.is_some();
+    let goes_on = has_begun(view) && !(view.outdated().is_empty() && is_more);
     if windows.is_empty() || windows.iter().any(|window| window.is_open(now)) || goes_on {
         return None;
     }
@@ -114,6 +127,7 @@ fn unapproved(view: &View<'_>, intent: &Intent) -> Notice {
     if hops.is_empty() && !view.outdated().is_empty() {
         what.push("new settings".to_owned());
     }
+    what.extend(intent.storage.as_ref().map(|storage| format!("volumes of {storage}")));
     what.extend(intent.replicas.map(|replicas| format!("{replicas} members in the end")));
     let (what, members) = (what.join(", "), view.members().len());
     Notice::new(

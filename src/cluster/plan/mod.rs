@@ -39,8 +39,10 @@ mod tests;
 mod tidy;
 mod up;
 mod view;
+mod volumes;
 
 pub use gates::{Removal, Stop};
+pub use heal::REPLACED;
 pub use hold::Intent;
 pub use step::{Claim, Guarded, NewPod, Next, Plan, Record, SnapshotNote, Step, Wait};
 
@@ -82,8 +84,10 @@ const CONCERNS: &[Concern] = &[
     request::what_cannot_be_done,
     resize::a_broken_member_too_many,
     resize::a_member_too_few,
+    volumes::a_volume_that_is_too_small,
     roll::the_next_outdated_member,
     resize::a_member_too_many,
+    heal::what_the_spec_exchanges,
     tidy::what_is_left_behind,
     presence::every_member_is_up,
     roll::the_cluster_version_has_moved,
@@ -151,8 +155,10 @@ const CONVERGENCE: &[Concern] = &[
     request::what_cannot_be_done,
     resize::a_broken_member_too_many,
     resize::a_member_too_few,
+    volumes::a_volume_that_is_too_small,
     roll::the_next_outdated_member,
     resize::a_member_too_many,
+    heal::what_the_spec_exchanges,
     presence::every_member_is_up,
     roll::the_cluster_version_has_moved,
     heal::anything_due,

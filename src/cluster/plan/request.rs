@@ -6,10 +6,11 @@ use super::loss::is_beyond_a_revision;
 use super::snapshots;
 use super::step::Next;
 use super::view::View;
+use super::volumes;
 use crate::api::{Code, EtcdClusterSpec, Hops};
 use crate::cluster::notice::{Notice, how_it_failed};
 use crate::cluster::revision;
-use crate::cluster::spec::{self, storage_class};
+use crate::cluster::spec;
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{Hop, HopError, check_hop, stops};
 
@@ -26,7 +27,7 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         return Vec::new();
     }
     let mut refusals = Vec::new();
-    refusals.extend(storage(view));
+    refusals.extend(volumes::refusals(view));
     refusals.extend(flags(view));
     refusals.extend(
         refused_release(view, desired.version).filter(|_| !member_versions(view).contains(&desired.version)),
@@ -226,44 +227,6 @@ fn refused_hop(view: &View<'_>, error: &HopError) -> Notice {
             format!("let the operator use a release of {minor} again (--releases); {stay} to change nothing"),
         ),
     }
-}
-
-fn storage(view: &View<'_>) -> Option<Notice> {
-    let desired = view.desired.as_ref().ok()?;
-    let wanted = desired.storage_size.bytes()?;
-    let wanted_class = storage_class(&view.world.cluster.spec);
-    view.world.claims.iter().find_map(|(member, claim)| {
-        if claim.size.is_some_and(|size| size > wanted) {
-            return Some(Notice::new(
-                Code::StorageChangeUnsupported,
-                format!(
-                    "spec.storage.size is {}, the volume of {member} is larger; volumes never shrink",
-                    desired.storage_size.as_str()
-                ),
-                "set spec.storage.size to what the volumes have",
-            ));
-        }
-        if claim.size.is_some_and(|size| size < wanted) {
-            return Some(Notice::new(
-                Code::StorageChangeUnsupported,
-                format!(
-                    "spec.storage.size is {}, the volume of {member} is smaller",
-                    desired.storage_size.as_str()
-                ),
-                "set spec.storage.size back; growing volumes is not in this release",
-            ));
-        }
-        let class = claim.class.as_deref()?;
-        wanted_class.filter(|wanted| *wanted != class).map(|wanted| {
-            Notice::new(
-                Code::StorageChangeUnsupported,
-                format!(
-                    "spec.storage.storageClassName is {wanted:?}, the volume of {member} is of {class:?}"
-                ),
-                format!("set spec.storage.storageClassName back to {class:?}"),
-            )
-        })
-    })
 }
 
 /// While a roll is under way members with old and new timeouts vote together. A follower that waits

@@ -96,7 +96,7 @@ fn remove(view: &View<'_>, member: &MemberName) -> Result<Next, Obstacle> {
         }
         gates::nodes_are_well(view).map_err(|notice| (notice, None))?;
     }
-    if heal::named(view).as_ref() == Some(member) {
+    if heal::to_go_for_another(view).as_ref() == Some(member) {
         return heal::retire(view, member, heal::REPLACED.to_owned());
     }
     may_be_removed(view, member)?;
@@ -115,8 +115,8 @@ fn first_to_go(view: &View<'_>) -> Option<(MemberName, bool)> {
     if view.voters().len() <= asked_for(view)? {
         return None;
     }
-    if let Some(named) =
-        heal::named(view).filter(|_| Some(view.voters().len()) == asked_for(view).map(|wanted| wanted + 1))
+    if let Some(named) = heal::to_go_for_another(view)
+        .filter(|_| Some(view.voters().len()) == asked_for(view).map(|wanted| wanted + 1))
     {
         // There is one too many for its sake only.
         let broken = is_broken(view, &named);

@@ -11,6 +11,7 @@ use super::resize;
 use super::snapshots;
 use super::step::{Next, Step};
 use super::view::View;
+use super::volumes;
 use crate::api::{Action, Code, StepStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
@@ -125,7 +126,7 @@ fn behind(view: &View<'_>, wanted: Minor) -> Option<Next> {
 }
 
 /// Followers first, the leader last: so a roll moves leadership once.
-fn order(view: &View<'_>, mut members: Vec<MemberName>) -> Vec<MemberName> {
+pub(super) fn order(view: &View<'_>, mut members: Vec<MemberName>) -> Vec<MemberName> {
     let leader = view.leader();
     members.sort_by_key(|member| (Some(member) == leader, member.clone()));
     members
@@ -216,6 +217,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
     let mut outdated = order(view, view.outdated());
     outdated.retain(|member| claimed.as_ref().is_none_or(|(_, claimed)| claimed != member));
     steps.extend(resize::members_to_add(view));
+    steps.extend(volumes::volumes_to_grow(view));
     let mut at = view.known_cluster_version();
     steps.extend(take_snapshots(view, at, target.version));
     if super::probe::v2_data_matters_to(view).is_some() {
@@ -276,6 +278,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
         at = Some(stop.minor);
     }
     steps.extend(resize::members_to_remove(view));
+    steps.extend(volumes::members_to_exchange(view));
     steps
 }
 

@@ -2,7 +2,7 @@
 
 use super::gates::{Removal, Stop};
 use super::hold::Intent;
-use crate::api::{Action, FailureStatus, StepStatus};
+use crate::api::{Action, FailureStatus, Quantity, StepStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::claim::Purpose;
@@ -115,6 +115,13 @@ pub enum Step {
         members: Vec<MemberName>,
         /// For what.
         purpose: Purpose,
+    },
+    /// Ask for a larger volume.
+    ExpandClaim {
+        /// Whose.
+        member: MemberName,
+        /// How large.
+        size: Quantity,
     },
     /// Write on members' claims which revision their next Pods are made from.
     Assign {
@@ -373,6 +380,7 @@ impl Step {
             Self::CreateRecoveryPod(_) => "CreateRecoveryPod",
             Self::DeleteRecoveryPods(_) => "DeleteRecoveryPods",
             Self::CreateClaims { .. } => "CreateClaims",
+            Self::ExpandClaim { .. } => "ExpandClaim",
             Self::Assign { .. } => "Assign",
             Self::CreatePods(_) => "CreatePods",
             Self::Guard(_) => "Guard",

@@ -165,6 +165,9 @@ fn doing(step: &Step) -> Notice {
             (Code::Recovering, format!("the volumes of {} are taken back", names(members.iter())))
         }
         Step::LeaveAlone { member, .. } => (Code::Recovering, format!("{member} is to vote alone")),
+        Step::ExpandClaim { member, size } => {
+            (Code::VolumeGrowing, format!("the volume of {member} is to be {}", size.as_str()))
+        }
         Step::CreateRecoveryPod(new) => {
             let what = match new.stage {
                 Stage::Copy => "is copied",

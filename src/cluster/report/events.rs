@@ -269,6 +269,10 @@ fn of_the_member_list(step: &Step) -> Vec<News> {
             let note = format!("{member}'s database gave back what it did not use");
             vec![News::new(Code::MemberDefragmented, "Defragment", note).about(member)]
         }
+        Step::ExpandClaim { member, size } => {
+            let note = format!("the volume of {member} was asked to grow to {}", size.as_str());
+            vec![News::new(Code::VolumeExpanded, "ExpandVolume", note)]
+        }
         Step::SetAside { member, quarantined } => {
             let how_long = if *quarantined { " until storage.quarantine has passed" } else { "" };
             let claim = member.claim();

@@ -15,7 +15,7 @@ pub use quorum::quorum_loss;
 use super::names::MemberName;
 use super::notice::Notice;
 use super::observation::{Answer, Observation};
-use super::plan::{Claim, Next, Plan, Record, Step, Wait};
+use super::plan::{Claim, Next, Plan, REPLACED, Record, Step, Wait};
 use super::spec;
 use crate::api::{
     Action, Code, ConditionType, EtcdClusterStatus, FailureStatus, PlanStatus, ProgressStatus,
@@ -85,6 +85,7 @@ pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Opt
         approved: plan.intent.as_ref().and_then(|intent| intent.approved),
         becomes: plan.intent.as_ref().map(|intent| intent.becomes.clone()),
         replicas: plan.intent.as_ref().and_then(|intent| intent.replicas),
+        storage: plan.intent.as_ref().and_then(|intent| intent.storage.clone()),
         hops: plan.hops.iter().map(EtcdVersion::to_string).collect(),
         steps: plan.steps.clone(),
     });
@@ -162,7 +163,9 @@ pub fn remember(status: &mut EtcdClusterStatus, claim: &Claim, now: Timestamp) {
         }
         Action::RetireMember => {
             let (member, time) = (claim.member.to_string(), Time(now));
-            status.last_replacement = Some(ReplacementStatus { member, time, settled: false });
+            // One whose replacement votes already was no loss.
+            let settled = claim.why.as_deref() == Some(REPLACED);
+            status.last_replacement = Some(ReplacementStatus { member, time, settled });
         }
         _ => {}
     }

@@ -73,6 +73,10 @@ impl Driven {
                     claims.insert(member.clone(), claim);
                 }
             }
+            Step::ExpandClaim { member, size } => {
+                let claim = self.claims.get_mut(member).unwrap();
+                (claim.size, claim.capacity) = (size.bytes(), size.bytes());
+            }
             Step::LabelVoter { member, .. } => self.pods.get_mut(member).unwrap().learner = false,
             Step::DeleteClaims(members) => {
                 for member in members {
@@ -255,6 +259,9 @@ impl Driven {
             snapshot_base: None,
             free_of_v2_entries: false,
             size: storage_size(&self.spec).bytes(),
+            capacity: storage_size(&self.spec).bytes(),
+            awaits_file_system: false,
+            resize_error: None,
             class: None,
             volume: None,
         }

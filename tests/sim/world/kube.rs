@@ -83,6 +83,8 @@ pub struct Volume {
     pub damaged: bool,
     /// The one node on which it can be used, where there is only one.
     pub home: Option<usize>,
+    /// When its driver has made it as large as it is asked to be.
+    pub grows_at: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -181,6 +183,7 @@ impl World {
 
     pub fn tick_kubernetes(&mut self) {
         self.collect_garbage();
+        self.tick_volumes();
         let gone: Vec<MemberName> = self
             .pods
             .iter()

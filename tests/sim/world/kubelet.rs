@@ -211,6 +211,11 @@ impl World {
         if let Some(data) = self.claims.get_mut(member).and_then(|volume| volume.data.as_mut()) {
             data.opened = version;
         }
+        if let Some(volume) = self.claims.get_mut(member).filter(|volume| volume.facts.awaits_file_system) {
+            // It is mounted anew.
+            volume.facts.awaits_file_system = false;
+            volume.facts.capacity = volume.facts.size;
+        }
         let (since, serves_at) = (self.now, self.now + delay);
         if let Some(pod) = self.pods.get_mut(member) {
             pod.state = State::Running { since, serves_at };

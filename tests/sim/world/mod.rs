@@ -50,6 +50,9 @@ pub struct World {
     /// Whether a volume can be used only on the node where it was used first.
     pub local: bool,
     pub default_class: bool,
+    /// Whether the class lets volumes grow, and whether their file systems do only when they are mounted anew.
+    pub lets_grow: bool,
+    pub grows_offline: bool,
     pub rafts: BTreeMap<u64, Raft>,
     /// Members cut off from the others, until then.
     pub isolated: BTreeMap<MemberName, u64>,
@@ -100,6 +103,8 @@ impl World {
             gone: BTreeSet::new(),
             local: false,
             default_class: true,
+            lets_grow: true,
+            grows_offline: false,
             rafts: BTreeMap::new(),
             isolated: BTreeMap::new(),
             moving: BTreeMap::new(),

@@ -1,0 +1,193 @@
+//! `spec.storage`: volumes that are to be larger grow where they are, one at a time; those that are to be of another class
+//! are exchanged with their members. Nothing is ever made smaller.
+
+use super::roll::order;
+use super::step::{Next, Step};
+use super::view::View;
+use crate::api::{Action, Code, StepStatus};
+use crate::cluster::names::MemberName;
+use crate::cluster::notice::Notice;
+use crate::cluster::observation::ClaimFacts;
+use crate::cluster::spec::storage_class;
+use std::time::Duration;
+
+/// A kubelet makes the file system of a volume that is in use larger within seconds. A driver that cannot do so while it is
+/// used waits for a restart.
+const GROWS_ONLINE_WITHIN: Duration = Duration::from_mins(1);
+
+/// The claims of those who vote.
+fn claims<'a>(view: &View<'a>) -> Vec<(MemberName, &'a ClaimFacts)> {
+    let voters = order(view, view.voters().keys().cloned().collect());
+    voters.into_iter().filter_map(|member| Some((member.clone(), view.claim_of(&member)?))).collect()
+}
+
+fn wanted_size(view: &View<'_>) -> Option<u64> {
+    view.desired.as_ref().ok()?.storage_size.bytes()
+}
+
+/// What cannot be done with the volumes that there are.
+pub(super) fn refusals(view: &View<'_>) -> Option<Notice> {
+    let wanted = wanted_size(view)?;
+    let shown = view.desired.as_ref().ok()?.storage_size.as_str();
+    let claims = claims(view);
+    let refuse =
+        |message: String, remedy: String| Some(Notice::new(Code::StorageChangeUnsupported, message, remedy));
+    if let Some((member, _)) = claims.iter().find(|(_, claim)| claim.size.is_some_and(|size| size > wanted)) {
+        return refuse(
+            format!("spec.storage.size is {shown}, the volume of {member} is larger; volumes never shrink"),
+            "set spec.storage.size to what the volumes have".to_owned(),
+        );
+    }
+    let is_fixed = |claim: &ClaimFacts| {
+        let class = claim.class.as_ref();
+        let grows = view.world.classes_that_grow.as_ref();
+        class.zip(grows).is_some_and(|(class, grows)| !grows.contains(class))
+    };
+    let too_small = |claim: &ClaimFacts| claim.size.is_some_and(|size| size < wanted);
+    let is_exchanged = |claim: &ClaimFacts| has_another_class(view, claim);
+    let (member, claim) =
+        claims.iter().find(|(_, claim)| too_small(claim) && is_fixed(claim) && !is_exchanged(claim))?;
+    let class = claim.class.as_deref().unwrap_or_default();
+    let cluster = &view.world.cluster;
+    refuse(
+        format!(
+            "spec.storage.size is {shown}, the volume of {member} is smaller, and its class {class} does not let volumes grow"
+        ),
+        format!(
+            "set allowVolumeExpansion on the StorageClass if its driver can do that; or exchange the members one after the \
+             other, each for one with a new volume: kubectl annotate etcd -n {} {} quorate.dev/replace={member} --overwrite; \
+             or set spec.storage.size back",
+            cluster.namespace, cluster.name
+        ),
+    )
+}
+
+fn has_another_class(view: &View<'_>, claim: &ClaimFacts) -> bool {
+    let wanted = storage_class(&view.world.cluster.spec);
+    wanted.zip(claim.class.as_deref()).is_some_and(|(wanted, class)| wanted != class)
+}
+
+/// What is left of what the spec wants of the volumes, in words; nothing where they are as it says.
+pub(super) fn change(view: &View<'_>) -> Option<String> {
+    view.cluster_id()?;
+    let claims = claims(view);
+    let class = storage_class(&view.world.cluster.spec)
+        .filter(|_| claims.iter().any(|(_, claim)| has_another_class(view, claim)));
+    let size = to_grow(view).first().and_then(|_| Some(view.desired.as_ref().ok()?.storage_size.as_str()));
+    let said: Vec<String> =
+        size.map(str::to_owned).into_iter().chain(class.map(|class| format!("class {class}"))).collect();
+    (!said.is_empty()).then(|| said.join(" of "))
+}
+
+/// Volumes that stay and are not as large as they are to be.
+fn to_grow<'a>(view: &View<'a>) -> Vec<(MemberName, &'a ClaimFacts)> {
+    let Some(wanted) = wanted_size(view) else { return Vec::new() };
+    let mut claims = claims(view);
+    claims.retain(|(_, claim)| {
+        let asks = claim.size.is_some_and(|size| size < wanted);
+        let grows = claim.capacity.zip(claim.size).is_some_and(|(has, asked)| has < asked);
+        (asks || grows) && !claim.deleting && !has_another_class(view, claim)
+    });
+    claims
+}
+
+/// One at a time: what a driver does to the first shows before the second is touched.
+pub(super) fn a_volume_that_is_too_small(view: &View<'_>) -> Option<Next> {
+    view.cluster_id()?;
+    let (wanted, to_grow) = (wanted_size(view)?, to_grow(view));
+    if view.held().is_some() {
+        return None;
+    }
+    let asked = to_grow.iter().find(|(_, claim)| claim.size.is_some_and(|size| size >= wanted));
+    if let Some((member, claim)) = asked {
+        return Some(growing(view, member, claim));
+    }
+    let (member, _) = to_grow.first()?;
+    let size = view.desired.as_ref().ok()?.storage_size.clone();
+    Some(Next::Do(Step::ExpandClaim { member: member.clone(), size }))
+}
+
+fn growing(view: &View<'_>, member: &MemberName, claim: &ClaimFacts) -> Next {
+    let subject = format!("grow/{member}");
+    if claim.awaits_file_system
+        && view.has_lasted(&subject, GROWS_ONLINE_WITHIN)
+        && let Some(pod) = view.pod(member).filter(|pod| !pod.deleting)
+    {
+        // Its file system is made larger when it is mounted anew.
+        return view.claim_member(Action::RestartMember, member, &pod.uid, pod.revision.clone(), None);
+    }
+    let how = match (&claim.resize_error, claim.awaits_file_system) {
+        (Some(error), _) => format!("; the driver says: {error}"),
+        (None, true) => "; its file system is made larger by the kubelet".to_owned(),
+        (None, false) => String::new(),
+    };
+    let message = format!("the volume of {member} grows to {}{how}", size_of(claim));
+    Next::Wait(view.wait(Notice::of(Code::VolumeGrowing, message), Some(member), subject, 0))
+}
+
+fn size_of(claim: &ClaimFacts) -> String {
+    let bytes = claim.size.unwrap_or_default();
+    if bytes.is_multiple_of(1 << 30) { format!("{}Gi", bytes >> 30) } else { format!("{}Mi", bytes >> 20) }
+}
+
+/// The next member whose volume is of another class than the spec names: the leader last. Once all members are what the rest
+/// of the spec says.
+pub(super) fn to_exchange(view: &View<'_>) -> Option<MemberName> {
+    view.cluster_id().filter(|_| view.outdated().is_empty())?;
+    claims(view).into_iter().find(|(_, claim)| has_another_class(view, claim)).map(|(member, _)| member)
+}
+
+/// The steps that make volumes larger, before those of a roll.
+pub(super) fn volumes_to_grow(view: &View<'_>) -> Vec<StepStatus> {
+    let to = view.desired.as_ref().ok().map(|desired| desired.storage_size.as_str().to_owned());
+    let step = |member: &MemberName| StepStatus {
+        action: Action::ExpandVolume,
+        member: Some(member.to_string()),
+        to: to.clone(),
+        reason: "spec.storage.size asks for more; no restart, unless the volume's driver needs one"
+            .to_owned(),
+    };
+    to_grow(view).iter().map(|(member, _)| step(member)).collect()
+}
+
+/// The steps that exchange members for the class of their volumes, after those of a roll.
+pub(super) fn members_to_exchange(view: &View<'_>) -> Vec<StepStatus> {
+    let Some(class) = storage_class(&view.world.cluster.spec) else { return Vec::new() };
+    let claimed = view.claimed();
+    let leaves = |member: &MemberName| {
+        claimed.as_ref().is_some_and(|(progress, claimed)| progress.action.removes() && claimed == member)
+    };
+    // One that joins, or has come, takes the place of the first.
+    let wanted = view.world.cluster.spec.replicas.unsigned_abs() as usize;
+    let joins = claimed.as_ref().is_some_and(|(progress, _)| progress.action == Action::AddMember);
+    let has_come =
+        view.voters().len() > wanted && !claimed.as_ref().is_some_and(|(_, member)| leaves(member));
+    let mut come = usize::from(joins || has_come);
+    let mut number = view.next_member().number();
+    let mut steps = Vec::new();
+    let claims = claims(view);
+    let others = claims.iter().filter(|(member, claim)| has_another_class(view, claim) && !leaves(member));
+    for (member, claim) in others {
+        let old = claim.class.as_deref().unwrap_or_default();
+        if come == 0 {
+            steps.push(StepStatus {
+                action: Action::AddMember,
+                member: Some(member.sibling(number).to_string()),
+                to: Some(class.to_owned()),
+                reason: format!("it takes the place of {member}, whose volume is of class {old}"),
+            });
+            number += 1;
+        }
+        come = come.saturating_sub(1);
+        steps.push(StepStatus {
+            action: Action::RetireMember,
+            member: Some(member.to_string()),
+            to: None,
+            reason: format!(
+                "its volume is of class {old}; once its replacement votes it goes, and its volume is kept for \
+                 storage.quarantine"
+            ),
+        });
+    }
+    steps
+}
