@@ -88,6 +88,8 @@ codes! {
     Warning KnownBugs: "The release that the spec asks for has known bugs that a later patch has not.", "Go to the patch that the message names.";
     Warning VersionSkew: "etcd does not fit the control plane that spec.kubernetes.version names.", "Choose an etcd version that fits; docs/versions.md has the table.";
 
+    Warning NotSpread: "One node, or one zone, holds so many members that its loss is the loss of the quorum.", "Add nodes or zones that members may run on, then exchange a member by the annotation quorate.dev/replace.";
+
     Wait Bootstrapping: "The first members are starting together.", "Wait; status.progress says for which member.";
     Wait MemberStarting: "A member's Pod is being made or is starting.", "Wait; if it stays, look at the Pod named in the message.";
     Wait MemberDown: "A member does not answer.", "Look at the Pod and its log; no other member is touched meanwhile.";
@@ -144,6 +146,7 @@ codes! {
     Refusal MembersDiffer: "Members' data differ (CORRUPT): reads answer, writes are refused. It cannot be told whose is wrong, or nobody may be replaced by itself, so nothing is touched.", "Compare them with `etcdctl endpoint hashkv --cluster`; set the annotation quorate.dev/replace to the member that is wrong, then `etcdctl alarm disarm`.";
     Refusal RecoveryNeeded: "Fewer than a quorum of the voters have their data: by itself the cluster does not come back.", "Bring back what they lost. Only if that is impossible, say spec.recovery as status.quorumLoss offers it: what the survivor does not know is lost.";
     Refusal RecoveryRefused: "spec.recovery cannot be carried out.", "Do what the message says; nothing was touched.";
+    Refusal RecoveryStuck: "A recovery has begun, and cannot go on by itself.", "Do what the message says; the volumes that it has set aside are kept.";
     Refusal AllMembersLost: "Every member's data is gone. No empty cluster is made in its place.", "Restore a backup into a new EtcdCluster.";
     Refusal VolumesIncomplete: "Fewer than a quorum of the earlier cluster's volumes are there.", "Bring the missing volumes back, or choose another name.";
     Refusal VolumesDisagree: "The volumes of this name come from different clusters.", "Move the volumes that do not belong away, or choose another name.";

@@ -83,6 +83,8 @@ pub const APPLIED: &str = "quorate.dev/applied";
 pub const PROBE_VERSION: &str = "quorate.dev/probe-version";
 /// On a probe Pod that looks into a volume: the member whose volume it is.
 pub const PROBE_MEMBER: &str = "quorate.dev/probe-member";
+/// On a volume claim: the loss of the quorum that its member is being forced for; gone once it was.
+pub const RECOVERING: &str = "quorate.dev/recovering";
 /// On a Pod of a recovery: the loss of the quorum that it ends.
 pub const INCIDENT: &str = "quorate.dev/incident";
 /// On a Pod of a recovery: `copy` or `force`.

@@ -79,9 +79,9 @@ pub struct Observation {
     pub downgrade_job: DowngradeJob,
     /// Whether a default StorageClass exists; nothing where that may not be read.
     pub default_storage_class: Option<bool>,
-    /// StorageClasses that let volumes grow. Asked only while the spec wants larger ones than there are; nothing where they may
-    /// not be read.
-    pub classes_that_grow: Option<BTreeSet<String>>,
+    /// Every StorageClass, and whether it lets volumes grow. Asked only while the spec wants other volumes than there are; nothing
+    /// where they may not be read.
+    pub classes: Option<BTreeMap<String, bool>>,
     /// How long this process has watched the same wait without progress.
     pub patience: Patience,
     /// What is known of etcd's releases.
@@ -300,6 +300,8 @@ pub struct ClaimFacts {
     /// The Pod, by its UID, that was the first one made from the assigned revision, while the cluster forms;
     /// [`HAS_RUN`](crate::api::labels::HAS_RUN) once a Pod was seen to run on this volume.
     pub first_pod: Option<String>,
+    /// The loss of the quorum for which its member is being forced.
+    pub recovering: Option<String>,
     /// The raft snapshots that its member had taken when they began to matter, until one more was.
     pub snapshot_base: Option<SnapshotBase>,
     /// Whether a raft snapshot was taken since entries of the v2 API can have been written last.

@@ -96,22 +96,6 @@ fn one_member_changes_its_minor_only_where_downtime_is_allowed() {
 }
 
 #[test]
-fn a_volume_that_should_grow_is_refused_and_setting_it_back_is_no_way_out_but_named() {
-    run("growing", async |space| {
-        let _operator = space.operator();
-        let cluster = space.cluster("etcd");
-        cluster.formed(spec("3.5.10", 1)).await;
-        let runs = cluster.runs().await;
-        cluster.edit(json!({ "storage": { "size": "2Gi" } })).await;
-        let message = cluster.stalled("StorageChangeUnsupported", SAID_WITHIN).await;
-        assert!(message.contains("2Gi"), "{message}");
-        assert_eq!(cluster.runs().await, runs);
-        let error = cluster.try_edit(json!({ "storage": { "size": "1Gi" } })).await.unwrap_err().to_string();
-        assert!(error.contains("spec.storage.size"), "{error}");
-    });
-}
-
-#[test]
 fn an_edit_of_replicas_and_version_during_bootstrap_does_not_change_who_forms_the_cluster() {
     run("edit-bootstrap", async |space| {
         let _operator = space.operator();

@@ -2,7 +2,7 @@
 //! part, on the claims' status, and says what a driver and the kubelet would.
 
 use crate::support::cluster::{Cluster, spec};
-use crate::support::kubectl::{Undo, kubectl};
+use crate::support::kubectl::Undo;
 use crate::support::sampler::{Sampler, assert_nothing_lost};
 use crate::support::{EVERY_HOP_WITHIN, ROLLED_WITHIN, SAID_WITHIN, Space, run, until};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;

@@ -254,7 +254,7 @@ impl Driven {
             proposal: None,
             downgrade_job: DowngradeJob::Unknown,
             default_storage_class: Some(true),
-            classes_that_grow: None,
+            classes: None,
             patience: self.patience.clone(),
             releases: Releases::default(),
         };

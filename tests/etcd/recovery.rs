@@ -117,7 +117,7 @@ async fn it_is_called_off_before_anything_was_forced() {
 
 /// Goes on until this is the first refusal, and says how it is put.
 async fn asked_for(driven: &mut Driven, code: Code) -> String {
-    let said = driven
+    driven
         .until(code.as_str(), LONG, |world, plan| {
             let notice = plan.refusals.first().filter(|notice| notice.code == code)?;
             // The status says it too by now.
@@ -125,8 +125,7 @@ async fn asked_for(driven: &mut Driven, code: Code) -> String {
                 world.cluster.status.refusals.first().is_some_and(|told| told.message == notice.message);
             told.then(|| format!("{} {}", notice.message, notice.remedy))
         })
-        .await;
-    said
+        .await
 }
 
 /// Writes so many keys, and says the revision after them.

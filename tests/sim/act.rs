@@ -252,6 +252,7 @@ fn change_of_members(world: &mut World, seen: &Seen, step: &Step) -> bool {
         }
         Step::TakeBack(_)
         | Step::LeaveAlone { .. }
+        | Step::NoteForced(_)
         | Step::CreateRecoveryPod(_)
         | Step::DeleteRecoveryPods(_) => recovery::carry_out(world, seen, step),
         _ => unreachable!("steps of many writes are carried out above"),
@@ -279,9 +280,9 @@ pub fn apply_record(status: &mut EtcdClusterStatus, record: &Record) {
             status.last_member_number = i32::try_from(*last_member_number).ok();
         }
         Record::Claim(claim) => {
-            status.progress = Some(progress(claim));
             // One time for all, so that states which differ in nothing else are the same.
             remember(status, claim, Timestamp::UNIX_EPOCH);
+            status.progress = Some(progress(claim));
             if claim.failure.is_some() {
                 status.last_failure = claim.failure.as_deref().cloned();
             }
@@ -371,6 +372,7 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, purpose: &P
         good: None,
         opened: None,
         first_pod: None,
+        recovering: None,
         snapshot_base: None,
         free_of_v2_entries: false,
         size: spec::storage_size(spec).bytes(),

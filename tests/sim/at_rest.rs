@@ -30,6 +30,23 @@ fn is_healed(
     dead == 1 && voters.len() - dead > voters.len() / 2 && (by_itself || voters.keys().any(named))
 }
 
+/// Whether a person is told that a quorum has lost its data, and what they may do.
+fn is_told_of_the_loss(plan: &Plan) -> bool {
+    let codes = [
+        Code::AllMembersLost,
+        Code::RecoveryNeeded,
+        Code::RecoveryRefused,
+        Code::RecoveryStuck,
+        Code::VolumesIncomplete,
+        Code::VolumesDisagree,
+    ];
+    let waits = match &plan.next {
+        Next::Wait(wait) => Some(wait.notice.code),
+        _ => None,
+    };
+    plan.refusals.iter().map(|refusal| refusal.code).chain(waits).any(|code| codes.contains(&code))
+}
+
 /// Whether members' data differ, and it cannot be told whose is wrong, or nobody is replaced for it now.
 fn nobody_is_known_to_be_wrong(world: &World, cluster: &Cluster, mode: HealMode, dead: usize) -> bool {
     let Some(raft) = world.raft().filter(|raft| raft.corrupt) else { return false };
@@ -39,6 +56,7 @@ fn nobody_is_known_to_be_wrong(world: &World, cluster: &Cluster, mode: HealMode,
 }
 
 /// What keeps the cluster from ever reaching its spec, by the true world.
+#[allow(clippy::too_many_lines, reason = "a list, one after the other")]
 fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     let cluster = world.cluster.as_ref()?;
     let Ok(desired) = spec::parse(&cluster.spec) else { return Some("invalid spec") };
@@ -56,6 +74,10 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     let dead = voters.keys().filter(|member| lost(member)).count();
     let formed = cluster.status.cluster_id.is_some();
     let healed = formed && is_healed(cluster, desired.heal_mode, &voters, lost, dead);
+    let may_be_lost = voters.len().saturating_sub(voters.len() / 2 + 1);
+    if dead > may_be_lost && formed && !is_told_of_the_loss(plan) {
+        return None;
+    }
     if (dead > 0 && !healed) || (voters.is_empty() && !world.rafts.is_empty()) {
         return Some("lost data");
     }

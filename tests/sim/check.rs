@@ -120,6 +120,10 @@ fn recovers(seen: &Seen) -> bool {
     seen.facts.cluster.status.progress.as_ref().is_some_and(|progress| progress.action == Action::Recover)
 }
 
+fn is_marked(world: &World, member: &MemberName) -> bool {
+    world.claims.get(member).is_some_and(|volume| volume.facts.recovering.is_some())
+}
+
 /// What only a recovery may do, it may do where the data of a quorum is lost.
 fn for_a_recovery(world: &mut World, what: &str) {
     if let Some(objection) = recovery::objection(world) {
@@ -228,8 +232,8 @@ pub fn record(world: &mut World, seen: &Seen, before: &EtcdClusterStatus, record
         Record::Withdraw { .. } => "Withdraw",
     });
     match record {
-        // Once it was forced its quorum is itself.
-        Record::Claim(claim) if claim.action == Action::Recover && !claim.pod_uid.is_empty() => {}
+        // Once it was forced its quorum is itself; its volume says that there is no way back.
+        Record::Claim(claim) if claim.action == Action::Recover && is_marked(world, &claim.member) => {}
         Record::Claim(claim) if claim.action == Action::Recover => {
             for_a_recovery(world, &format!("{} is to be the cluster", claim.member));
         }

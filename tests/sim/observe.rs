@@ -102,11 +102,7 @@ pub fn observe(
         proposal,
         downgrade_job: downgrade_job(world, reader.as_ref()),
         default_storage_class: Some(world.default_class),
-        classes_that_grow: Some(if world.lets_grow {
-            CLASSES.map(str::to_owned).into()
-        } else {
-            BTreeSet::new()
-        }),
+        classes: Some(CLASSES.map(|class| (class.to_owned(), world.lets_grow)).into()),
         patience,
         releases: Releases::default(),
     };

@@ -7,14 +7,16 @@ use crate::observe::Seen;
 use crate::operator::{Brain, Operator};
 use crate::rng::Rng;
 use crate::run::{calm_steps, rest, until};
+use crate::world::catalogue::CRASHES;
 use crate::world::recovery::RecoveryPod;
 use crate::world::{NAME, World};
 use quorate::api::{Action, Code, RecoverySpec};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::recovery::{self, NewRecoveryPod};
 use quorate::cluster::observation::NodeTrouble;
-use quorate::cluster::plan::{Step, plan};
+use quorate::cluster::plan::{Next, Step, plan};
 use rstest::rstest;
+use std::collections::BTreeSet;
 
 /// A step of a recovery; whether it was carried out.
 pub fn carry_out(world: &mut World, seen: &Seen, step: &Step) -> bool {
@@ -25,6 +27,13 @@ pub fn carry_out(world: &mut World, seen: &Seen, step: &Step) -> bool {
                 pod.gone_at.get_or_insert(gone_at);
                 wrote(world);
             }
+        }
+        return true;
+    }
+    if let Step::NoteForced(member) = step {
+        if let Some(volume) = world.claims.get_mut(member) {
+            volume.facts.recovering = None;
+            wrote(world);
         }
         return true;
     }
@@ -48,9 +57,10 @@ pub fn carry_out(world: &mut World, seen: &Seen, step: &Step) -> bool {
             true
         }
         _ if unseen.is_some() => false,
-        Step::LeaveAlone { member, id, .. } => {
+        Step::LeaveAlone { member, id, incident, .. } => {
             if let Some(volume) = world.claims.get_mut(member) {
                 volume.facts.voters = Some([(member.clone(), *id)].into());
+                volume.facts.recovering = Some(incident.clone());
                 wrote(world);
             }
             true
@@ -172,6 +182,16 @@ pub fn for_everybody_to_hear(brain: Brain) {
     world.edit_spec(|spec| spec.recovery.as_mut().unwrap().survivor_revision += 1);
     let _ = rest(&mut world, &mut operator, brain);
     world.edit_spec(|spec| spec.recovery = right);
+    // What was to be the cluster cannot be opened, not even to be copied.
+    world.claims.get_mut(&member(0)).unwrap().damaged = true;
+    until(&mut world, &mut operator, brain, "a copy that fails", |world| {
+        world.recovery.values().any(|pod| pod.exit_code == Some(1))
+    });
+    calm_steps(&mut world, &mut operator, brain, 2);
+    world.claims.get_mut(&member(0)).unwrap().damaged = false;
+    for pod in world.recovery.values_mut() {
+        pod.gone_at = Some(0);
+    }
     assert_eq!(rest(&mut world, &mut operator, brain), Ok("settled"));
 }
 
@@ -279,7 +299,7 @@ fn an_operator_that_dies_at_each_line_of_it_goes_on(#[case] pieces: usize) {
         calm_steps(&mut world, &mut operator, plan, 130);
         accept(&mut world);
         let mut steps = 0;
-        while !world.cluster.as_ref().unwrap().status.last_recovery.is_some() && steps < 400 {
+        while world.cluster.as_ref().unwrap().status.last_recovery.is_none() && steps < 400 {
             world.tick();
             for _ in 0..4 {
                 if operator.is_due(&world) {
@@ -319,6 +339,89 @@ fn a_word_that_is_taken_back_undoes_all_that_can_be_undone() {
             assert!(world.pods.contains_key(&member(0)) && world.pods.contains_key(&member(1)));
         }
     }
+}
+
+/// The status is emptied on the way: what the volumes say is enough to go on, or to say what a person must do.
+#[test]
+fn a_status_that_is_lost_in_the_middle_is_no_dead_end() {
+    let mut ends = BTreeSet::new();
+    for moment in 0..60 {
+        let (mut world, mut operator) = three("{version: 3.6.16}");
+        // One has its claim still, which is set aside.
+        strike(&mut world, Fault::ClaimLost, Some(&member(1)), &first());
+        strike(&mut world, Fault::Damaged, Some(&member(2)), &first());
+        strike(&mut world, Fault::Crash, Some(&member(2)), &first());
+        until(&mut world, &mut operator, plan, "the offer", |world| is_refused(world, Code::RecoveryNeeded));
+        calm_steps(&mut world, &mut operator, plan, 130);
+        accept(&mut world);
+        calm_steps(&mut world, &mut operator, plan, moment);
+        strike(&mut world, Fault::StatusEmptied, None, &first());
+        let end = rest(&mut world, &mut operator, plan);
+        let forced = world.raft().unwrap().forced > 0;
+        let end = end.unwrap_or_else(|error| panic!("moment {moment}: {error}"));
+        // Before the note: volumes are missing, or there is a new loss, and the old words are stale.
+        let expected: &[&str] = if forced { &["settled"] } else { &["lost data", "volumes incomplete"] };
+        assert!(expected.contains(&end), "moment {moment}: {end}, forced: {forced}");
+        ends.insert(end);
+    }
+    assert!(ends.len() >= 2, "{ends:?}");
+}
+
+/// With a finalizer of ours on it: nothing of the recovery holds a claim for ever.
+#[test]
+fn a_cluster_that_is_deleted_in_the_middle_of_it_goes_with_its_volumes() {
+    for moment in 0..60 {
+        let (mut world, mut operator) =
+            three("{version: 3.6.16, storage: {retentionPolicy: {whenDeleted: Delete}}}");
+        lose_two(&mut world);
+        until(&mut world, &mut operator, plan, "the offer", |world| is_refused(world, Code::RecoveryNeeded));
+        calm_steps(&mut world, &mut operator, plan, 130);
+        accept(&mut world);
+        calm_steps(&mut world, &mut operator, plan, moment);
+        world.delete_cluster();
+        assert_eq!(rest(&mut world, &mut operator, plan), Ok("gone"), "moment {moment}");
+        assert!(world.claims.is_empty() && world.set_aside.is_empty(), "moment {moment}");
+    }
+}
+
+/// A spec that the survivor does not start with is mended where it stands, also behind the point of no return.
+#[test]
+fn a_force_that_fails_gets_what_the_spec_has_come_to_say() {
+    let (mut world, mut operator) = three("{version: 3.5.9}");
+    lose_two(&mut world);
+    until(&mut world, &mut operator, plan, "the offer", |world| is_refused(world, Code::RecoveryNeeded));
+    calm_steps(&mut world, &mut operator, plan, 130);
+    accept(&mut world);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
+    assert!(is_refused(&world, Code::RecoveryRefused), "3.5.9 does not force cleanly");
+    world.edit_spec(|spec| spec.version = format!("3.5.{CRASHES}"));
+    let _ = rest(&mut world, &mut operator, plan);
+    assert!(world.recovery.values().any(|pod| pod.exit_code == Some(1)), "it ran and failed");
+    let last = operator.last.as_ref().map(|last| crate::operator::words(&last.next)).unwrap();
+    assert!(last.contains("RecoveryStuck"), "{last}");
+    world.edit_spec(|spec| "3.5.35".clone_into(&mut spec.version));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(world.raft().unwrap().forced, 1);
+}
+
+/// One that was about to be removed waits for a quorum that does not come back: that is what is told.
+#[test]
+fn a_removal_that_was_claimed_before_the_loss_does_not_hide_it() {
+    let (mut world, mut operator) = three("{version: 3.6.16}");
+    strike(&mut world, Fault::ClaimLost, Some(&member(1)), &first());
+    until(&mut world, &mut operator, plan, "the claim", |world| {
+        let status = &world.cluster.as_ref().unwrap().status;
+        status.progress.as_ref().is_some_and(|it| it.action == Action::RetireMember)
+    });
+    strike(&mut world, Fault::ClaimLost, Some(&member(2)), &first());
+    if world.raft().unwrap().voters.len() < 3 {
+        return;
+    }
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
+    assert!(matches!(operator.last.as_ref().unwrap().next, Next::Refused), "{:?}", operator.last);
+    assert!(is_refused(&world, Code::RecoveryNeeded));
+    accept(&mut world);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
 }
 
 /// What is claimed for anything else gives way.

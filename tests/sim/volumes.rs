@@ -7,21 +7,22 @@ use crate::observe::Seen;
 use crate::operator::Operator;
 use crate::run::{calm_steps, rest, until};
 use crate::world::World;
-use crate::world::kube::Cluster;
+use crate::world::kube::{Cluster, Volume};
 use quorate::api::{Action, Code, Quantity};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::plan::plan;
 use quorate::cluster::spec::{storage_class, storage_size};
 use rstest::rstest;
 
-/// The StorageClasses that there are.
+/// The storage classes that there are.
 pub const CLASSES: [&str; 3] = ["standard", "fast", "slow"];
 
 /// Asks for a larger volume, where its class lets it grow.
 pub fn expand(world: &mut World, seen: &Seen, member: &MemberName, size: &Quantity) -> bool {
     let (now, lets_grow) = (world.now, world.lets_grow);
     let wait = world.rng.range(0, 20_000);
-    let another = world.claims.iter().find(|(other, volume)| *other != member && volume.grows_at.is_some());
+    let grows = |volume: &Volume| volume.grows_at.is_some() && !volume.facts.deleting;
+    let another = world.claims.iter().find(|(other, volume)| *other != member && grows(volume));
     let just_now = seen.facts.now == world.timestamp(now);
     if let Some((other, _)) = another.filter(|_| just_now) {
         let other = other.clone();
@@ -31,6 +32,9 @@ pub fn expand(world: &mut World, seen: &Seen, member: &MemberName, size: &Quanti
     if size.bytes() < volume.facts.size {
         world.violate(format!("the volume of {member} is asked to shrink"));
         return false;
+    }
+    if volume.facts.size == size.bytes() {
+        return true;
     }
     volume.facts.size = size.bytes();
     volume.grows_at = Some(now + wait);
@@ -138,6 +142,19 @@ fn another_class_exchanges_every_member_and_shows_how() {
     assert!(last.settled, "nothing was lost, so the next one that is lost is replaced at once");
 }
 
+/// One that is not there would leave a volume waiting for ever.
+#[test]
+fn a_class_that_is_not_there_is_refused() {
+    let (mut world, mut operator) = settled("{version: 3.6.16}");
+    world.edit_spec(|spec| spec.storage.get_or_insert_default().storage_class_name = Some("fats".to_owned()));
+    calm_steps(&mut world, &mut operator, plan, 10);
+    let refusals = &world.cluster.as_ref().unwrap().status.refusals;
+    assert_eq!(refusals[0].code, Code::StorageChangeUnsupported);
+    assert!(refusals[0].remedy.contains("fast, slow, standard"), "{}", refusals[0].remedy);
+    assert_eq!(world.raft().unwrap().voters.len(), 3);
+    assert_eq!(world.claims.len(), 3);
+}
+
 /// With a version in the same edit: the roll first, on the members that are there.
 #[test]
 fn a_version_and_a_class_at_once() {
@@ -178,7 +195,7 @@ fn a_class_that_is_set_back_in_the_middle_leads_back() {
         calm_steps(&mut world, &mut operator, plan, moment * 3);
         operator = Operator::default();
         world.edit_spec(|spec| {
-            spec.storage.as_mut().unwrap().storage_class_name = Some("standard".to_owned())
+            spec.storage.as_mut().unwrap().storage_class_name = Some("standard".to_owned());
         });
         assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"), "moment {moment}");
         assert_eq!(world.raft().unwrap().voters.len(), 3);

@@ -86,8 +86,11 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
             hands.set_aside(member, *quarantined).await?;
         }
         Step::TakeBack(members) => return hands.take_back(members).await,
-        Step::LeaveAlone { member, id, cluster_id } => {
-            return hands.leave_alone(member, *id, *cluster_id).await;
+        Step::LeaveAlone { member, id, cluster_id, incident } => {
+            return hands.leave_alone(member, *id, *cluster_id, incident).await;
+        }
+        Step::NoteForced(member) => {
+            hands.annotate(member, json!({ labels::RECOVERING: Value::Null })).await?;
         }
         Step::CreateRecoveryPod(new) => return hands.create_recovery_pod(new).await,
         Step::DeleteRecoveryPods(pods) => hands.delete_recovery_pods(pods).await?,

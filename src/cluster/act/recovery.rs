@@ -42,6 +42,7 @@ impl Hands<'_> {
         member: &MemberName,
         id: MemberId,
         cluster_id: ClusterId,
+        incident: &str,
     ) -> Result<Outcome, ActError> {
         if let Some(refused) = self.object_was_changed().await? {
             return Ok(refused);
@@ -50,8 +51,11 @@ impl Hands<'_> {
             return Ok(refused);
         }
         let alone = BTreeMap::from([(member.clone(), id)]);
-        let notes =
-            json!({ labels::CLUSTER_ID: cluster_id.to_string(), labels::VOTERS: voters_note(&alone) });
+        let notes = json!({
+            labels::CLUSTER_ID: cluster_id.to_string(),
+            labels::VOTERS: voters_note(&alone),
+            labels::RECOVERING: incident,
+        });
         self.annotate(member, notes).await?;
         Ok(Outcome::default())
     }

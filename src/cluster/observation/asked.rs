@@ -47,12 +47,13 @@ impl Observation {
         claims.filter_map(|claim| claim.voters.as_ref()).max_by_key(|voters| voters.len())
     }
 
-    /// Whether fewer voters answer than make a quorum. Of a single member it is said in other words.
+    /// Whether the quorum is lost: nobody serves a linearizable read, and so few voters answer that they are none; from then on
+    /// until somebody serves again, whoever can be reached meanwhile. Of a single member it is said in other words.
     pub fn lacks_a_quorum(&self) -> bool {
         let Some(voters) = self.noted_voters().filter(|voters| voters.len() > 1) else { return false };
         let answers = |member: &&MemberName| self.answers.get(*member).is_some_and(|it| it.status.is_ok());
-        let answering = voters.keys().filter(answers).count();
-        answering < voters.len() / 2 + 1 && self.witnesses().next().is_none()
+        let few = || voters.keys().filter(answers).count() < voters.len() / 2 + 1;
+        self.witnesses().next().is_none() && (self.cluster.status.quorum_loss.is_some() || few())
     }
 
     /// Members that do not answer, or are on their way out.

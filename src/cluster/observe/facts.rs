@@ -128,6 +128,7 @@ pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts 
         good: annotation(labels::GOOD).cloned(),
         opened: annotation(labels::OPENED).and_then(|version| version.parse().ok()),
         first_pod: annotation(labels::FIRST_POD).cloned(),
+        recovering: annotation(labels::RECOVERING).cloned(),
         snapshot_base: annotation(labels::SNAPSHOT_BASE).and_then(|json| serde_json::from_str(json).ok()),
         free_of_v2_entries: annotation(labels::FREE_OF_V2_ENTRIES).is_some_and(|value| value == "true"),
         size: spec

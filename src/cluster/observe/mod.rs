@@ -121,7 +121,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         proposal: None,
         downgrade_job: DowngradeJob::Unknown,
         default_storage_class,
-        classes_that_grow: None,
+        classes: None,
         patience: ctx.patience(&facts.uid),
         releases: ctx.releases.clone(),
         cluster: facts,
@@ -138,7 +138,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     world.nodes_in_trouble = in_trouble;
     world.served = ctx.served(&world);
     recovery::what_it_needs(ctx, &mut world).await;
-    world.classes_that_grow = classes_that_grow(ctx, &world).await;
+    world.classes = classes(ctx, &world).await;
     what_keeps_members_away(ctx, &mut world).await;
     starts::look_into_logs(ctx, &mut world).await;
     Ok(Some(world))
@@ -221,13 +221,16 @@ async fn default_storage_class(ctx: &Context, facts: &ClusterFacts) -> Result<Op
     }
 }
 
-/// Asked only while volumes are to grow. Who may not read classes hears from the API server whether they may.
-async fn classes_that_grow(ctx: &Context, world: &Observation) -> Option<BTreeSet<String>> {
-    let wanted = storage_size(&world.cluster.spec).bytes()?;
-    world.claims.values().find(|claim| claim.size.is_some_and(|size| size < wanted))?;
+/// Asked only while volumes are to be others. Who may not read classes hears from the API server what they allow.
+async fn classes(ctx: &Context, world: &Observation) -> Option<BTreeMap<String, bool>> {
+    let (size, class) = (storage_size(&world.cluster.spec).bytes()?, storage_class(&world.cluster.spec));
+    world.claims.values().find(|claim| {
+        let another = class.is_some_and(|class| claim.class.as_deref() != Some(class));
+        another || claim.size.is_some_and(|has| has < size)
+    })?;
     let classes = Api::<StorageClass>::all(ctx.client.clone()).list(&ListParams::default()).await.ok()?;
-    let grow = classes.items.into_iter().filter(|class| class.allow_volume_expansion == Some(true));
-    Some(grow.map(|class| class.name_any()).collect())
+    let grows = |class: &StorageClass| class.allow_volume_expansion == Some(true);
+    Some(classes.items.iter().map(|class| (class.name_any(), grows(class))).collect())
 }
 
 /// A Pod or claim under a name that we need, without our labels, is found by its name only.

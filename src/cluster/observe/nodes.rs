@@ -27,6 +27,7 @@ const TROUBLE_KNOWN_FOR: Duration = Duration::from_secs(2);
 pub(in crate::cluster) struct Nodes {
     zones: Remembered<Option<String>>,
     troubles: Remembered<Option<NodeTrouble>>,
+    all: Remembered<BTreeMap<String, Option<NodeTrouble>>>,
     homes: Remembered<Option<String>>,
 }
 
@@ -64,11 +65,16 @@ impl Nodes {
         read.into_iter().filter_map(|(node, trouble)| Some((node, trouble?))).collect()
     }
 
-    /// Every node, and what is wrong with it; nothing where they cannot be read. Read anew each time, since it is asked
-    /// only while a cluster is made anew.
+    /// Every node, and what is wrong with it; nothing where they cannot be read.
     pub(super) async fn all(&self, client: &Client) -> Option<BTreeMap<String, Option<NodeTrouble>>> {
-        let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.ok()?;
-        Some(nodes.items.iter().map(|node| (node.name_any(), trouble_of(node))).collect())
+        let api = &Api::<Node>::all(client.clone());
+        let read = |_| async move {
+            let nodes = api.list(&ListParams::default()).await?;
+            let all = nodes.items.iter().map(|node| (node.name_any(), trouble_of(node))).collect();
+            Ok((all, TROUBLE_KNOWN_FOR))
+        };
+        let all = BTreeSet::from(["all".to_owned()]);
+        self.all.of(&all, TROUBLE_KNOWN_FOR, read).await.into_values().next()
     }
 
     /// The node of each of these volumes that can be used on one alone, as those of a disk of its own. Of a volume that
@@ -108,14 +114,16 @@ fn host_of(volume: &PersistentVolume) -> Option<String> {
 }
 
 fn trouble_of(node: &Node) -> Option<NodeTrouble> {
-    let taints = node.spec.iter().filter_map(|spec| spec.taints.as_ref()).flatten();
-    if taints.map(|taint| &taint.key).any(|key| key == OUT_OF_SERVICE) {
-        return Some(NodeTrouble::OutOfService);
-    }
+    let mut taints = node.spec.iter().filter_map(|spec| spec.taints.as_ref()).flatten();
+    let is_said_to_be_off = taints.any(|taint| taint.key == OUT_OF_SERVICE);
     let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
     if ready.any(|condition| condition.status != "True") {
-        return Some(NodeTrouble::NotReady);
+        return Some(if is_said_to_be_off { NodeTrouble::OutOfService } else { NodeTrouble::NotReady });
+    }
+    // A kubelet that is heard belies it, and Kubernetes takes no Pod from it for that.
+    if is_said_to_be_off {
+        return Some(NodeTrouble::Cordoned);
     }
     let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
     cordoned.then_some(NodeTrouble::Cordoned)
@@ -139,6 +147,11 @@ mod tests {
         "{spec: {taints: [{key: node.kubernetes.io/out-of-service, effect: NoExecute}]}, \
           status: {conditions: [{type: Ready, status: Unknown}]}}",
         Some(NodeTrouble::OutOfService)
+    )]
+    #[case::back_and_still_said_to_be_shut_down(
+        "{spec: {taints: [{key: node.kubernetes.io/out-of-service, effect: NoExecute}]}, \
+          status: {conditions: [{type: Ready, status: 'True'}]}}",
+        Some(NodeTrouble::Cordoned)
     )]
     #[case::another_condition("{status: {conditions: [{type: DiskPressure, status: 'False'}]}}", None)]
     fn a_node_is_in_trouble_when_it_is_cordoned_or_not_ready(

@@ -3,7 +3,7 @@
 
 use super::step::{Next, Record, Step};
 use super::view::{View, quorum};
-use crate::api::Code;
+use crate::api::{Code, labels};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::etcd::{ClusterId, MemberId};
@@ -74,6 +74,23 @@ fn earlier(view: &View<'_>) -> Option<Result<Earlier, Notice>> {
         .collect();
     let present = voters.len() - missing.len();
     if present < quorum(voters.len()) {
+        let aside: Vec<String> = voters
+            .keys()
+            .filter(|member| view.world.set_aside.contains_key(*member))
+            .map(MemberName::claim)
+            .collect();
+        let remedy = if aside.is_empty() {
+            "bring the missing volume claims back under their names, or give the EtcdCluster another name"
+                .to_owned()
+        } else {
+            // A recovery was begun, and nothing was forced: else the volumes would say who is left.
+            format!(
+                "a recovery has set them aside and did not come to its end; take them back: kubectl label pvc -n {} {} {}-",
+                view.world.cluster.namespace,
+                aside.join(" "),
+                labels::SET_ASIDE
+            )
+        };
         return Some(Err(Notice::new(
             Code::VolumesIncomplete,
             format!(
@@ -81,7 +98,7 @@ fn earlier(view: &View<'_>) -> Option<Result<Earlier, Notice>> {
                 voters.len(),
                 missing.join(", ")
             ),
-            "bring the missing volume claims back under their names, or give the EtcdCluster another name",
+            remedy,
         )));
     }
     Some(Ok((first, voters)))

@@ -40,6 +40,9 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
     if !view.world.probes.is_empty() {
         return Some(Next::Do(Step::delete_probes(view.world.probes.iter())));
     }
+    if !view.world.recovery.pods.is_empty() {
+        return Some(Next::Do(Step::delete_recovery_pods(view.world.recovery.pods.iter())));
+    }
     let open: Vec<_> = claims
         .iter()
         .filter(|member| {

@@ -87,7 +87,7 @@ fn loss_of(view: &View<'_>, member: &MemberName) -> Option<Loss> {
 }
 
 /// How it shows that a voter has no data, where it does.
-pub(super) fn loss_of_data(view: &View<'_>, member: &MemberName) -> Option<Loss> {
+fn loss_of_data(view: &View<'_>, member: &MemberName) -> Option<Loss> {
     view.cluster_id().filter(|_| view.voters().contains_key(member))?;
     if view.claim_of(member).is_some() {
         return shown_loss(view, member);
@@ -97,10 +97,12 @@ pub(super) fn loss_of_data(view: &View<'_>, member: &MemberName) -> Option<Loss>
     is_gone.then_some(Loss::NoClaim)
 }
 
+/// How often etcd must have said it.
+const STARTS: i32 = 2;
+
 /// Whether what shows has lasted: a claim that is gone is gone; a directory is empty once etcd has found it so again and
 /// again, for as long as a member may be down.
 pub(super) fn is_beyond_doubt(view: &View<'_>, member: &MemberName, loss: Loss) -> bool {
-    const STARTS: i32 = 2;
     let again = view.pod(member).is_some_and(|pod| pod.container.restarts >= STARTS);
     match loss {
         Loss::NoClaim | Loss::Node(_) => true,
@@ -113,6 +115,18 @@ pub(super) fn shown_loss(view: &View<'_>, member: &MemberName) -> Option<Loss> {
     // The kubelet shows the words of a start for as long as the next one runs.
     let pod = view.pod(member).filter(|pod| pod.container.running_since.is_none())?;
     told_loss(view, member, pod)
+}
+
+/// The same, where etcd has said so again and again, also while the next start runs: nothing goes to and fro with a crash
+/// loop, and a disk that is mounted late is none that is lost.
+pub(super) fn loss_that_lasts(view: &View<'_>, member: &MemberName) -> Option<Loss> {
+    let shown = match (view.claim_of(member), view.pod(member)) {
+        (Some(_), Some(pod)) => told_loss(view, member, pod)?,
+        (Some(_), None) => return None,
+        (None, _) => loss_of_data(view, member)?,
+    };
+    let again = view.pod(member).is_some_and(|pod| pod.container.restarts >= STARTS);
+    (shown == Loss::NoClaim || again).then_some(shown)
 }
 
 /// The same, of the last start that ended, also while the next one runs.

@@ -4,6 +4,7 @@
 //! No client, no clock, no async, no randomness. Each concern is a file with one question; the order
 //! of precedence is [`CONCERNS`], and nowhere else.
 
+mod accept;
 mod adopt;
 mod begun;
 mod bootstrap;
@@ -69,6 +70,7 @@ const CONCERNS: &[Concern] = &[
     support::services_and_budget,
     membership::a_voter_that_is_labelled_a_learner,
     bootstrap::the_first_members,
+    accept::a_loss_for_good,
     downgrade::a_job_that_leads_elsewhere,
     claimed::the_member_that_may_be_away,
     downgrade::a_job_that_has_arrived,
@@ -129,7 +131,7 @@ fn refusals(view: &View<'_>) -> Vec<Notice> {
         adopt::refusals(view).into_iter().collect(),
         bootstrap::refusals(view),
         loss::refusals(view),
-        recover::refusals(view),
+        accept::refusals(view),
         heal::refusals(view),
         corrupt::refusals(view).into_iter().collect(),
         view.refusals().to_vec(),

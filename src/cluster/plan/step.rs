@@ -9,7 +9,7 @@ use crate::cluster::objects::claim::Purpose;
 pub use crate::cluster::objects::pod::NewPod;
 use crate::cluster::objects::probe::NewProbe;
 use crate::cluster::objects::recovery::NewRecoveryPod;
-use crate::cluster::observation::{PodFacts, ProbeFacts, SnapshotBase};
+use crate::cluster::observation::{PodFacts, ProbeFacts, RecoveryPod, SnapshotBase};
 use crate::cluster::revision::Revision;
 use crate::etcd::{Alarm, ClusterId, DowngradeCall, EtcdVersion, MemberId};
 use jiff::Timestamp;
@@ -97,7 +97,11 @@ pub enum Step {
         id: MemberId,
         /// The cluster's id.
         cluster_id: ClusterId,
+        /// The loss that this ends.
+        incident: String,
     },
+    /// Write on the claim of a member that its data says so too.
+    NoteForced(MemberName),
     /// Make a Pod of a recovery, where no Pod of a member stands that was not seen.
     CreateRecoveryPod(NewRecoveryPod),
     /// Remove Pods of a recovery, by name and UID.
@@ -346,6 +350,11 @@ impl Step {
         Self::DeleteProbes(probes.map(|probe| (probe.pod.clone(), probe.uid.clone())).collect())
     }
 
+    /// Removes these Pods of a recovery.
+    pub fn delete_recovery_pods<'a>(pods: impl Iterator<Item = &'a RecoveryPod>) -> Self {
+        Self::DeleteRecoveryPods(pods.map(|pod| (pod.name.clone(), pod.facts.uid.clone())).collect())
+    }
+
     /// A Pod that has ended is made again.
     pub(super) fn remove_ended(member: &MemberName, pod: &PodFacts) -> Self {
         Self::remove(member, pod, "it has ended and the kubelet does not start it again")
@@ -377,6 +386,7 @@ impl Step {
             Self::SetAside { .. } => "SetAside",
             Self::TakeBack(_) => "TakeBack",
             Self::LeaveAlone { .. } => "LeaveAlone",
+            Self::NoteForced(_) => "NoteForced",
             Self::CreateRecoveryPod(_) => "CreateRecoveryPod",
             Self::DeleteRecoveryPods(_) => "DeleteRecoveryPods",
             Self::CreateClaims { .. } => "CreateClaims",

@@ -310,14 +310,9 @@ fn what_failed_is_not_tried_again() {
     "{version: 3.6.16, replicas: 1}",
     "Refused(DowntimeNotAllowed)"
 )]
-#[case::storage(
+#[case::smaller_volumes(
     "version: 3.6.16",
-    "{version: 3.6.16, storage: {size: 9Gi}}",
-    "Refused(StorageChangeUnsupported)"
-)]
-#[case::class(
-    "version: 3.6.16",
-    "{version: 3.6.16, storage: {storageClassName: slow}}",
+    "{version: 3.6.16, storage: {size: 7Gi}}",
     "Refused(StorageChangeUnsupported)"
 )]
 #[case::heartbeat(

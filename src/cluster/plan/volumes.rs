@@ -1,6 +1,7 @@
 //! `spec.storage`: volumes that are to be larger grow where they are, one at a time; those that are to be of another class
 //! are exchanged with their members. Nothing is ever made smaller.
 
+use super::loss::is_beyond_a_revision;
 use super::roll::order;
 use super::step::{Next, Step};
 use super::view::View;
@@ -38,10 +39,21 @@ pub(super) fn refusals(view: &View<'_>) -> Option<Notice> {
             "set spec.storage.size to what the volumes have".to_owned(),
         );
     }
+    let classes = view.world.classes.as_ref();
+    let named = storage_class(&view.world.cluster.spec);
+    if let Some((class, classes)) = named.zip(classes)
+        && !classes.contains_key(class)
+        && claims.iter().any(|(_, claim)| has_another_class(view, claim))
+    {
+        let there: Vec<&str> = classes.keys().map(String::as_str).collect();
+        return refuse(
+            format!("spec.storage.storageClassName is {class:?}, and there is no StorageClass of that name"),
+            format!("create it, or name one that is there: {}", there.join(", ")),
+        );
+    }
     let is_fixed = |claim: &ClaimFacts| {
-        let class = claim.class.as_ref();
-        let grows = view.world.classes_that_grow.as_ref();
-        class.zip(grows).is_some_and(|(class, grows)| !grows.contains(class))
+        let grows = |class: &String| classes.is_some_and(|classes| classes.get(class) != Some(&true));
+        claim.class.as_ref().is_some_and(grows)
     };
     let too_small = |claim: &ClaimFacts| claim.size.is_some_and(|size| size < wanted);
     let is_exchanged = |claim: &ClaimFacts| has_another_class(view, claim);
@@ -100,7 +112,8 @@ pub(super) fn a_volume_that_is_too_small(view: &View<'_>) -> Option<Next> {
     }
     let asked = to_grow.iter().find(|(_, claim)| claim.size.is_some_and(|size| size >= wanted));
     if let Some((member, claim)) = asked {
-        return Some(growing(view, member, claim));
+        // What is lost is answered otherwise, and no larger file system brings it back.
+        return (!is_beyond_a_revision(view, member)).then(|| growing(view, member, claim));
     }
     let (member, _) = to_grow.first()?;
     let size = view.desired.as_ref().ok()?.storage_size.clone();

@@ -161,23 +161,13 @@ fn doing(step: &Step) -> Notice {
             Code::VolumeSetAside,
             format!("the volume of {member}, which is no member any more, is kept aside"),
         ),
-        Step::TakeBack(members) => {
-            (Code::Recovering, format!("the volumes of {} are taken back", names(members.iter())))
-        }
-        Step::LeaveAlone { member, .. } => (Code::Recovering, format!("{member} is to vote alone")),
+        Step::TakeBack(_)
+        | Step::NoteForced(_)
+        | Step::LeaveAlone { .. }
+        | Step::CreateRecoveryPod(_)
+        | Step::DeleteRecoveryPods(_) => (Code::Recovering, recovering(step)),
         Step::ExpandClaim { member, size } => {
             (Code::VolumeGrowing, format!("the volume of {member} is to be {}", size.as_str()))
-        }
-        Step::CreateRecoveryPod(new) => {
-            let what = match new.stage {
-                Stage::Copy => "is copied",
-                Stage::Force => "is forced to be a cluster of its own",
-            };
-            (Code::Recovering, format!("{} {what}", new.member))
-        }
-        Step::DeleteRecoveryPods(pods) => {
-            let names: Vec<&str> = pods.iter().map(|(name, _)| name.as_str()).collect();
-            (Code::Recovering, format!("{} has done its work", names.join(", ")))
         }
         Step::Record(Record::Adopted { cluster_id, .. }) => {
             (Code::ClusterAdopted, format!("volumes of cluster {cluster_id} are taken over"))
@@ -245,6 +235,21 @@ fn doing(step: &Step) -> Notice {
         }
     };
     Notice::of(code, message)
+}
+
+fn recovering(step: &Step) -> String {
+    match step {
+        Step::TakeBack(members) => format!("the volumes of {} are taken back", names(members.iter())),
+        Step::LeaveAlone { member, .. } => format!("{member} is to vote alone"),
+        Step::NoteForced(member) => format!("{member} votes alone"),
+        Step::CreateRecoveryPod(new) if new.stage == Stage::Copy => format!("{} is copied", new.member),
+        Step::CreateRecoveryPod(new) => format!("{} is forced to be a cluster of its own", new.member),
+        Step::DeleteRecoveryPods(pods) => {
+            let names: Vec<&str> = pods.iter().map(|(name, _)| name.as_str()).collect();
+            format!("{} has done its work", names.join(", "))
+        }
+        step => step.name().to_owned(),
+    }
 }
 
 fn available(world: &Observation) -> (bool, Code, String) {

@@ -11,9 +11,8 @@ use std::collections::BTreeSet;
 const LAG_GRAIN: u64 = 1_000;
 
 pub(super) fn fill(status: &mut EtcdClusterStatus, world: &Observation) {
-    // One that has lost both is a member of etcd's still.
+    // One that has lost both is a member of etcd's still, and so is one that a recovery has set aside.
     let voters = world.noted_voters().into_iter().flatten().map(|(member, _)| member);
-    let voters = voters.filter(|member| !world.set_aside.contains_key(*member));
     let names: BTreeSet<&MemberName> = world.claims.keys().chain(world.pods.keys()).chain(voters).collect();
     let committed = statuses(world).map(|status| status.raft_index).max().unwrap_or_default();
     let old = std::mem::take(&mut status.members);
@@ -66,8 +65,11 @@ fn member(
     old: Option<&MemberStatus>,
 ) -> MemberStatus {
     let pod = world.pods.get(name);
-    // Where it ran last tells where something of it may still run.
-    let node = pod.and_then(|pod| pod.node.as_ref()).or_else(|| old?.node.as_ref());
+    // Where it ran last tells where something of it may still run: a Pod that has not run yet changes nothing of that.
+    let last = old.and_then(|old| old.node.as_ref());
+    let runs_on =
+        pod.filter(|pod| pod.container.has_run() || last.is_none()).and_then(|pod| pod.node.as_ref());
+    let node = runs_on.or(last);
     let answer = world.answers.get(name);
     let status = answer.and_then(Answer::status);
     let listed = listed(world, name);

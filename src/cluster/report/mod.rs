@@ -137,8 +137,8 @@ fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome,
             status.bootstrap = None;
         }
         Record::Claim(claim) => {
-            status.progress = Some(claimed(claim, world));
             remember(status, claim, world.now);
+            status.progress = Some(claimed(claim, world));
             if let Some(failure) = &claim.failure {
                 let mut failure = FailureStatus::clone(failure);
                 failure.log = outcome.log.clone().or(failure.log);
@@ -150,15 +150,15 @@ fn record_in(status: &mut EtcdClusterStatus, record: &Record, outcome: &Outcome,
     }
 }
 
-/// What outlives a claim: that a number is used, and that a member is replaced.
+/// What outlives a claim: that a number is used, and that a member is replaced. Before the claim is written.
 pub fn remember(status: &mut EtcdClusterStatus, claim: &Claim, now: Timestamp) {
     match claim.action {
         Action::AddMember => {
             let number = i32::try_from(claim.member.number()).ok();
             status.last_member_number = status.last_member_number.max(number);
         }
-        // A number for the copy, once: the claim is written anew when the force has succeeded.
-        Action::Recover if claim.pod_uid.is_empty() => {
+        // A number for the copy, once: the claim is written anew on the way.
+        Action::Recover if status.progress.as_ref().is_none_or(|before| before.action != Action::Recover) => {
             status.last_member_number = Some(status.last_member_number.unwrap_or_default() + 1);
         }
         Action::RetireMember => {
@@ -212,13 +212,15 @@ fn recovered(
     member: &MemberName,
     progress: Option<&ProgressStatus>,
 ) -> Option<RecoveryStatus> {
-    let loss = status.quorum_loss.as_ref()?;
-    let survivor = loss.survivors.iter().find(|survivor| survivor.member == member.to_string())?;
+    let loss = status.quorum_loss.as_ref();
+    let survivor =
+        loss.and_then(|loss| loss.survivors.iter().find(|survivor| survivor.member == member.to_string()));
     let copy = status.last_member_number.and_then(|number| u32::try_from(number).ok())?;
     Some(RecoveryStatus {
-        incident: loss.incident.clone(),
-        member: survivor.member.clone(),
-        revision: survivor.revision,
+        incident: progress?.reason.clone().unwrap_or_default(),
+        member: member.to_string(),
+        // Not known where the status was lost on the way.
+        revision: survivor.map(|survivor| survivor.revision).unwrap_or_default(),
         time: progress?.since.clone(),
         copy: member.sibling(copy).claim(),
     })

@@ -73,10 +73,6 @@ impl Driven {
                     claims.insert(member.clone(), claim);
                 }
             }
-            Step::ExpandClaim { member, size } => {
-                let claim = self.claims.get_mut(member).unwrap();
-                (claim.size, claim.capacity) = (size.bytes(), size.bytes());
-            }
             Step::LabelVoter { member, .. } => self.pods.get_mut(member).unwrap().learner = false,
             Step::DeleteClaims(members) => {
                 for member in members {
@@ -96,7 +92,7 @@ impl Driven {
                     self.claims.get_mut(&guarded.member).unwrap().opened = Some(guarded.version);
                 }
             }
-            Step::NoteMembers { .. } | Step::NoteVoters { .. } => self.note(step),
+            Step::NoteMembers { .. } | Step::NoteVoters { .. } | Step::ExpandClaim { .. } => self.note(step),
             Step::NoteFirstPods(first) => {
                 for (member, uid) in first {
                     self.claims.get_mut(member).unwrap().first_pod = Some(uid.clone());
@@ -155,6 +151,7 @@ impl Driven {
             }
             Step::TakeBack(_)
             | Step::LeaveAlone { .. }
+            | Step::NoteForced(_)
             | Step::CreateRecoveryPod(_)
             | Step::DeleteRecoveryPods(_) => self.recover(step).await,
             Step::SetFinalizer(_) => panic!("nothing is deleted here: {step:?}"),
@@ -209,6 +206,10 @@ impl Driven {
                     claim.member_id = voters.get(member).copied().or(claim.member_id);
                 }
             }
+            Step::ExpandClaim { member, size } => {
+                let claim = self.claims.get_mut(member).unwrap();
+                (claim.size, claim.capacity) = (size.bytes(), size.bytes());
+            }
             _ => panic!("no note: {step:?}"),
         }
     }
@@ -256,6 +257,7 @@ impl Driven {
             good: None,
             opened: None,
             first_pod: None,
+            recovering: None,
             snapshot_base: None,
             free_of_v2_entries: false,
             size: storage_size(&self.spec).bytes(),

@@ -68,6 +68,7 @@ impl Driven {
                 let alone = BTreeMap::from([(member.clone(), *id)]);
                 self.claims.get_mut(member).unwrap().voters = Some(alone);
             }
+            Step::NoteForced(_) => {}
             Step::CreateRecoveryPod(new) => self.run(new),
             Step::DeleteRecoveryPods(pods) => {
                 let (gone, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.recovery)

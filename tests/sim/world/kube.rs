@@ -223,7 +223,10 @@ impl World {
     /// the controller that protects claims).
     fn is_in_use(&self, member: &MemberName) -> bool {
         let looks_into_it = |probe: &Probe| probe.tries == Tries::Volume(member.clone());
-        self.pods.get(member).is_some_and(|pod| pod.node.is_some()) || self.probes.values().any(looks_into_it)
+        let recovers = |pod: &super::recovery::RecoveryPod| pod.member == *member;
+        self.pods.get(member).is_some_and(|pod| pod.node.is_some())
+            || self.probes.values().any(looks_into_it)
+            || self.recovery.values().any(recovers)
     }
 
     /// A member's data is destroyed, by whomever.

@@ -2,7 +2,7 @@
 
 use super::World;
 use super::catalogue::{self, Image};
-use super::etcd::{Raft, formed, joined};
+use super::etcd::{Data, Raft, formed, joined};
 use super::kube::{Deletion, State};
 use quorate::api::Action;
 use quorate::cluster::names::MemberName;
@@ -247,7 +247,9 @@ impl World {
         }
         let is_voter = raft.voters.contains_key(member);
         let id = raft.voters.get(member).or_else(|| raft.learners.get(member)).copied().unwrap_or_default();
-        let data = joined(cluster, id, raft, version);
+        // What it gets begins with the leader's last raft snapshot.
+        let snapshot = raft.leader.as_ref().and_then(|leader| self.data(leader)).map(|data| data.snapshot);
+        let data = Data { snapshot: snapshot.unwrap_or_default(), ..joined(cluster, id, raft, version) };
         if is_voter || self.had_data.contains_key(&id) {
             self.violate(format!("{member} starts on an empty volume under an id that had data"));
         }

@@ -25,6 +25,7 @@ pub const TICK: u64 = 500;
 pub const NAME: &str = "db";
 pub const NAMESPACE: &str = "prod";
 
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 #[derive(Clone, Debug)]
 pub struct World {
     /// Milliseconds since the beginning.

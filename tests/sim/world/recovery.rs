@@ -58,7 +58,12 @@ impl World {
         if home.is_some_and(|home| !self.node_is_up(home)) {
             return;
         }
-        let starts = matches!(catalogue::image(&pod.image), Image::Holds(_));
+        let starts = match catalogue::image(&pod.image) {
+            Image::Holds(_) => true,
+            // Its tools do run.
+            Image::Crashes(_) | Image::Falters(_) => pod.stage == Stage::Copy,
+            Image::Missing | Image::Broken => false,
+        };
         let has_data = self.data(&pod.member).is_some()
             && self.claims.get(&pod.member).is_some_and(|volume| !volume.damaged);
         let code = match (pod.stage, starts && has_data) {
