@@ -43,6 +43,13 @@ pub struct QuorumLossStatus {
     pub survivors: Vec<SurvivorStatus>,
 }
 
+impl QuorumLossStatus {
+    /// What the voter of this name knows, where it is left.
+    pub fn survivor(&self, name: &str) -> Option<&SurvivorStatus> {
+        self.survivors.iter().find(|survivor| survivor.member == name)
+    }
+}
+
 /// A voter that is left when a quorum is lost, and what it knows. Without a quorum nothing is committed, so that it stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

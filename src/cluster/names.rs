@@ -67,6 +67,11 @@ impl fmt::Display for MemberName {
     }
 }
 
+/// Members as people read them.
+pub fn listed<'a>(members: impl Iterator<Item = &'a MemberName>) -> String {
+    members.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// The Service through which members find each other.
 pub fn headless_service(cluster: &str) -> String {
     cluster.to_owned()

@@ -388,6 +388,13 @@ impl Answer {
     pub fn status(&self) -> Option<&MemberStatus> {
         self.status.as_ref().ok()
     }
+
+    /// The revision and the raft index that it has, also where it has found no quorum: what it has applied it knows to be
+    /// committed.
+    pub fn knows(&self) -> Option<(i64, u64)> {
+        let said = self.status().map(|status| (status.revision, status.raft_index));
+        said.or_else(|| self.standstill.map(|still| (still.revision, still.raft_applied_index)))
+    }
 }
 
 /// A Pod that tries something out before a member is touched.

@@ -11,4 +11,6 @@ pub mod versions;
 
 pub use answers::{ErrorKind, Identity, KvHash, Snapshots, Standstill, Versions};
 pub use client::{Call, Channels, Endpoint, EtcdError, MemberClient};
-pub use types::{Alarm, ClusterId, DowngradeCall, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor};
+pub use types::{
+    Alarm, ClusterId, DowngradeCall, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor, quorum,
+};

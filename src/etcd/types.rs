@@ -233,6 +233,11 @@ impl fmt::Display for Alarm {
     }
 }
 
+/// How many of so many voters are a quorum: n/2+1.
+pub const fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

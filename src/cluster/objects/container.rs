@@ -144,16 +144,21 @@ fn env(extra: Vec<EnvVar>) -> Vec<EnvVar> {
         (ENV_INITIAL_CLUSTER_TOKEN, annotation(labels::INITIAL_CLUSTER_TOKEN)),
     ]
     .into_iter()
-    .map(|(name, field_path)| EnvVar {
+    .map(|(name, field_path)| from_field(name, field_path))
+    .chain(extra)
+    .collect()
+}
+
+/// A variable that the kubelet reads from a field of the Pod at each start.
+pub(super) fn from_field(name: &str, field_path: String) -> EnvVar {
+    EnvVar {
         name: name.to_owned(),
         value: None,
         value_from: Some(EnvVarSource {
             field_ref: Some(ObjectFieldSelector { api_version: None, field_path }),
             ..EnvVarSource::default()
         }),
-    })
-    .chain(extra)
-    .collect()
+    }
 }
 
 fn port(name: &str, number: i32) -> ContainerPort {

@@ -2,17 +2,14 @@
 //! that runs its etcd with `--force-new-cluster`. The flag acts on every start, so it stands in no Pod that is started
 //! again, and in no revision.
 
-use super::container::{DATA_DIR, ENV_MEMBER, MOUNT, VOLUME, peer_url};
+use super::container::{DATA_DIR, ENV_MEMBER, MOUNT, VOLUME, from_field, peer_url};
 use super::pod::{Initial, initial_annotations, volume_of};
 use super::probe::ETCDUTL;
 use crate::api::labels;
 use crate::cluster::names::MemberName;
 use crate::cluster::observation::Stage;
 use crate::cluster::revision::Revision;
-use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EnvVarSource, ObjectFieldSelector, PersistentVolumeClaimVolumeSource, Pod, Volume,
-    VolumeMount,
-};
+use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaimVolumeSource, Pod, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 /// A Pod of a recovery, to be made.
@@ -118,14 +115,7 @@ fn copies(container: &mut Container, namespace: &str, member: &MemberName) {
         format!("--initial-advertise-peer-urls={url}"),
     ]);
     container.ports = None;
-    container.env = Some(vec![EnvVar {
-        name: ENV_POD_UID.to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector { api_version: None, field_path: "metadata.uid".to_owned() }),
-            ..EnvVarSource::default()
-        }),
-    }]);
+    container.env = Some(vec![from_field(ENV_POD_UID, "metadata.uid".to_owned())]);
     let mount = |name: &str, path: &str, read_only| VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),

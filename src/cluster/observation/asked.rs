@@ -5,7 +5,7 @@ use crate::api::BootstrapStatus;
 use crate::cluster::names::MemberName;
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
 use crate::etcd::versions::{may_write_v2_entries, needs_a_snapshot_before, tells_of_downgrades};
-use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor};
+use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor, quorum};
 use std::collections::BTreeMap;
 
 /// Whether a member's database would give half of itself back, and is not too small to be worth a pause in quiet times.
@@ -52,7 +52,7 @@ impl Observation {
     pub fn lacks_a_quorum(&self) -> bool {
         let Some(voters) = self.noted_voters().filter(|voters| voters.len() > 1) else { return false };
         let answers = |member: &&MemberName| self.answers.get(*member).is_some_and(|it| it.status.is_ok());
-        let few = || voters.keys().filter(answers).count() < voters.len() / 2 + 1;
+        let few = || voters.keys().filter(answers).count() < quorum(voters.len());
         self.witnesses().next().is_none() && (self.cluster.status.quorum_loss.is_some() || few())
     }
 

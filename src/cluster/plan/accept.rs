@@ -6,7 +6,7 @@ use super::step::Next;
 use super::stopped::{Whereabouts, others, whereabouts};
 use super::view::{View, quorum};
 use crate::api::{Action, Code, ProgressStatus, QuorumLossStatus, SurvivorStatus};
-use crate::cluster::names::MemberName;
+use crate::cluster::names::{MemberName, listed};
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::{ClaimFacts, Ownership, Stage};
 use crate::cluster::revision::{self, Revision};
@@ -70,7 +70,7 @@ pub(super) fn accepted(view: &View<'_>) -> Option<Result<(MemberName, Arc<Revisi
         let message = format!("it is about the loss {}, and this one is {}", asked.incident, loss.incident);
         return refuse(message, look(view));
     }
-    let known = loss.survivors.iter().find(|survivor| survivor.member == asked.from_member);
+    let known = loss.survivor(&asked.from_member);
     let survivor = view.parse_member(&asked.from_member).filter(|member| view.voters().contains_key(member));
     let (Some(known), Some(survivor)) = (known, survivor) else {
         let names: Vec<&str> = loss.survivors.iter().map(|survivor| survivor.member.as_str()).collect();
@@ -91,7 +91,7 @@ pub(super) fn accepted(view: &View<'_>) -> Option<Result<(MemberName, Arc<Revisi
     if !is_lost_for_good(view, loss) {
         let message = format!(
             "so many of {} have their volumes that they are a quorum, and are brought back",
-            names(view.voters().keys())
+            listed(view.voters().keys())
         );
         let remedy = format!(
             "wait; where a volume is gone for good, say so by kubectl delete pvc -n {} data-… (and keep what may come back: set \
@@ -238,8 +238,4 @@ pub(super) fn revision_to_force_with(
             format!("set spec.version to a release of the same minor, from {wanted} on"),
         )
     })
-}
-
-fn names<'a>(members: impl Iterator<Item = &'a MemberName>) -> String {
-    members.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

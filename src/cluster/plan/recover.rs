@@ -283,9 +283,8 @@ fn is_alone(view: &View<'_>, survivor: &MemberName, pod: &RecoveryPod) -> Result
     if listed != [id] || status.leader != id || status.is_learner {
         return Err(Ok(format!("it does not lead alone yet: {} members in its list", listed.len())));
     }
-    let known = loss_of(view)
-        .and_then(|loss| loss.survivors.iter().find(|known| known.member == survivor.to_string()))
-        .map(|known| known.revision);
+    let known =
+        loss_of(view).and_then(|loss| loss.survivor(&survivor.to_string())).map(|known| known.revision);
     let accepted = view.world.cluster.spec.recovery.as_ref().map(|asked| asked.survivor_revision);
     let Some(expected) = known.into_iter().chain(accepted).min().filter(|known| status.revision < *known)
     else {

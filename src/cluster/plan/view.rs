@@ -12,6 +12,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::observation::{Answer, ClaimFacts, Observation, Ownership, PodFacts, SetAside};
 use crate::cluster::revision::{self, Revision};
 use crate::cluster::spec::{self, Desired};
+pub(super) use crate::etcd::quorum;
 use crate::etcd::versions::HopError;
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId};
 use std::cell::OnceCell;
@@ -310,9 +311,4 @@ impl<'a> View<'a> {
         let subject = member.map_or_else(|| notice.code.to_string(), |member| self.subject_of(member));
         Next::Wait(Wait { close: false, ..self.wait(notice, member, subject, 0) })
     }
-}
-
-/// n/2+1.
-pub(super) const fn quorum(voters: usize) -> usize {
-    voters / 2 + 1
 }

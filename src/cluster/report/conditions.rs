@@ -3,7 +3,7 @@
 
 use super::Outcome;
 use crate::api::{Action, Code, ConditionType, EtcdClusterStatus, condition};
-use crate::cluster::names::MemberName;
+use crate::cluster::names::{MemberName, listed};
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::claim::Purpose;
 use crate::cluster::observation::{Answer, Observation, Patience, Stage};
@@ -130,10 +130,6 @@ fn has_been_refused_for_too_long(world: &Observation, step: &Step) -> bool {
     patience.subject == Patience::subject_of_refused(step) && patience.without_progress >= deadline
 }
 
-fn names<'a>(members: impl Iterator<Item = &'a MemberName>) -> String {
-    members.map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
 fn doing(step: &Step) -> Notice {
     let (code, message) = match step {
         Step::Record(Record::Bootstrap(_) | Record::Formed(_))
@@ -141,11 +137,11 @@ fn doing(step: &Step) -> Notice {
             (Code::Bootstrapping, "the first members are started".to_owned())
         }
         Step::CreateClaims { members, .. } => {
-            (Code::MemberJoining, format!("a volume is asked for {}", names(members.iter())))
+            (Code::MemberJoining, format!("a volume is asked for {}", listed(members.iter())))
         }
         Step::Guard(guarded) => (
             Code::MemberStarting,
-            format!("{} have their data, and are guarded", names(guarded.iter().map(|it| &it.member))),
+            format!("{} have their data, and are guarded", listed(guarded.iter().map(|it| &it.member))),
         ),
         Step::AddMember { member, .. } => {
             (Code::MemberJoining, format!("{member} is added to etcd's members as a learner"))
@@ -199,10 +195,10 @@ fn doing(step: &Step) -> Notice {
             (Code::LeaderMoving, format!("leadership is handed from {from} to {to}"))
         }
         Step::CreatePods(pods) => {
-            (Code::MemberStarting, format!("starting {}", names(pods.iter().map(|pod| &pod.member))))
+            (Code::MemberStarting, format!("starting {}", listed(pods.iter().map(|pod| &pod.member))))
         }
         Step::Assign { members, .. } => {
-            (Code::MemberStarting, format!("the next revision is noted for {}", names(members.iter())))
+            (Code::MemberStarting, format!("the next revision is noted for {}", listed(members.iter())))
         }
         Step::RemovePod { member, reason, .. } => {
             (Code::MemberStarting, format!("the Pod of {member} is removed: {reason}"))
@@ -216,7 +212,7 @@ fn doing(step: &Step) -> Notice {
         }
         Step::NoteFirstPods(first) => (
             Code::Bootstrapping,
-            format!("what the first Pods have come to is noted for {}", names(first.keys())),
+            format!("what the first Pods have come to is noted for {}", listed(first.keys())),
         ),
         Step::NoteSnapshots(_) | Step::Propose { .. } => {
             (Code::SnapshotPending, "raft snapshots are taken, so that 3.7 can read the data".to_owned())
@@ -239,7 +235,7 @@ fn doing(step: &Step) -> Notice {
 
 fn recovering(step: &Step) -> String {
     match step {
-        Step::TakeBack(members) => format!("the volumes of {} are taken back", names(members.iter())),
+        Step::TakeBack(members) => format!("the volumes of {} are taken back", listed(members.iter())),
         Step::LeaveAlone { member, .. } => format!("{member} is to vote alone"),
         Step::NoteForced(member) => format!("{member} votes alone"),
         Step::CreateRecoveryPod(new) if new.stage == Stage::Copy => format!("{} is copied", new.member),
@@ -281,11 +277,7 @@ fn who_is_left(world: &Observation) -> String {
     let members = world
         .noted_voters()
         .map_or_else(|| world.claims.keys().collect(), |voters| voters.keys().collect::<Vec<_>>());
-    let knows = |member: &MemberName| {
-        let answer = world.answers.get(member)?;
-        let said = answer.status().map(|status| (status.raft_index, status.revision));
-        said.or_else(|| answer.standstill.map(|still| (still.raft_applied_index, still.revision)))
-    };
+    let knows = |member: &MemberName| world.answers.get(member).and_then(Answer::knows);
     let gone = members.iter().filter(|member| knows(member).is_none()).map(|member| {
         match world.pods.get(*member).map(|pod| pod.node.as_ref()) {
             Some(Some(node)) => format!("{member} (on {node})"),
@@ -296,7 +288,7 @@ fn who_is_left(world: &Observation) -> String {
         }
     });
     let left = members.iter().filter_map(|member| {
-        let (index, revision) = knows(member)?;
+        let (revision, index) = knows(member)?;
         Some(format!("{member} (raft index {index}, revision {revision})"))
     });
     let list = |names: Vec<String>| if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };

@@ -213,8 +213,7 @@ fn recovered(
     progress: Option<&ProgressStatus>,
 ) -> Option<RecoveryStatus> {
     let loss = status.quorum_loss.as_ref();
-    let survivor =
-        loss.and_then(|loss| loss.survivors.iter().find(|survivor| survivor.member == member.to_string()));
+    let survivor = loss.and_then(|loss| loss.survivor(&member.to_string()));
     let copy = status.last_member_number.and_then(|number| u32::try_from(number).ok())?;
     Some(RecoveryStatus {
         incident: progress?.reason.clone().unwrap_or_default(),

@@ -18,7 +18,7 @@ pub fn quorum_loss(world: &Observation, status: &EtcdClusterStatus) -> Option<Qu
     let voters = world.noted_voters()?;
     let survivors = voters.keys().filter_map(|member| {
         let name = member.to_string();
-        let before = old.and_then(|old| old.survivors.iter().find(|before| before.member == name));
+        let before = old.and_then(|old| old.survivor(&name));
         survivor(world, member, before).or_else(|| before.cloned())
     });
     let since = old.map_or(Time(world.now), |old| old.since.clone());
@@ -38,10 +38,7 @@ fn survivor(
     before: Option<&SurvivorStatus>,
 ) -> Option<SurvivorStatus> {
     let answer = world.answers.get(member)?;
-    let said = answer.status().map(|status| (status.revision, status.raft_index));
-    // What a member has applied it knows to be committed.
-    let (revision, index) =
-        said.or_else(|| answer.standstill.map(|still| (still.revision, still.raft_applied_index)))?;
+    let (revision, index) = answer.knows()?;
     let known = world.served.values().map(|served| served.revision);
     let known = known.chain(world.answers.values().filter_map(|answer| Some(answer.status()?.revision)));
     // A process that has not watched before the loss cannot tell what there was.

@@ -5,6 +5,7 @@ use crate::api::{Code, WarningStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::observation::Observation;
 use crate::cluster::spec::Desired;
+use crate::etcd::quorum;
 use crate::etcd::versions::advice;
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ fn not_spread(world: &Observation) -> Option<WarningStatus> {
     let zone = |member: &MemberName| world.zones.get(node(member)?)?.as_deref();
     let nodes = held(voters.keys(), node);
     let zones = held(voters.keys(), zone);
-    let may_be_lost = voters.len().saturating_sub(voters.len() / 2 + 1);
+    let may_be_lost = voters.len().saturating_sub(quorum(voters.len()));
     let heaviest = |places: &BTreeMap<&str, Vec<String>>| {
         let heaviest = places.iter().max_by_key(|(_, members)| members.len())?;
         let (place, members) = (*heaviest.0, heaviest.1.clone());
