@@ -77,7 +77,7 @@ pub struct EtcdClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<EtcdSpec>,
 
-    /// Fields of the members' Pods. Changing any replaces every member, one at a time.
+    /// Fields of the members' Pods. Changing any but labels and annotations replaces every member, one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodSpec>,
 

@@ -10,6 +10,7 @@ mod effective;
 mod etcd_cluster;
 pub mod labels;
 mod pod_spec;
+pub mod qualified;
 mod quantity;
 mod recovery;
 pub mod reserved;

@@ -16,12 +16,13 @@ use std::collections::BTreeMap;
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSpec {
-    /// Labels besides the operator's own.
+    /// Labels besides the operator's own. They are given in place, one Pod at a time: nothing restarts for them alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     #[x_kube(validation = POD_LABELS.rule())]
     pub labels: BTreeMap<String, String>,
-    /// Annotations besides the operator's own.
+    /// Annotations besides the operator's own. They are given in place, one Pod at a time: nothing restarts for them alone.
+    /// What is read only when a Pod is made acts from its next restart on (`rollout.restartedAt`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = POD_ANNOTATIONS.rule())]

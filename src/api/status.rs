@@ -218,7 +218,9 @@ pub enum Action {
     ReplaceMember,
     /// Hand leadership over, then replace the member.
     ReplaceLeader,
-    /// Stop the member and start it with its last good revision.
+    /// Give the member's Pod its new labels and annotations, in place: nothing restarts.
+    RelabelMember,
+    /// Stop the member and start it with its last good revision; in place, where that differs in labels and annotations alone.
     PutBack,
     /// Wait until etcd has raised the cluster version.
     AwaitClusterVersion,
@@ -256,6 +258,7 @@ impl Action {
             self,
             Self::ReplaceMember
                 | Self::ReplaceLeader
+                | Self::RelabelMember
                 | Self::PutBack
                 | Self::ClearDowngrade
                 | Self::RestartMember
@@ -267,7 +270,7 @@ impl Action {
         )
     }
 
-    /// Whether the claimed member is started from another revision by it.
+    /// Whether the claimed member gets a revision by it.
     pub const fn gives_a_revision(self) -> bool {
         self.is_claim() && !self.changes_the_list() && !matches!(self, Self::Defragment | Self::Recover)
     }
@@ -284,7 +287,7 @@ impl Action {
 
     /// Whether a claimed member gets what the spec asks for, so that an edit of it may change the claim.
     pub const fn follows_the_spec(self) -> bool {
-        matches!(self, Self::ReplaceMember | Self::ReplaceLeader)
+        matches!(self, Self::ReplaceMember | Self::ReplaceLeader | Self::RelabelMember)
     }
 }
 

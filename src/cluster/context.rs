@@ -3,7 +3,7 @@
 
 use super::names::MemberName;
 use super::observation::{Observation, Patience, Served};
-use super::observe::{Nodes, Starts};
+use super::observe::{Classes, Nodes, Starts};
 use super::plan::{Next, Plan, Step};
 use super::report::Outcome;
 use crate::etcd::versions::Releases;
@@ -33,6 +33,8 @@ pub struct Context {
     pub releases: Releases,
     /// What was read of nodes.
     pub(super) nodes: Nodes,
+    /// What was read of storage classes.
+    pub(super) classes: Classes,
     /// How far starts have come.
     pub(super) starts: Starts,
     memories: Mutex<Memories>,
@@ -80,6 +82,7 @@ impl Context {
             docs_url,
             releases,
             nodes: Nodes::default(),
+            classes: Classes::default(),
             starts: Starts::default(),
             memories: Mutex::default(),
         }

@@ -62,7 +62,7 @@ pub const CLUSTER_RULES: &[Rule] = &[
         "",
         &["pods"],
         &["get", "list", "watch", "create", "patch", "delete"],
-        "each member is a Pod; patch moves its start-up guard on; delete clears away one that failed or tried an image",
+        "each member is a Pod; patch moves its start-up guard on, and gives labels and annotations in place; delete clears away one that failed or tried an image",
     ),
     rule("", &["pods/eviction"], &["create"], "stop a member within the disruption budget, as a drain does"),
     rule("", &["pods/log"], &["get"], "show why a member did not start; read the version that an image says"),

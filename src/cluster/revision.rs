@@ -10,7 +10,7 @@ use super::objects::container::quota_of;
 use super::objects::pod;
 use super::observation::Observation;
 use super::spec::{self, Desired, image_of};
-use crate::api::{EtcdClusterSpec, labels};
+use crate::api::{EtcdClusterSpec, PodSpec, labels};
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{DEFAULT_SNAPSHOT_COUNT, FlagError};
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A full rendering of a member, the same for every member of the cluster.
@@ -35,6 +36,10 @@ pub struct Revision {
     pub heartbeat_ms: u64,
     /// `--election-timeout`, in milliseconds.
     pub election_timeout_ms: u64,
+    /// A digest of all inputs but labels and annotations: a Pod of one revision becomes one of another with the same in
+    /// place. Empty in what earlier operators stored.
+    #[serde(default)]
+    pub settings: String,
     /// The Pod, but for what makes it this or that member.
     pub template: PodTemplateSpec,
 }
@@ -70,6 +75,7 @@ pub fn render(
     Ok(Revision {
         name: name(cluster, spec, version),
         version,
+        settings: settings(spec, version),
         heartbeat_ms: millis(desired.heartbeat),
         election_timeout_ms: millis(desired.election_timeout),
         template: pod::template(namespace, cluster, spec, desired, version, &image, &flags),
@@ -97,10 +103,18 @@ pub fn of_spec(
     version: EtcdVersion,
 ) -> Result<Arc<Revision>, FlagError> {
     let cluster = &world.cluster;
-    match world.revisions.get(&name(&cluster.name, spec, version)) {
-        Some(stored) => Ok(Arc::clone(stored)),
-        None => render(&cluster.namespace, &cluster.name, spec, desired, version).map(Arc::new),
+    let wanted = name(&cluster.name, spec, version);
+    if let Some(stored) = world.revisions.get(&wanted) {
+        return Ok(Arc::clone(stored));
     }
+    let settings = settings(spec, version);
+    if let Some(like) = world.revisions.values().find(|stored| stored.settings == settings) {
+        // Only labels and annotations are new: what the members run stays as it was rendered.
+        let mut template = like.template.clone();
+        template.metadata = Some(pod::metadata(&cluster.name, spec));
+        return Ok(Arc::new(Revision { name: wanted, template, ..Revision::clone(like) }));
+    }
+    render(&cluster.namespace, &cluster.name, spec, desired, version).map(Arc::new)
 }
 
 fn millis(span: std::time::Duration) -> u64 {
@@ -114,20 +128,36 @@ fn given<T: Default + PartialEq>(part: Option<&T>) -> Option<&T> {
 
 /// The name of what [`render`] makes, which is enough to find out whether it is stored.
 pub fn name(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
+    format!("{cluster}-{}", digest_of_inputs(spec, version, given(spec.pod.as_ref())))
+}
+
+/// The same of all that restarts a member.
+fn settings(spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
+    let pod =
+        spec.pod.clone().map(|pod| PodSpec { labels: BTreeMap::new(), annotations: BTreeMap::new(), ..pod });
+    digest_of_inputs(spec, version, given(pod.as_ref()))
+}
+
+fn digest_of_inputs(spec: &EtcdClusterSpec, version: EtcdVersion, pod: Option<&PodSpec>) -> String {
     let inputs = Inputs {
         version,
         image: &image_of(spec, version),
         pull_policy: spec.image.as_ref().and_then(|image| image.pull_policy),
         pull_secrets: spec.image.as_ref().map(|image| image.pull_secrets.as_slice()).unwrap_or_default(),
         etcd: given(spec.etcd.as_ref()),
-        pod: given(spec.pod.as_ref()),
+        pod,
         restarted_at: spec.rollout.as_ref().and_then(|rollout| rollout.restarted_at.as_ref()),
         quota: spec::quota_of_the_volume(spec),
     };
-    format!("{cluster}-{}", digest_of(&inputs))
+    digest_of(&inputs)
 }
 
 impl Revision {
+    /// Whether a Pod of this one becomes one of the other in place: nothing differs but labels and annotations.
+    pub fn differs_in_metadata_alone(&self, other: &Self) -> bool {
+        !self.settings.is_empty() && self.settings == other.settings && self.name != other.name
+    }
+
     /// What etcd is started with, but for what makes it this or that member.
     pub fn args(&self) -> impl Iterator<Item = &str> {
         let containers = self.template.spec.iter().flat_map(|spec| &spec.containers);

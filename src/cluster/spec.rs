@@ -5,6 +5,7 @@
 
 use super::notice::Notice;
 use super::windows::Window;
+use crate::api::qualified;
 use crate::api::reserved::{
     CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS, POD_ANNOTATIONS, POD_ENV, POD_LABELS,
 };
@@ -144,6 +145,7 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
     wrong.extend(unreadable);
     wrong.extend(etcd.auto_compaction.as_ref().and_then(unreadable_retention));
     wrong.extend(reserved_names(spec));
+    wrong.extend(no_labels_or_annotations(spec));
 
     match (version, wrong.is_empty()) {
         (Ok(version), true) => Ok(Desired {
@@ -227,6 +229,28 @@ fn reserved_names(spec: &EtcdClusterSpec) -> Vec<Notice> {
         ))
     });
     names.chain(flags).collect()
+}
+
+/// Labels and annotations that Kubernetes would refuse with each object that carries them.
+fn no_labels_or_annotations(spec: &EtcdClusterSpec) -> Vec<Notice> {
+    let pod = spec.pod.clone().unwrap_or_default();
+    let client = spec.services.as_ref().and_then(|services| services.client.clone()).unwrap_or_default();
+    let labels = [(POD_LABELS.field, pod.labels), (CLIENT_SERVICE_LABELS.field, client.labels)];
+    let annotations =
+        [(POD_ANNOTATIONS.field, pod.annotations), (CLIENT_SERVICE_ANNOTATIONS.field, client.annotations)];
+    let none_of_labels = labels.iter().filter_map(|(field, all)| {
+        Some((*field, all.iter().find_map(|(name, value)| qualified::no_label(name, value))?))
+    });
+    let none_of_annotations = annotations.iter().filter_map(|(field, all)| {
+        let too_much = || (!qualified::fit_on_an_object(all)).then(|| "is larger than 240 KiB".to_owned());
+        Some((*field, all.keys().find_map(|name| qualified::no_annotation(name)).or_else(too_much)?))
+    });
+    none_of_labels
+        .chain(none_of_annotations)
+        .map(|(field, why)| {
+            Notice::new(Code::InvalidSpec, format!("{field}: {why}"), format!("correct {field}"))
+        })
+        .collect()
 }
 
 /// The quota that follows from the size which the spec says of the volumes; nothing where it says none, or a quota.
@@ -325,6 +349,13 @@ mod tests {
     #[case("{version: 3.6.16, etcd: {extraArgs: {data-dir: /tmp}}}", "data-dir")]
     #[case("{version: 3.6.16, etcd: {autoCompaction: {mode: Revision, retention: 1h}}}", "autoCompaction")]
     #[case("{version: 3.6.16, rollout: {memberDeadline: 0s}}", "memberDeadline")]
+    #[case("{version: 3.6.16, pod: {labels: {team: the best}}}", "spec.pod.labels")]
+    #[case("{version: 3.6.16, pod: {annotations: {a note: x}}}", "spec.pod.annotations")]
+    #[case("{version: 3.6.16, services: {client: {labels: {/a: x}}}}", "spec.services.client.labels")]
+    #[case(
+        "{version: 3.6.16, services: {client: {annotations: {a/b/c: x}}}}",
+        "spec.services.client.annotations"
+    )]
     #[case("{version: 3.6.16, rollout: {windows: [{schedule: daily, duration: 4h}]}}", "windows[0].schedule")]
     #[case(
         "{version: 3.6.16, rollout: {windows: [{schedule: '0 2 * * *', duration: 4h, timeZone: Mars}]}}",

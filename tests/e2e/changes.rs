@@ -2,12 +2,13 @@
 
 use crate::support::cluster::{condition, spec};
 use crate::support::sampler::{Sampler, assert_nothing_lost, under_load};
-use crate::support::{SAID_WITHIN, run, until};
+use crate::support::{ROLLED_WITHIN, SAID_WITHIN, run, until};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use quorate::api::ConditionType;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Whether a Pod has what was asked for.
@@ -35,16 +36,13 @@ fn settings_of_etcd_and_of_pods_roll_and_are_in_force() {
         let _operator = space.operator();
         let cluster = space.cluster("etcd");
         let before = cluster.formed(spec("3.5.10", 1)).await;
-        let changes: [(Value, Sees); 6] = [
+        let changes: [(Value, Sees); 5] = [
             (json!({ "etcd": { "extraArgs": { "max-txn-ops": "256" } } }), |pod| {
                 has_arg(pod, "--max-txn-ops=256")
             }),
             (json!({ "etcd": { "snapshotCount": 5000 } }), |pod| has_arg(pod, "--snapshot-count=5000")),
             (json!({ "etcd": { "quotaBackendBytes": "128Mi" } }), |pod| {
                 has_arg(pod, "--quota-backend-bytes=134217728")
-            }),
-            (json!({ "pod": { "labels": { "team": "storage" } } }), |pod| {
-                pod.labels().get("team").is_some_and(|team| team == "storage")
             }),
             (json!({ "pod": { "resources": { "requests": { "cpu": "20m" } } } }), |pod| {
                 let container = &pod.spec.as_ref().unwrap().containers[0];
@@ -101,6 +99,77 @@ fn what_needs_no_restart_touches_no_member() {
         })
         .await;
         assert_eq!(cluster.runs().await, runs);
+    });
+}
+
+/// Labels and annotations of Pods: given in place and taken back in place, one member at a time. A Pod that is made anew is
+/// what it was.
+#[test]
+fn labels_and_annotations_of_pods_are_given_without_a_restart() {
+    run("pod-metadata", async |space| {
+        let _operator = space.operator();
+        let cluster = space.cluster("etcd");
+        let before = cluster.formed(spec("3.5.9", 3)).await;
+        let runs = cluster.runs().await;
+        let own = cluster.pods().await["etcd-0"].labels().clone();
+        let have = async |wanted: &Value| {
+            until(&format!("Pods have {wanted}"), SAID_WITHIN, async || {
+                let has = |all: &BTreeMap<String, String>, kind: &str| {
+                    let is_said = |(name, value): (&String, &Value)| {
+                        all.get(name).map(String::as_str) == value.as_str()
+                    };
+                    wanted[kind].as_object().unwrap().iter().all(is_said)
+                };
+                let all_have =
+                    |pod: &Pod| has(pod.labels(), "labels") && has(pod.annotations(), "annotations");
+                cluster.pods().await.values().all(all_have).then_some(())
+            })
+            .await;
+        };
+        let first = json!({ "labels": { "team": "red", "tier": "1" }, "annotations": { "note": "a" } });
+        let seen = under_load(&cluster, async || cluster.rolled(json!({ "pod": first.clone() })).await).await;
+        assert!(
+            seen.steps.iter().all(|step| step == "RelabelMember") && seen.steps.len() == 3,
+            "{:?}",
+            seen.steps
+        );
+        assert_eq!((seen.made.len(), seen.leader_changes()), (0, 0));
+        have(&json!({ "labels": { "team": "red", "tier": "1" }, "annotations": { "note": "a" } })).await;
+        // A value changes, two go, and what somebody else put there stays.
+        let theirs = json!({ "metadata": { "labels": { "theirs": "x" } } });
+        cluster.api::<Pod>().patch("etcd-0", &PatchParams::default(), &Patch::Merge(theirs)).await.unwrap();
+        cluster
+            .rolled(json!({ "pod": { "labels": { "team": "blue", "tier": null }, "annotations": null } }))
+            .await;
+        have(&json!({ "labels": { "team": "blue", "tier": null }, "annotations": { "note": null } })).await;
+        let pods = cluster.pods().await;
+        assert!(pods["etcd-0"].labels().contains_key("theirs"));
+        assert!(own.iter().all(|(name, value)| pods["etcd-0"].labels().get(name) == Some(value)));
+        // What no Pod can carry is refused, and keeps no member away.
+        cluster.edit(json!({ "pod": { "labels": { "team": "red and blue" } } })).await;
+        let message = cluster.stalled("InvalidSpec", SAID_WITHIN).await;
+        assert!(message.contains("spec.pod.labels") && message.contains("red and blue"), "{message}");
+        assert_eq!(cluster.runs().await, runs, "nobody was restarted");
+        cluster.api::<Pod>().delete("etcd-1", &DeleteParams::default()).await.unwrap();
+        until("the member is back", ROLLED_WITHIN, async || {
+            let pods = cluster.pods().await;
+            let back = pods.get("etcd-1").filter(|pod| pod.uid().as_ref() != Some(&runs["etcd-1"].0))?;
+            let conditions = back.status.as_ref()?.conditions.as_ref()?;
+            assert_eq!(back.labels().get("team").map(String::as_str), Some("blue"));
+            conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True").then_some(())
+        })
+        .await;
+        // With a version it is one roll, and the Pods that it makes have them.
+        let runs = cluster.runs().await;
+        cluster.rolled(json!({ "version": "3.5.10", "pod": { "labels": { "team": "green" } } })).await;
+        have(&json!({ "labels": { "team": "green" }, "annotations": {} })).await;
+        let after = cluster.runs().await;
+        assert!(
+            after.iter().all(|(name, (uid, restarts))| runs[name].0 != *uid && *restarts == 0),
+            "{after:?}"
+        );
+        cluster.assert_version("3.5.10").await;
+        assert_eq!(cluster.identity().await, before);
     });
 }
 

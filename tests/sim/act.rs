@@ -3,6 +3,7 @@
 
 use crate::check;
 use crate::databases::{compact, defragment, disarm};
+use crate::metadata;
 use crate::observe::Seen;
 use crate::recovery;
 use crate::volumes;
@@ -229,6 +230,7 @@ fn change_of_members(world: &mut World, seen: &Seen, step: &Step) -> bool {
             }
             removed
         }
+        Step::Relabel { .. } => metadata::relabel(world, seen, step),
         Step::LabelVoter { member, uid } => {
             let pod = world.pods.get_mut(member).filter(|pod| pod.uid == *uid);
             let there = pod.is_some();
@@ -426,6 +428,7 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
         state: State::Unscheduled,
     };
     world.pods.insert(new.member.clone(), pod);
+    metadata::feel(world, &new.member);
     world.made += 1;
     wrote(world);
 }

@@ -2,6 +2,7 @@
 //! true. Asked of the true world, as the others are.
 
 use crate::check::counts;
+use crate::metadata::CUTS_OFF;
 use crate::volumes;
 use crate::world::World;
 use crate::world::catalogue::{self, BAD_FLAG, Image};
@@ -75,7 +76,16 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     let formed = cluster.status.cluster_id.is_some();
     let healed = formed && is_healed(cluster, desired.heal_mode, &voters, lost, dead);
     let may_be_lost = voters.len().saturating_sub(voters.len() / 2 + 1);
-    if dead > may_be_lost && formed && !is_told_of_the_loss(plan) {
+    // etcd that does not get as far as to open its data tells nothing of it.
+    let is_hidden = |member: &&MemberName| {
+        lost(member)
+            && !world.claims.get(*member).is_none_or(|claim| claim.facts.deleting)
+            && world.pods.get(*member).is_some_and(|pod| pod.bad_flag)
+    };
+    let hidden = voters.keys().filter(is_hidden).count();
+    // A node is waited for longer than a world that rests is watched.
+    let waits = !world.gone.is_empty();
+    if dead - hidden > may_be_lost && formed && !waits && !is_told_of_the_loss(plan) {
         return None;
     }
     if (dead > 0 && !healed) || (voters.is_empty() && !world.rafts.is_empty()) {
@@ -118,6 +128,9 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     }
     if cluster.spec.etcd.as_ref().is_some_and(|etcd| etcd.extra_args.contains_key(BAD_FLAG)) {
         return Some("bad flag");
+    }
+    if cluster.spec.pod.as_ref().is_some_and(|pod| pod.labels.contains_key(CUTS_OFF)) {
+        return Some("cuts off");
     }
     let current = world.raft().and_then(|raft| raft.cluster_version).filter(|version| *version != UNDECIDED);
     let members: Vec<EtcdVersion> =
@@ -190,7 +203,12 @@ pub fn at_rest(world: &World, plan: &Plan) -> Result<&'static str, String> {
     // A spec that has been reached needs no excuse.
     if let Some(excuse) = excuse(world, plan).filter(|_| reached.is_err()) {
         // What a person must do about the spec is said.
-        let silent = plan.refusals.is_empty() && !matches!(plan.next, Next::Paused);
+        let told = match &plan.next {
+            Next::Paused => true,
+            Next::Wait(wait) => wait.notice.is_refusal(),
+            _ => false,
+        };
+        let silent = plan.refusals.is_empty() && plan.held.is_none() && !told;
         if silent && matches!(excuse, "hop" | "storage" | "downtime" | "failed before" | "invalid spec") {
             return Err(format!("{excuse}, and nobody is told: {:?}", plan.next));
         }

@@ -5,11 +5,12 @@ use crate::at_rest::at_rest;
 use crate::faults::{Fault, member, strike};
 use crate::named::spec;
 use crate::operator::{DIES_BEFORE_THE_REPORT, Operator, words};
+use crate::recovery;
 use crate::rng::Rng;
 use crate::run::rest;
 use crate::world::World;
 use crate::world::kube::State;
-use quorate::api::EtcdClusterSpec;
+use quorate::api::{EtcdClusterSpec, Quantity};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::plan::plan;
 use quorate::etcd::MemberId;
@@ -101,23 +102,40 @@ fn fingerprint(node: &Node) -> u64 {
         facts.uid.clear();
         facts.member_id = facts.member_id.map(|_| MemberId(0));
         let voters = facts.voters.take().map(|voters| voters.into_keys().collect::<Vec<_>>());
-        format!("{member} {facts:?} {voters:?}").hash(&mut hash);
+        let grows = volume.grows_at.map(|at| at.saturating_sub(now));
+        format!("{member} {facts:?} {voters:?} {grows:?}").hash(&mut hash);
         volume
             .data
             .as_ref()
-            .map(|data| (data.opened, data.cluster_version, data.storage_version))
+            .map(|data| (data.opened, data.cluster_version, data.storage_version, data.differs))
             .hash(&mut hash);
     }
     for raft in world.rafts.values() {
-        (&raft.leader, raft.cluster_version, raft.published.len()).hash(&mut hash);
+        (&raft.leader, raft.cluster_version, raft.published.len(), raft.corrupt).hash(&mut hash);
         raft.voters.keys().chain(raft.learners.keys()).collect::<Vec<_>>().hash(&mut hash);
         raft.learners.len().hash(&mut hash);
     }
     for (name, probe) in &world.probes {
         (name, probe.done_at.saturating_sub(now)).hash(&mut hash);
     }
+    for node in &world.nodes {
+        // A minute after it went its Pods are gone too.
+        node.map(|(since, until)| ((now - since).min(60_000), until.saturating_sub(now).min(60_000)))
+            .hash(&mut hash);
+    }
+    for (name, pod) in &world.recovery {
+        let gone = pod.gone_at.map(|at| at.saturating_sub(now));
+        (name, pod.done_at.saturating_sub(now), pod.forced, pod.exit_code, gone).hash(&mut hash);
+    }
     world.set_aside.keys().collect::<Vec<_>>().hash(&mut hash);
     world.revisions.keys().collect::<Vec<_>>().hash(&mut hash);
+    // What ends by its own patience is no rest.
+    let patience = &operator.patience;
+    let ends = ["grow/", "lost/", "soak/"]
+        .iter()
+        .any(|what| patience.subject.starts_with(what))
+        .then(|| patience.without_progress.as_millis().min(90_000));
+    ends.hash(&mut hash);
     let due = world.changes != operator.seen_changes;
     (due, operator.next_at.saturating_sub(now), &operator.patience.subject, operator.patience.best > 0)
         .hash(&mut hash);
@@ -177,9 +195,58 @@ fn every_interleaving_of_a_resize(#[case] from: u32, #[case] to: i32) {
 #[rstest]
 #[case::claim(Fault::ClaimLost)]
 #[case::volume(Fault::VolumeWiped)]
+#[case::damage(Fault::Damaged)]
+#[case::corruption(Fault::Corrupted)]
+#[case::node(Fault::NodeGone)]
+#[case::somebody_asks(Fault::Replace)]
 fn every_interleaving_of_a_replacement(#[case] fault: Fault) {
     let begin = |world: &mut World| strike(world, fault, Some(&member(1)), &spec("{version: 3.6.16}"));
     every_interleaving(3, "3.6.16", begin, 1, &format!("{fault:?}"));
+}
+
+#[rstest]
+#[case::one_member(1, false)]
+#[case::one_member_that_is_restarted(1, true)]
+#[case::three_members(3, false)]
+#[case::three_members_that_are_restarted(3, true)]
+fn every_interleaving_of_a_growth(#[case] members: u32, #[case] offline: bool) {
+    let begin = |world: &mut World| {
+        world.grows_offline = offline;
+        world.edit_spec(|spec| {
+            spec.storage.get_or_insert_default().size = Some(Quantity::new("9Gi"));
+        });
+    };
+    every_interleaving(members, "3.6.16", begin, 1, "9Gi");
+}
+
+#[rstest]
+#[case::one_member(1)]
+#[case::three_members(3)]
+fn every_interleaving_of_an_exchange_for_another_class(#[case] members: u32) {
+    let begin = |world: &mut World| {
+        world.edit_spec(|spec| {
+            spec.storage.get_or_insert_default().storage_class_name = Some("fast".to_owned());
+        });
+    };
+    every_interleaving(members, "3.6.16", begin, 1, "fast");
+}
+
+#[rstest]
+#[case::one_member(1)]
+#[case::three_members(3)]
+fn every_interleaving_of_labels(#[case] members: u32) {
+    let begin = |world: &mut World| {
+        world.edit_spec(|spec| {
+            spec.pod.get_or_insert_default().labels.insert("team".to_owned(), "red".to_owned());
+        });
+    };
+    every_interleaving(members, "3.6.16", begin, 2, "labels");
+}
+
+/// From the word of a person on.
+#[test]
+fn every_interleaving_of_a_recovery() {
+    every_interleaving(3, "3.6.16", recovery::lose_two_and_accept, 1, "one that is left");
 }
 
 #[rstest]
@@ -192,7 +259,8 @@ fn every_interleaving_of_a_hop_of_three_members_with_two_faults(#[case] from: &s
 
 fn every_interleaving(members: u32, from: &str, disturb: impl FnOnce(&mut World), faults: u8, to: &str) {
     let first = spec(&format!(
-        "{{version: {from}, replicas: {members}, rollout: {{memberDeadline: 20s, allowDowntime: true}}}}"
+        "{{version: {from}, replicas: {members}, rollout: {{memberDeadline: 20s, allowDowntime: true}}, \
+         heal: {{nodeLostAfter: 10s}}}}"
     ));
     let mut world = World::new(Rng::fixed(), first.clone());
     let mut operator = Operator::default();
@@ -219,7 +287,8 @@ fn every_interleaving(members: u32, from: &str, disturb: impl FnOnce(&mut World)
                 let end = at_rest(&next.world, last);
                 let reverted = next.path.iter().any(|(_, event)| event == "Reverted");
                 assert!(
-                    end == Ok("settled") || reverted && matches!(end, Ok("hop" | "failed before")),
+                    end == Ok("settled")
+                        || reverted && matches!(end, Ok("hop" | "failed before" | "storage" | "lost data")),
                     "{end:?} {:?}",
                     next.path
                 );

@@ -1,6 +1,7 @@
 //! What goes wrong, and what people do: by chance, or chosen by name.
 
 use crate::databases::fill_up;
+use crate::metadata::CUTS_OFF;
 use crate::recovery;
 use crate::volumes::CLASSES;
 use crate::world::catalogue::BAD_FLAG;
@@ -169,7 +170,8 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
         Fault::Isolated => {
             world.violent += 1;
             let until = world.now + world.rng.range(1_000, 30_000);
-            world.isolated.insert(member.clone(), until);
+            let longer = world.isolated.entry(member.clone()).or_insert(until);
+            *longer = until.max(*longer);
         }
         Fault::ForeignPod => foreign(world, member),
         Fault::Alarm => {
@@ -320,7 +322,7 @@ fn recreate(world: &mut World) {
 }
 
 fn edit(world: &mut World) {
-    let kind = world.rng.range(0, 30);
+    let kind = world.rng.range(0, 33);
     let number = world.rng.range(1, 4);
     let version = (*world.rng.pick(VERSIONS).unwrap()).to_owned();
     let at = world.timestamp(world.now);
@@ -373,6 +375,14 @@ fn edit(world: &mut World) {
         }
         // Far too many entries between two raft snapshots, where a hop to 3.7 asks for them.
         21 => spec.etcd.get_or_insert_default().snapshot_count = (number > 1).then_some(200_000),
+        30 => {
+            let labels = &mut spec.pod.get_or_insert_default().labels;
+            labels.insert(format!("label-{number}"), restarted.0.as_second().to_string());
+        }
+        31 => {
+            spec.pod.get_or_insert_default().labels.insert(CUTS_OFF.to_owned(), number.to_string());
+        }
+        32 => spec.pod.get_or_insert_default().labels.clear(),
         _ => spec.etcd.get_or_insert_default().extra_args.clear(),
     });
 }
@@ -426,6 +436,7 @@ pub fn write_by_the_v2_api(world: &mut World) {
 /// What is over when the faults are.
 pub fn heal(world: &mut World) {
     world.isolated.clear();
+    world.labels_cut_off = false;
     world.slow.clear();
     world.cordoned.clear();
     for (_, until) in world.nodes.iter_mut().flatten().filter(|(_, until)| *until != u64::MAX) {

@@ -17,6 +17,7 @@ mod faults;
 mod heal;
 mod holds;
 mod maintenance;
+mod metadata;
 mod mutants;
 mod named;
 mod observe;

@@ -7,7 +7,7 @@ use crate::observe::Seen;
 use crate::operator::{Brain, Operator};
 use crate::rng::Rng;
 use crate::run::{calm_steps, rest, until};
-use crate::world::catalogue::CRASHES;
+use crate::world::catalogue::{BAD_FLAG, CRASHES};
 use crate::world::recovery::RecoveryPod;
 use crate::world::{NAME, World};
 use quorate::api::{Action, Code, RecoverySpec};
@@ -170,6 +170,14 @@ fn accept(world: &mut World) {
             survivor_revision: loss.survivors[0].revision,
         });
     });
+}
+
+/// All that there is before it begins.
+pub fn lose_two_and_accept(world: &mut World) {
+    let mut operator = Operator::default();
+    lose_two(world);
+    let _ = rest(world, &mut operator, plan);
+    accept(world);
 }
 
 /// A recovery that is refused, and then carried out.
@@ -421,6 +429,31 @@ fn a_removal_that_was_claimed_before_the_loss_does_not_hide_it() {
     assert!(matches!(operator.last.as_ref().unwrap().next, Next::Refused), "{:?}", operator.last);
     assert!(is_refused(&world, Code::RecoveryNeeded));
     accept(&mut world);
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+}
+
+/// A flag with which it does not start hides the only one that is left: it gets back what it ran before, and then tells
+/// what it knows.
+#[test]
+fn one_that_does_not_start_is_put_back_to_be_seen() {
+    let (mut world, mut operator) = three("{version: 3.6.16, rollout: {memberDeadline: 20s}}");
+    world.edit_spec(|spec| {
+        spec.etcd.get_or_insert_default().extra_args = [(BAD_FLAG.to_owned(), String::new())].into();
+    });
+    until(&mut world, &mut operator, plan, "the flag", |world| world.pods.values().any(|pod| pod.bad_flag));
+    let left = world.pods.iter().find(|(_, pod)| pod.bad_flag).map(|(member, _)| member.clone()).unwrap();
+    for lost in world.raft().unwrap().voters.keys().cloned().collect::<Vec<_>>() {
+        if lost != left {
+            strike(&mut world, Fault::ClaimLost, Some(&lost), &first());
+        }
+    }
+    until(&mut world, &mut operator, plan, "the offer", |world| {
+        let loss = world.cluster.as_ref().unwrap().status.quorum_loss.as_ref();
+        let seen = loss.is_some_and(|it| it.survivors.iter().any(|it| it.member == left.to_string()));
+        seen && is_refused(world, Code::RecoveryNeeded) && !world.pods[&left].bad_flag
+    });
+    accept(&mut world);
+    world.edit_spec(|spec| spec.etcd = None);
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
 }
 

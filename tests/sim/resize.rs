@@ -4,7 +4,8 @@ use crate::faults::{Fault, member, strike};
 use crate::named::{numbers, settled, spec, uids, version, waits_for};
 use crate::run::{rest, until};
 use crate::world::World;
-use crate::world::catalogue::MISSING;
+use crate::world::catalogue::{BAD_FLAG, MISSING};
+use crate::world::kube::{Pod, State};
 use quorate::api::{Action, Approval, Code, HealMode};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::plan::{Plan, plan};
@@ -171,6 +172,27 @@ fn a_learner_whose_image_is_missing_comes_up_once_the_spec_is_mended() {
     resize(&mut world, 3);
     let _ = rest(&mut world, &mut operator, plan);
     assert_eq!(numbers(&world), [0, 1, 2]);
+}
+
+/// A flag with which it does not start came to it, and by now another version is wanted: that comes to voters first, and
+/// they wait for the one that joins.
+#[test]
+fn a_learner_that_does_not_start_gets_what_voters_run() {
+    let (mut world, mut operator) = settled("{version: 3.6.14, rollout: {memberDeadline: 20s}}");
+    resize(&mut world, 5);
+    let is = |world: &World, is: fn(&Pod) -> bool| world.pods.get(&member(3)).is_some_and(is);
+    until(&mut world, &mut operator, plan, "a learner", |world| {
+        is(world, |pod| matches!(pod.state, State::Running { .. }))
+    });
+    world.edit_spec(|spec| {
+        spec.etcd.get_or_insert_default().extra_args = [(BAD_FLAG.to_owned(), String::new())].into();
+    });
+    strike(&mut world, Fault::Crash, Some(&member(3)), &spec(ONE));
+    until(&mut world, &mut operator, plan, "the flag", |world| is(world, |pod| pod.bad_flag));
+    world.edit_spec(|spec| spec.etcd = None);
+    world.edit_spec(version("3.6.16"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(numbers(&world).len(), 5);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::world::World;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quorate::api::{Action, Code};
 use quorate::cluster::names::MemberName;
-use quorate::cluster::observation::{Observation, Ownership, Patience};
+use quorate::cluster::observation::{NodeTrouble, Observation, Ownership, Patience};
 use quorate::cluster::plan::{Next, Plan, Record, Step, plan};
 use quorate::etcd::{Alarm, ListedMember, MemberId};
 use rstest::rstest;
@@ -148,6 +148,24 @@ fn before_a_claim(#[case] obstacle: fn(&mut Observation), #[case] code: Code) {
 fn a_claim_is_withdrawn(#[case] obstacle: fn(&mut Observation)) {
     let mut seen = about_to_roll(true);
     obstacle(&mut seen);
+    let next = plan(&seen).next;
+    assert!(matches!(next, Next::Do(Step::Record(Record::Withdraw { .. }))), "{next:?}");
+}
+
+/// Patience with a member that is lost with its node is counted only where that is waited for, and it goes on for ever
+/// where a member that is up waits to be put back.
+#[test]
+fn a_claim_to_put_a_member_back_gives_way_to_one_that_is_lost() {
+    let mut seen = about_to_roll(true);
+    seen.cluster.status.progress.as_mut().unwrap().action = Action::PutBack;
+    let claimed = seen.cluster.status.progress.as_ref().unwrap().member.clone();
+    // Its image holds another version than it says.
+    let claimed = seen.answers.get_mut(&MemberName::parse("db", &claimed).unwrap()).unwrap();
+    claimed.status.as_mut().unwrap().version = "3.6.10".parse().unwrap();
+    let lost = other(&seen);
+    silent(&mut seen);
+    seen.homes.insert(lost, "node-9".to_owned());
+    seen.nodes_in_trouble.insert("node-9".to_owned(), NodeTrouble::Gone);
     let next = plan(&seen).next;
     assert!(matches!(next, Next::Do(Step::Record(Record::Withdraw { .. }))), "{next:?}");
 }

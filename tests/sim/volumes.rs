@@ -142,6 +142,38 @@ fn another_class_exchanges_every_member_and_shows_how() {
     assert!(last.settled, "nothing was lost, so the next one that is lost is replaced at once");
 }
 
+/// Nor is another one asked to grow where the spec has come to want more.
+#[test]
+fn a_size_that_is_raised_in_the_middle_goes_to_the_one_that_grows() {
+    let (mut world, mut operator) = settled("{version: 3.6.16, storage: {size: 8Gi}}");
+    let raise = |world: &mut World, size: &str| {
+        world.edit_spec(|spec| spec.storage.as_mut().unwrap().size = Some(Quantity::new(size)));
+    };
+    raise(&mut world, "9Gi");
+    until(&mut world, &mut operator, plan, "the second", |world| {
+        world.claims[&member(0)].facts.capacity == Some(9 << 30)
+            && world.claims.values().any(|volume| volume.grows_at.is_some())
+    });
+    raise(&mut world, "10Gi");
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
+    assert_eq!(sizes(&world), [10, 10, 10]);
+}
+
+/// A restart for it waits as any other does, and claims nobody meanwhile.
+#[test]
+fn a_restart_for_a_file_system_waits_for_a_member_that_is_down() {
+    let (mut world, mut operator) = settled("{version: 3.6.16, storage: {size: 8Gi}, heal: {mode: Manual}}");
+    world.grows_offline = true;
+    world.edit_spec(|spec| spec.storage.as_mut().unwrap().size = Some(Quantity::new("9Gi")));
+    until(&mut world, &mut operator, plan, "a file system that waits", |world| {
+        world.claims.values().any(|volume| volume.facts.awaits_file_system)
+    });
+    let grows = world.claims.iter().find(|(_, volume)| volume.facts.awaits_file_system).unwrap().0.number();
+    strike(&mut world, Fault::ClaimLost, Some(&member((grows + 1) % 3)), &spec("{version: 3.6.16}"));
+    assert_eq!(rest(&mut world, &mut operator, plan), Ok("lost data"));
+    assert_eq!(world.cluster.as_ref().unwrap().status.progress, None);
+}
+
 /// One that is not there would leave a volume waiting for ever.
 #[test]
 fn a_class_that_is_not_there_is_refused() {

@@ -13,7 +13,7 @@
 - apiGroups: [quorate.dev]
   resources: [etcdclusters/finalizers]
   verbs: [update]
-# each member is a Pod; patch moves its start-up guard on; delete clears away one that failed or tried an image
+# each member is a Pod; patch moves its start-up guard on, and gives labels and annotations in place; delete clears away one that failed or tried an image
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, create, patch, delete]

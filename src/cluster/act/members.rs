@@ -211,7 +211,7 @@ impl Hands<'_> {
     }
 
     /// The answer where another member's Pod has begun to go away since.
-    async fn another_leaves(&self, member: &MemberName) -> Result<Option<Outcome>, ActError> {
+    pub(super) async fn another_leaves(&self, member: &MemberName) -> Result<Option<Outcome>, ActError> {
         let members = ListParams::default().labels(&labels::selector_of_cluster(self.name()));
         let pods = self.api::<Pod>().list_metadata(&members).await?;
         // That of one which was removed may hang on a node that is gone, and takes nothing away.

@@ -10,6 +10,7 @@ use crate::cluster::context::Context;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::claim::Purpose;
+use crate::cluster::objects::metadata::change_of_metadata;
 use crate::cluster::objects::pod::{Initial, initial_annotations};
 use crate::cluster::objects::probe::NewProbe;
 use crate::cluster::objects::{claim, pod, probe, support};
@@ -138,7 +139,13 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::Disarm { through, alarm } => hands.disarm(through, *alarm).await?,
         Step::Compact { through, revision } => hands.compact(through, *revision).await?,
         Step::Defragment { member } => return hands.defragment(member).await,
-        Step::LabelVoter { member, uid } => hands.label_voter(member, uid).await?,
+        Step::LabelVoter { member, uid } => {
+            let role = json!({ "labels": { labels::ROLE: labels::ROLE_VOTER } });
+            hands.patch_pod(member, uid, role).await?;
+        }
+        Step::Relabel { member, uid, resource_version, from, to } => {
+            return hands.relabel(member, (uid, resource_version), from, to).await;
+        }
         Step::MoveLeader { from, from_id, cluster_id, to_id, .. } => {
             hands
                 .move_leader(from, Identity { cluster_id: *cluster_id, member_id: *from_id }, *to_id)
@@ -254,13 +261,8 @@ impl Hands<'_> {
 
     async fn expand_claim(&self, member: &MemberName, size: &Quantity) -> Result<(), ActError> {
         let Some(claim) = self.world.claims.get(member) else { return Ok(()) };
-        let patch = json!({
-            "metadata": { "uid": claim.uid },
-            "spec": { "resources": { "requests": { "storage": size.as_str() } } },
-        });
-        let params = PatchParams::default();
-        let claims = self.api::<PersistentVolumeClaim>();
-        gone_is_fine(claims.patch(&member.claim(), &params, &Patch::Merge(patch)).await.map(|_| ()))
+        let patch = json!({ "spec": { "resources": { "requests": { "storage": size.as_str() } } } });
+        gone_is_fine(self.patch_claim(member, &claim.uid, patch).await)
     }
 
     async fn create_pods(&self, new: &[NewPod]) -> Result<Outcome, ActError> {
@@ -275,14 +277,10 @@ impl Hands<'_> {
     /// First the claim, then the Pod: should the process end between the two, the Pod still says `new` and
     /// is guarded again.
     async fn guard(&self, members: &[Guarded]) -> Result<(), ActError> {
-        let pods = self.api::<Pod>();
         for Guarded { member, uid, version } in members {
             self.annotate(member, json!({ labels::OPENED: version.to_string() })).await?;
             let annotations = initial_annotations(self.namespace(), member, &Initial::Guard);
-            let patch = json!({ "metadata": { "uid": uid, "annotations": annotations } });
-            let name = member.to_string();
-            let patched = pods.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
-            gone_is_fine(patched.map(|_| ()))?;
+            self.patch_pod(member, uid, json!({ "annotations": annotations })).await?;
         }
         Ok(())
     }
@@ -308,26 +306,36 @@ impl Hands<'_> {
         Ok(())
     }
 
-    async fn label_voter(&self, member: &MemberName, uid: &str) -> Result<(), ActError> {
-        let patch = json!({ "metadata": { "uid": uid, "labels": { labels::ROLE: labels::ROLE_VOTER } } });
-        let patched =
-            self.api::<Pod>().patch(&member.to_string(), &PatchParams::default(), &Patch::Merge(patch)).await;
-        gone_is_fine(patched.map(|_| ()))
+    /// Makes a Pod one of another revision that differs in labels and annotations alone. The Pod must be what was seen:
+    /// what goes from it is what its revision gave it.
+    async fn relabel(
+        &self,
+        member: &MemberName,
+        (uid, resource_version): (&str, &str),
+        from: &str,
+        to: &str,
+    ) -> Result<Outcome, ActError> {
+        if let Some(refused) = self.object_was_changed().await? {
+            return Ok(refused);
+        }
+        if let Some(refused) = self.another_leaves(member).await? {
+            return Ok(refused);
+        }
+        let mut metadata = change_of_metadata(&self.revision(from)?.template, &self.revision(to)?.template);
+        metadata["annotations"][labels::REVISION] = json!(to);
+        metadata["resourceVersion"] = json!(resource_version);
+        self.patch_pod(member, uid, metadata).await?;
+        Ok(Outcome::default())
     }
 
     async fn set_aside(&self, member: &MemberName, quarantined: bool) -> Result<(), ActError> {
         let why = if quarantined { labels::SET_ASIDE_QUARANTINED } else { labels::SET_ASIDE_RETAINED };
         let Some(claim) = self.world.claims.get(member) else { return Ok(()) };
         let patch = json!({ "metadata": {
-            "uid": claim.uid,
             "labels": { labels::SET_ASIDE: why },
             "annotations": { labels::SET_ASIDE_SINCE: self.world.now.to_string() },
         } });
-        let patched = self
-            .api::<PersistentVolumeClaim>()
-            .patch(&member.claim(), &PatchParams::default(), &Patch::Merge(patch))
-            .await;
-        gone_is_fine(patched.map(|_| ()))
+        gone_is_fine(self.patch_claim(member, &claim.uid, patch).await)
     }
 
     async fn note_members(

@@ -5,12 +5,13 @@ use super::{ActError, Hands, voters_note};
 use crate::api::{Code, labels};
 use crate::cluster::names::MemberName;
 use crate::cluster::objects::recovery::{self, NewRecoveryPod};
+use crate::cluster::observation::SetAside;
 use crate::cluster::report::Outcome;
 use crate::etcd::{ClusterId, MemberId};
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,21 +20,15 @@ impl Hands<'_> {
         if let Some(refused) = self.object_was_changed().await? {
             return Ok(refused);
         }
-        let claims = self.api::<PersistentVolumeClaim>();
         let aside = members.iter().filter_map(|member| Some((member, self.world.set_aside.get(member)?)));
-        try_join_all(aside.map(|(member, claim)| {
-            let patch = json!({ "metadata": {
-                "uid": claim.uid,
-                "labels": { labels::SET_ASIDE: Value::Null },
-                "annotations": { labels::SET_ASIDE_SINCE: Value::Null },
-            } });
-            let claims = claims.clone();
-            async move {
-                let params = PatchParams::default();
-                gone_is_fine(claims.patch(&member.claim(), &params, &Patch::Merge(patch)).await.map(|_| ()))
-            }
-        }))
-        .await?;
+        let patch = json!({ "metadata": {
+            "labels": { labels::SET_ASIDE: Value::Null },
+            "annotations": { labels::SET_ASIDE_SINCE: Value::Null },
+        } });
+        let take_back = async |(member, claim): (&MemberName, &SetAside)| {
+            gone_is_fine(self.patch_claim(member, &claim.uid, patch.clone()).await)
+        };
+        try_join_all(aside.map(take_back)).await?;
         Ok(Outcome::default())
     }
 

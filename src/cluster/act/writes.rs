@@ -8,7 +8,7 @@ use crate::cluster::objects::support::{Specified, Wanted};
 use crate::cluster::report::Outcome;
 use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
@@ -98,11 +98,33 @@ impl Hands<'_> {
     pub(super) async fn annotate(&self, member: &MemberName, annotations: Value) -> Result<(), ActError> {
         let claim =
             self.world.claims.get(member).ok_or_else(|| ActError::Gone(format!("the claim of {member}")))?;
-        let patch = json!({ "metadata": { "uid": claim.uid, "annotations": annotations } });
-        self.api::<PersistentVolumeClaim>()
-            .patch(&member.claim(), &PatchParams::default(), &Patch::Merge(patch))
-            .await?;
-        Ok(())
+        let patch = json!({ "metadata": { "annotations": annotations } });
+        Ok(self.patch_claim(member, &claim.uid, patch).await?)
+    }
+
+    /// Changes the claim of this UID.
+    pub(super) async fn patch_claim(
+        &self,
+        member: &MemberName,
+        uid: &str,
+        mut patch: Value,
+    ) -> Result<(), kube::Error> {
+        patch["metadata"]["uid"] = json!(uid);
+        let claims = self.api::<PersistentVolumeClaim>();
+        claims.patch(&member.claim(), &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ())
+    }
+
+    /// Changes labels and annotations of the Pod that was observed.
+    pub(super) async fn patch_pod(
+        &self,
+        member: &MemberName,
+        uid: &str,
+        mut metadata: Value,
+    ) -> Result<(), ActError> {
+        metadata["uid"] = json!(uid);
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        let patched = self.api::<Pod>().patch(&member.to_string(), &PatchParams::default(), &patch).await;
+        gone_is_fine(patched.map(|_| ()))
     }
 }
 

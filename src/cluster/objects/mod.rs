@@ -4,6 +4,7 @@
 mod checks;
 pub mod claim;
 pub mod container;
+pub mod metadata;
 pub mod pod;
 pub mod probe;
 pub mod recovery;

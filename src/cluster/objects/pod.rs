@@ -1,6 +1,8 @@
 //! A member's Pod: the template that a revision stores, and the Pod of one member made from it.
 
 use super::container::{self, VOLUME, peer_url};
+use super::metadata::{annotations_of, labels_of};
+use crate::api::reserved::{POD_ANNOTATIONS, POD_LABELS};
 use crate::api::{EtcdClusterSpec, MemberRole, labels};
 use crate::cluster::names::{MemberName, headless_service};
 use crate::cluster::spec::Desired;
@@ -64,17 +66,10 @@ pub fn template(
     flags: &BTreeMap<String, String>,
 ) -> PodTemplateSpec {
     let pod = spec.pod.clone().unwrap_or_default();
-    let mut pod_labels = pod.labels;
-    pod_labels.extend(labels::of_cluster(cluster));
-    pod_labels.insert(labels::COMPONENT.to_owned(), labels::COMPONENT_MEMBER.to_owned());
     let image_spec = spec.image.clone().unwrap_or_default();
 
     PodTemplateSpec {
-        metadata: Some(ObjectMeta {
-            labels: Some(pod_labels),
-            annotations: Some(pod.annotations),
-            ..ObjectMeta::default()
-        }),
+        metadata: Some(metadata(cluster, spec)),
         spec: Some(PodSpec {
             subdomain: Some(headless_service(cluster)),
             // A Service named `etcd` would put ETCD_* variables into the environment, which etcd reads as flags.
@@ -100,6 +95,19 @@ pub fn template(
             containers: vec![container::etcd(namespace, cluster, spec, desired, version, image, flags)],
             ..PodSpec::default()
         }),
+    }
+}
+
+/// Labels and annotations that every member of the cluster has.
+pub fn metadata(cluster: &str, spec: &EtcdClusterSpec) -> ObjectMeta {
+    let pod = spec.pod.clone().unwrap_or_default();
+    let mut pod_labels = labels_of(pod.labels, &POD_LABELS);
+    pod_labels.extend(labels::of_cluster(cluster));
+    pod_labels.insert(labels::COMPONENT.to_owned(), labels::COMPONENT_MEMBER.to_owned());
+    ObjectMeta {
+        labels: Some(pod_labels),
+        annotations: Some(annotations_of(pod.annotations, &POD_ANNOTATIONS)),
+        ..ObjectMeta::default()
     }
 }
 

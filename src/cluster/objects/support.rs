@@ -1,6 +1,8 @@
 //! What stands around the members: two Services and the PodDisruptionBudget.
 
 use super::container::{CLIENT_PORT, METRICS_PORT, PEER_PORT};
+use super::metadata::{annotations_of, labels_of};
+use crate::api::reserved::{CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS};
 use crate::api::{EtcdClusterSpec, IpFamilyPolicy, ServiceType, labels};
 use crate::cluster::names::{client_service, digest_of, disruption_budget, headless_service};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
@@ -144,14 +146,15 @@ pub fn client(
     owner: OwnerReference,
 ) -> Wanted<Service> {
     let wanted = spec.services.as_ref().and_then(|services| services.client.clone()).unwrap_or_default();
-    let mut service_labels = wanted.labels;
+    let mut service_labels = labels_of(wanted.labels, &CLIENT_SERVICE_LABELS);
+    let annotations = annotations_of(wanted.annotations, &CLIENT_SERVICE_ANNOTATIONS);
     service_labels.extend(labels::of_cluster(cluster));
     Wanted(Service {
         metadata: ObjectMeta {
             name: Some(client_service(cluster)),
             namespace: Some(namespace.to_owned()),
             labels: Some(service_labels),
-            annotations: Some(wanted.annotations).filter(|map| !map.is_empty()),
+            annotations: Some(annotations).filter(|map| !map.is_empty()),
             owner_references: Some(vec![owner]),
             ..ObjectMeta::default()
         },

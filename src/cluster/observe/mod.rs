@@ -1,6 +1,7 @@
 //! Observe: reads Kubernetes and every member, in parallel and with short limits. I/O; it decides
 //! nothing. Only an API server that fails is an error: a member that does not answer is a fact.
 
+mod classes;
 mod facts;
 mod members;
 mod nodes;
@@ -8,10 +9,12 @@ mod recovery;
 mod remembered;
 mod starts;
 
+pub(super) use classes::Classes;
 pub use members::{alone, ask_members, client_of};
 pub(super) use nodes::Nodes;
 pub(super) use starts::Starts;
 
+use self::classes::{classes, default_storage_class};
 use super::context::Context;
 use super::names::{
     MemberName, bootstrap_members, client_service, disruption_budget, first_members, headless_service,
@@ -21,20 +24,16 @@ use super::observation::{
     ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState, RecoveryFacts, Tries,
 };
 use super::revision::Revision;
-use super::spec::{storage_class, storage_size};
 use crate::api::{Action, EtcdCluster, labels};
 use crate::etcd::EtcdVersion;
 use crate::etcd::logs::{says_v2_data_was_found, version_in_version_output};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// What Kubernetes and etcd say of a cluster just now; nothing when there is no such cluster.
 ///
@@ -157,6 +156,7 @@ async fn what_keeps_members_away(ctx: &Context, world: &mut Observation) {
     world.homes =
         homes.into_iter().filter_map(|(volume, node)| Some((volumes.get(&volume)?.clone(), node))).collect();
     nodes.extend(world.homes.values().cloned());
+    nodes.extend(world.recovery.pods.iter().filter_map(|pod| pod.facts.node.clone()));
     world.nodes_in_trouble.extend(ctx.nodes.in_trouble(&ctx.client, &nodes).await);
 }
 
@@ -201,36 +201,6 @@ fn claims_of<'a>(
     let member =
         |claim: &PersistentVolumeClaim| MemberName::parse(cluster, claim.name_any().strip_prefix("data-")?);
     claims.iter().filter_map(move |claim| Some((member(claim)?, claim)))
-}
-
-/// Asked only while new volumes may have to be made.
-async fn default_storage_class(ctx: &Context, facts: &ClusterFacts) -> Result<Option<bool>, kube::Error> {
-    if facts.status.cluster_id.is_some() || storage_class(&facts.spec).is_some() {
-        return Ok(None);
-    }
-    match Api::<StorageClass>::all(ctx.client.clone()).list(&ListParams::default()).await {
-        Ok(classes) => Ok(Some(
-            classes
-                .items
-                .iter()
-                .any(|class| class.annotations().get(DEFAULT_CLASS).is_some_and(|value| value == "true")),
-        )),
-        // An operator of single namespaces may not read what belongs to the whole cluster.
-        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Asked only while volumes are to be others. Who may not read classes hears from the API server what they allow.
-async fn classes(ctx: &Context, world: &Observation) -> Option<BTreeMap<String, bool>> {
-    let (size, class) = (storage_size(&world.cluster.spec).bytes()?, storage_class(&world.cluster.spec));
-    world.claims.values().find(|claim| {
-        let another = class.is_some_and(|class| claim.class.as_deref() != Some(class));
-        another || claim.size.is_some_and(|has| has < size)
-    })?;
-    let classes = Api::<StorageClass>::all(ctx.client.clone()).list(&ListParams::default()).await.ok()?;
-    let grows = |class: &StorageClass| class.allow_volume_expansion == Some(true);
-    Some(classes.items.iter().map(|class| (class.name_any(), grows(class))).collect())
 }
 
 /// A Pod or claim under a name that we need, without our labels, is found by its name only.

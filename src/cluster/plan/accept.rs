@@ -1,14 +1,17 @@
 //! The terms of a recovery: what a person is offered when the quorum is lost for good, and whether what they say can be
 //! carried out. Whatever cannot is refused, and nothing is touched.
 
+use super::claimed;
 use super::loss::{self, Loss};
-use super::step::Next;
+use super::put_back::next_left_half_way;
+use super::roll::next_to_mend;
+use super::step::{Next, Wait};
 use super::stopped::{Whereabouts, others, whereabouts};
 use super::view::{View, quorum};
 use crate::api::{Action, Code, ProgressStatus, QuorumLossStatus, SurvivorStatus};
 use crate::cluster::names::{MemberName, listed};
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::{ClaimFacts, Ownership, Stage};
+use crate::cluster::observation::{Answer, ClaimFacts, Ownership, Stage};
 use crate::cluster::revision::{self, Revision};
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{first_to_force_cleanly, forces_cleanly};
@@ -47,8 +50,35 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
 /// Nothing else leads on where a quorum has lost its data: whatever is claimed, or waited for, waits for a person.
 pub(super) fn a_loss_for_good(view: &View<'_>) -> Option<Next> {
     let loss = loss_of(view).filter(|_| view.world.lacks_a_quorum())?;
-    let is_told = is_lost_for_good(view, loss) && !refusals(view).is_empty();
-    is_told.then_some(Next::Refused)
+    if !is_lost_for_good(view, loss) || refusals(view).is_empty() {
+        return None;
+    }
+    if let Some(next) = what_may_show_the_claimed(view) {
+        return Some(next);
+    }
+    let mended = next_to_mend(view).map(|(member, _)| member);
+    let left = mended.or_else(|| Some(next_left_half_way(view)?.0.clone()));
+    let Some(left) = left.filter(|member| survivor_with_data(view, member).is_some()) else {
+        return Some(Next::Refused);
+    };
+    // It gets the claim; what another one is claimed for needs a quorum.
+    let another = view.claimed().filter(|(_, member)| *member != left);
+    another.map(|(_, member)| Next::withdraw(&member))
+}
+
+/// What a claimed member gets that has its data and is not seen, as after a flag with which it does not start: it may be
+/// the one to go on from, and what it knows shows once it runs. Meanwhile a person is told what is known.
+fn what_may_show_the_claimed(view: &View<'_>) -> Option<Next> {
+    let (progress, member) = view.claimed()?;
+    let is_seen = view.answer(&member).and_then(Answer::knows).is_some();
+    if !progress.action.gives_a_revision() || is_seen {
+        return None;
+    }
+    survivor_with_data(view, &member)?;
+    match claimed::the_member_that_may_be_away(view)? {
+        Next::Wait(wait) => Some(Next::Wait(Wait { close: false, ..wait })),
+        next => Some(next),
+    }
 }
 
 /// The survivor that a person names, and the revision that it is started from, where all that they say is so.

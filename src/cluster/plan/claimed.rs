@@ -18,7 +18,7 @@ use super::gates;
 use super::heal::is_to_be_retired;
 use super::join;
 use super::leave;
-use super::loss::{is_lost, lost_home};
+use super::loss::{is_lost, lost_home, seems_lost};
 use super::maintenance;
 use super::put_back::{last_good, next_left_half_way, put_back, refused_for_too_long};
 use super::records;
@@ -36,6 +36,8 @@ use std::time::Duration;
 
 /// How long the first member of a minor hop is watched.
 const SOAK: Duration = Duration::from_secs(10);
+/// A policy of the network acts on other labels a moment after they are there.
+const SETTLES: Duration = Duration::from_secs(5);
 
 pub(super) fn the_member_that_may_be_away(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
@@ -57,9 +59,22 @@ pub(super) fn the_member_that_may_be_away(view: &View<'_>) -> Option<Next> {
         // It neither stops nor comes up before its node is back; another member may need the claim.
         Some(_) if lost_home(view, &member).is_some() => Next::withdraw(&member),
         Some(pod) if pod.deleting => stopping(view, &member),
-        Some(pod) if progress.pod_uid.as_deref() == Some(&pod.uid) => stop(view, progress, &member, pod),
+        Some(pod) if is_as_claimed(progress, pod) && !is_relabelled(progress, pod) => {
+            stop(view, progress, &member, pod)
+        }
         Some(pod) => back(view, progress, &member, pod),
     })
+}
+
+/// Whether a member's Pod is the one that was there when it was claimed.
+fn is_as_claimed(progress: &ProgressStatus, pod: &PodFacts) -> bool {
+    progress.pod_uid.as_deref() == Some(&pod.uid)
+}
+
+/// Whether it is of the claimed revision in place. One that is restarted as it was is of it from the beginning.
+fn is_relabelled(progress: &ProgressStatus, pod: &PodFacts) -> bool {
+    let gets_another = !matches!(progress.action, Action::RestartMember | Action::ClearDowngrade);
+    gets_another && is_as_claimed(progress, pod) && pod.revision == progress.revision
 }
 
 fn stopping(view: &View<'_>, member: &MemberName) -> Next {
@@ -82,22 +97,35 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
             return withdraw();
         }
     }
-    if let Some(stop) = down {
-        return Next::Do(Step::Stop(stop));
+    let in_place = relabel(view, progress, member, pod);
+    match (down, &in_place) {
+        (Some(_), Some(step)) => return Next::Do(step.clone()),
+        (Some(stop), None) => return Next::Do(Step::Stop(stop)),
+        (None, _) => {}
     }
     let wait = |notice: Notice| Next::Wait(view.wait(notice, Some(member), format!("stop/{member}"), 0));
     let gate = gates::before(view, member);
     let under_a_job = gate.as_ref().is_err_and(|notice| notice.code == Code::DowngradePending);
     let up = view.why_not_up(member).map(|_| ()).and(gate);
     let another_is_mendable = || next_to_mend(view).is_some_and(|(other, _)| other != *member);
+    // Patience with it is counted where it is waited for.
+    let another_is_lost = || view.members().iter().any(|other| other != member && seems_lost(view, other));
     let another_is_dead =
         || view.members().iter().any(|other| other != member && is_to_be_retired(view, other));
-    if up.is_err() && (progress.action.follows_the_spec() || another_is_mendable() || another_is_dead()) {
+    let another_comes_first = || another_is_mendable() || another_is_lost() || another_is_dead();
+    if up.is_err() && (progress.action.follows_the_spec() || another_comes_first()) {
         // Nothing was touched yet, and another member may need the claim to be mended.
         return withdraw();
     }
     if under_a_job && let Some(next) = downgrade::a_job_that_has_arrived(view) {
         return next;
+    }
+    if let Some(step) = in_place {
+        // By a label it may lose its peers: so it is one of those that may be away, though nothing stops it.
+        return match gates::stop(view, member, &pod.uid) {
+            Ok(_) => Next::Do(step),
+            Err(notice) => wait(notice),
+        };
     }
     if let Err(notice) = gates::budget(view, member) {
         return wait(notice);
@@ -111,6 +139,27 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         Ok(stop) => Next::Do(Step::Stop(stop)),
         Err(notice) => wait(notice),
     }
+}
+
+/// What makes a member's Pod one of the claimed revision in place, where that can be. The claim is written first: a Pod that
+/// goes in between comes back with it.
+fn relabel(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Option<Step> {
+    let revisions = &view.world.revisions;
+    let (has, gets) = (revisions.get(&pod.revision)?, revisions.get(&progress.revision)?);
+    if !has.differs_in_metadata_alone(gets) {
+        return None;
+    }
+    if view.claim_of(member)?.assigned.as_ref() != Some(&gets.name) {
+        let (members, revision) = (vec![member.clone()], gets.name.clone());
+        return Some(Step::Assign { members, revision, afresh: false });
+    }
+    Some(Step::Relabel {
+        member: member.clone(),
+        uid: pod.uid.clone(),
+        resource_version: pod.resource_version.clone(),
+        from: has.name.clone(),
+        to: gets.name.clone(),
+    })
 }
 
 /// A leader is not stopped: leadership is handed to the voter that is furthest, one that runs the
@@ -285,6 +334,13 @@ fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: 
     if progress.action.follows_the_spec() && is_canary(view, member) && !watched {
         let message =
             format!("{member} is the first on its new minor; it is watched for {} s", SOAK.as_secs());
+        return Next::Wait(view.wait(Notice::of(Code::Soaking, message), Some(member), subject, 0));
+    }
+    if is_relabelled(progress, pod) && !(noted || view.has_lasted(&subject, SETTLES)) {
+        let message = format!(
+            "{member} has its new labels and annotations; what selects by them is given {} s to show",
+            SETTLES.as_secs()
+        );
         return Next::Wait(view.wait(Notice::of(Code::Soaking, message), Some(member), subject, 0));
     }
     // Only now is its revision one to come back to.

@@ -206,14 +206,19 @@ fn corrected(view: &View<'_>, member: &MemberName, claim: &ClaimFacts, pod: &Pod
     let runs_elsewhere = |version| view.running_versions().contains(&version);
     let target = view.target.as_ref().filter(|target| {
         view.refusals().is_empty() && (view.outdated().is_empty() || runs_elsewhere(target.version))
-    })?;
-    if pod.revision == target.name || pod.ready || view.is_on_its_way(member, pod) {
+    });
+    let revision = match target {
+        Some(target) => match view.stored(target)? {
+            Ok(revision) => revision,
+            Err(_) if pod.ready || view.is_on_its_way(member, pod) => return None,
+            Err(store) => return Some(Next::Do(store)),
+        },
+        // A version that none runs yet comes to voters first, and they wait for this one: it gets what they run.
+        None => revision(view).filter(|name| view.world.revisions.contains_key(name))?,
+    };
+    if pod.revision == revision || pod.ready || view.is_on_its_way(member, pod) {
         return None;
     }
-    let revision = match view.stored(target)? {
-        Ok(revision) => revision,
-        Err(store) => return Some(Next::Do(store)),
-    };
     if claim.assigned.as_ref() != Some(&revision) {
         return Some(Next::Do(Step::Assign { members: vec![member.clone()], revision, afresh: false }));
     }

@@ -319,7 +319,7 @@ fn made<'a>(
         return Err(Box::new(Next::Do(create)));
     };
     if pod.facts.deleting {
-        let notice = Notice::of(Code::Recovering, format!("{} is going away", pod.name));
+        let notice = view.why_it_goes(Code::Recovering, &format!("the Pod {}", pod.name), &pod.facts);
         return Err(Box::new(wait(view, survivor, notice)));
     }
     Ok(pod)
@@ -331,7 +331,7 @@ fn clear(view: &View<'_>, survivor: Option<&MemberName>) -> Option<Next> {
     let first = pods.first()?;
     let mut left = pods.iter().filter(|pod| !pod.facts.deleting).peekable();
     if left.peek().is_none() {
-        let notice = Notice::of(Code::Recovering, format!("{} is going away", first.name));
+        let notice = view.why_it_goes(Code::Recovering, &format!("the Pod {}", first.name), &first.facts);
         return Some(Next::Wait(view.wait(notice, survivor, "recovery Pods".to_owned(), 0)));
     }
     Some(Next::Do(Step::delete_recovery_pods(left)))

@@ -263,7 +263,8 @@ fn failed_before(view: &View<'_>) -> Option<Notice> {
     }
     // It has come up late, and stays.
     let its = view.members().iter().find(|member| member.to_string() == failure.member);
-    if its.is_some_and(|member| view.up(member).is_some() && !view.is_outdated(member)) {
+    let is_as_wanted = |member| gates::runs_its_version(view, member).is_ok() && !view.is_outdated(member);
+    if its.is_some_and(|member| view.up(member).is_some() && is_as_wanted(member)) {
         return None;
     }
     Some(Notice::new(

@@ -78,8 +78,18 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     if let Err(notice) = gates::before(view, first) {
         return Some(view.wait_for(notice, Some(first)));
     }
-    let action = if leader == Some(first) { Action::ReplaceLeader } else { Action::ReplaceMember };
+    let action = match leader == Some(first) {
+        _ if is_given_in_place(view, first, target) => Action::RelabelMember,
+        true => Action::ReplaceLeader,
+        false => Action::ReplaceMember,
+    };
     Some(view.claim_member(action, first, &view.pod(first)?.uid, target.name.clone(), None))
+}
+
+/// Whether a member's Pod becomes one of this revision without a restart.
+fn is_given_in_place(view: &View<'_>, member: &MemberName, target: &Revision) -> bool {
+    let has = view.pod(member).and_then(|pod| view.revision(&pod.revision));
+    has.is_some_and(|has| has.differs_in_metadata_alone(target))
 }
 
 /// What the whole cluster must have come to before the first member of a minor hop is touched.
@@ -247,15 +257,24 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
                 "it gets a lower snapshotCount until 3.7, for which every member takes a raft snapshot"
                     .to_owned()
             }
+            Some(_) if is_given_in_place(view, &member, target) => {
+                "labels and annotations are given in place; nothing restarts".to_owned()
+            }
             Some(_) => "its settings changed".to_owned(),
             None => "it is down, and the change may mend it".to_owned(),
         };
         let leads = leader == Some(&member) && view.members().len() > 1;
+        let in_place = is_given_in_place(view, &member, target);
         steps.push(StepStatus {
-            action: if leads { Action::ReplaceLeader } else { Action::ReplaceMember },
+            action: match leads {
+                _ if in_place => Action::RelabelMember,
+                true => Action::ReplaceLeader,
+                false => Action::ReplaceMember,
+            },
             member: Some(member.to_string()),
             to: Some(target.version.to_string()),
             reason: match (leads, view.members().len()) {
+                _ if in_place => why,
                 (_, 1) => format!("{why}; it is the only one, so its restart is downtime"),
                 (true, _) => format!("{why}; it leads, so it goes last, after MoveLeader"),
                 (false, _) => why,

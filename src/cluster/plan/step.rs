@@ -208,6 +208,20 @@ pub enum Step {
         /// The Pod that is meant.
         uid: String,
     },
+    /// Make the Pod of a claimed member one of another revision that differs in labels and annotations alone: nothing
+    /// restarts.
+    Relabel {
+        /// Whose.
+        member: MemberName,
+        /// The Pod that is meant.
+        uid: String,
+        /// As it was seen.
+        resource_version: String,
+        /// The revision that it is of.
+        from: String,
+        /// The revision that it is to be of.
+        to: String,
+    },
     /// Take an alarm back.
     Disarm {
         /// Through whom.
@@ -404,6 +418,7 @@ impl Step {
             Self::PromoteMember { .. } => "PromoteMember",
             Self::RemoveMember(_) => "RemoveMember",
             Self::LabelVoter { .. } => "LabelVoter",
+            Self::Relabel { .. } => "Relabel",
             Self::Disarm { .. } => "Disarm",
             Self::Compact { .. } => "Compact",
             Self::Defragment { .. } => "Defragment",

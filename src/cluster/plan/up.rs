@@ -31,7 +31,7 @@ impl<'a> View<'a> {
             return starting(format!("{member} has no Pod"));
         };
         if pod.deleting {
-            return Err(self.why_it_goes(member, pod));
+            return Err(self.why_it_goes(Code::MemberStopping, &format!("{member}'s Pod"), pod));
         }
         if let Some(words) = &pod.unschedulable {
             return Err(Notice::of(Code::PodUnschedulable, format!("no node takes {member}: {words}")));
@@ -78,14 +78,14 @@ impl<'a> View<'a> {
     }
 
     /// A Pod on a node that is silent does not go before somebody says what became of the node.
-    fn why_it_goes(&self, member: &MemberName, pod: &PodFacts) -> Notice {
+    pub fn why_it_goes(&self, code: Code, what: &str, pod: &PodFacts) -> Notice {
         let node = pod.node.as_deref().unwrap_or_default();
         if self.world.nodes_in_trouble.get(node) != Some(&NodeTrouble::NotReady) {
-            return Notice::of(Code::MemberStopping, format!("{member}'s Pod is going away"));
+            return Notice::of(code, format!("{what} is going away"));
         }
         Notice::new(
-            Code::MemberStopping,
-            format!("{member}'s Pod is going away, and its node {node} is not ready: it may still run there"),
+            code,
+            format!("{what} is going away, and its node {node} is not ready: it may still run there"),
             format!(
                 "bring {node} back; or, where it is shut down for sure, kubectl taint node {node} \
                  node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"

@@ -1,8 +1,9 @@
 //! `spec.storage`: volumes that are to be larger grow where they are, one at a time; those that are to be of another class
 //! are exchanged with their members. Nothing is ever made smaller.
 
+use super::gates;
 use super::loss::is_beyond_a_revision;
-use super::roll::order;
+use super::roll::{next_to_mend, order};
 use super::step::{Next, Step};
 use super::view::View;
 use crate::api::{Action, Code, StepStatus};
@@ -97,43 +98,63 @@ fn to_grow<'a>(view: &View<'a>) -> Vec<(MemberName, &'a ClaimFacts)> {
     let mut claims = claims(view);
     claims.retain(|(_, claim)| {
         let asks = claim.size.is_some_and(|size| size < wanted);
-        let grows = claim.capacity.zip(claim.size).is_some_and(|(has, asked)| has < asked);
-        (asks || grows) && !claim.deleting && !has_another_class(view, claim)
+        (asks || grows(claim)) && !claim.deleting && !has_another_class(view, claim)
     });
     claims
+}
+
+/// Whether it was asked for more than it has.
+fn grows(claim: &ClaimFacts) -> bool {
+    claim.capacity.zip(claim.size).is_some_and(|(has, asked)| has < asked)
 }
 
 /// One at a time: what a driver does to the first shows before the second is touched.
 pub(super) fn a_volume_that_is_too_small(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
     let (wanted, to_grow) = (wanted_size(view)?, to_grow(view));
-    if view.held().is_some() {
+    if view.held().is_some() || next_to_mend(view).is_some() {
+        // A member that is down and that the roll may mend comes first.
         return None;
     }
-    let asked = to_grow.iter().find(|(_, claim)| claim.size.is_some_and(|size| size >= wanted));
-    if let Some((member, claim)) = asked {
-        // What is lost is answered otherwise, and no larger file system brings it back.
-        return (!is_beyond_a_revision(view, member)).then(|| growing(view, member, claim));
+    let growing = to_grow.iter().find(|(_, claim)| grows(claim));
+    if let Some((member, claim)) = growing {
+        if is_beyond_a_revision(view, member) {
+            // What is lost is answered otherwise, and no larger file system brings it back.
+            return None;
+        }
+        if claim.size.is_some_and(|size| size >= wanted) {
+            return Some(grows_on(view, member, claim));
+        }
     }
-    let (member, _) = to_grow.first()?;
+    // It is asked for more where the spec has come to want more meanwhile, and no other one before it is done.
+    let (member, _) = growing.or_else(|| to_grow.first())?;
     let size = view.desired.as_ref().ok()?.storage_size.clone();
     Some(Next::Do(Step::ExpandClaim { member: member.clone(), size }))
 }
 
-fn growing(view: &View<'_>, member: &MemberName, claim: &ClaimFacts) -> Next {
+fn grows_on(view: &View<'_>, member: &MemberName, claim: &ClaimFacts) -> Next {
     let subject = format!("grow/{member}");
+    let mut how = match (&claim.resize_error, claim.awaits_file_system) {
+        (Some(error), _) => format!("; the driver says: {error}"),
+        (None, true) => "; its file system is made larger by the kubelet".to_owned(),
+        (None, false) => String::new(),
+    };
     if claim.awaits_file_system
         && view.has_lasted(&subject, GROWS_ONLINE_WITHIN)
         && let Some(pod) = view.pod(member).filter(|pod| !pod.deleting)
     {
         // Its file system is made larger when it is mounted anew.
-        return view.claim_member(Action::RestartMember, member, &pod.uid, pod.revision.clone(), None);
+        let may_stop = || gates::nodes_are_well(view).and_then(|()| gates::before(view, member));
+        match may_stop() {
+            Err(notice) if !gates::is_down(view, member) => {
+                how = format!(" when its Pod is started anew, which waits: {}", notice.message);
+            }
+            _ => {
+                let revision = pod.revision.clone();
+                return view.claim_member(Action::RestartMember, member, &pod.uid, revision, None);
+            }
+        }
     }
-    let how = match (&claim.resize_error, claim.awaits_file_system) {
-        (Some(error), _) => format!("; the driver says: {error}"),
-        (None, true) => "; its file system is made larger by the kubelet".to_owned(),
-        (None, false) => String::new(),
-    };
     let message = format!("the volume of {member} grows to {}{how}", size_of(claim));
     Next::Wait(view.wait(Notice::of(Code::VolumeGrowing, message), Some(member), subject, 0))
 }

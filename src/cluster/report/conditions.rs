@@ -132,9 +132,9 @@ fn has_been_refused_for_too_long(world: &Observation, step: &Step) -> bool {
 
 fn doing(step: &Step) -> Notice {
     let (code, message) = match step {
-        Step::Record(Record::Bootstrap(_) | Record::Formed(_))
-        | Step::CreateClaims { purpose: Purpose::Bootstrap(_), .. } => {
-            (Code::Bootstrapping, "the first members are started".to_owned())
+        Step::Record(record) => recorded(record),
+        Step::CreateClaims { purpose: Purpose::Bootstrap(_), .. } => {
+            (Code::Bootstrapping, FIRST_MEMBERS.to_owned())
         }
         Step::CreateClaims { members, .. } => {
             (Code::MemberJoining, format!("a volume is asked for {}", listed(members.iter())))
@@ -149,6 +149,10 @@ fn doing(step: &Step) -> Notice {
         Step::PromoteMember { member, .. } => {
             (Code::MemberJoining, format!("{member} is in sync and gets its vote"))
         }
+        Step::Relabel { member, .. } => (
+            Code::MemberUpdated,
+            format!("the Pod of {member} gets its labels and annotations as they are to be"),
+        ),
         Step::LabelVoter { member, .. } => (Code::MemberJoining, format!("{member} has its vote")),
         Step::RemoveMember(removal) => {
             (Code::MemberRemoved, format!("{} is removed from etcd's members", removal.member()))
@@ -164,26 +168,6 @@ fn doing(step: &Step) -> Notice {
         | Step::DeleteRecoveryPods(_) => (Code::Recovering, recovering(step)),
         Step::ExpandClaim { member, size } => {
             (Code::VolumeGrowing, format!("the volume of {member} is to be {}", size.as_str()))
-        }
-        Step::Record(Record::Adopted { cluster_id, .. }) => {
-            (Code::ClusterAdopted, format!("volumes of cluster {cluster_id} are taken over"))
-        }
-        Step::Record(Record::Claim(claim)) if claim.action == Action::Recover => {
-            (Code::Recovering, format!("the cluster is made anew from {}", claim.member))
-        }
-        Step::Record(Record::Claim(claim)) => {
-            let what = match claim.action {
-                Action::AddMember => "added",
-                Action::RemoveMember | Action::RetireMember => "removed",
-                _ => "replaced",
-            };
-            (Code::RolloutStarted, format!("{} is next to be {what}", claim.member))
-        }
-        Step::Record(Record::Release { member, .. }) => {
-            (Code::MemberUpdated, format!("{member} is released"))
-        }
-        Step::Record(Record::Withdraw { member }) => {
-            (Code::MemberUpdated, format!("the claim on {member} is withdrawn"))
         }
         Step::Stop(proven) => (Code::MemberStopping, format!("{} is stopped", proven.member())),
         Step::Disarm { alarm, .. } => (Code::AlarmActive, format!("takes the alarm {alarm} back")),
@@ -231,6 +215,30 @@ fn doing(step: &Step) -> Notice {
         }
     };
     Notice::of(code, message)
+}
+
+const FIRST_MEMBERS: &str = "the first members are started";
+
+fn recorded(record: &Record) -> (Code, String) {
+    match record {
+        Record::Bootstrap(_) | Record::Formed(_) => (Code::Bootstrapping, FIRST_MEMBERS.to_owned()),
+        Record::Adopted { cluster_id, .. } => {
+            (Code::ClusterAdopted, format!("volumes of cluster {cluster_id} are taken over"))
+        }
+        Record::Claim(claim) if claim.action == Action::Recover => {
+            (Code::Recovering, format!("the cluster is made anew from {}", claim.member))
+        }
+        Record::Claim(claim) => {
+            let what = match claim.action {
+                Action::AddMember => "added",
+                Action::RemoveMember | Action::RetireMember => "removed",
+                _ => "replaced",
+            };
+            (Code::RolloutStarted, format!("{} is next to be {what}", claim.member))
+        }
+        Record::Release { member, .. } => (Code::MemberUpdated, format!("{member} is released")),
+        Record::Withdraw { member } => (Code::MemberUpdated, format!("the claim on {member} is withdrawn")),
+    }
 }
 
 fn recovering(step: &Step) -> String {

@@ -74,6 +74,9 @@ impl Driven {
                 }
             }
             Step::LabelVoter { member, .. } => self.pods.get_mut(member).unwrap().learner = false,
+            Step::Relabel { member, to, .. } => {
+                self.pods.get_mut(member).unwrap().revision.clone_from(to);
+            }
             Step::DeleteClaims(members) => {
                 for member in members {
                     self.claims.remove(member);

@@ -108,7 +108,16 @@ impl Pod {
     /// Changes with what the kubelet says of it.
     pub fn resource_version(&self) -> String {
         let mut hash = DefaultHasher::new();
-        (&self.deleting, self.node, self.ready, self.ended, self.restarts, self.joined, &self.state)
+        (
+            &self.deleting,
+            self.node,
+            &self.revision,
+            self.ready,
+            self.ended,
+            self.restarts,
+            self.joined,
+            &self.state,
+        )
             .hash(&mut hash);
         hash.finish().to_string()
     }

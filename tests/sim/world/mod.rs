@@ -57,6 +57,8 @@ pub struct World {
     pub rafts: BTreeMap<u64, Raft>,
     /// Members cut off from the others, until then.
     pub isolated: BTreeMap<MemberName, u64>,
+    /// Whether a label cuts off who has it, as the network's policy would.
+    pub labels_cut_off: bool,
     /// Members whose starts come to a new stage each so many milliseconds.
     pub moving: BTreeMap<MemberName, u64>,
     /// Members whose next starts are slow, and how slow.
@@ -108,6 +110,7 @@ impl World {
             grows_offline: false,
             rafts: BTreeMap::new(),
             isolated: BTreeMap::new(),
+            labels_cut_off: true,
             moving: BTreeMap::new(),
             slow: BTreeMap::new(),
             formed: BTreeSet::new(),
