@@ -20,6 +20,7 @@ mod heal;
 mod holds;
 mod images;
 mod input;
+mod many;
 mod nodes;
 mod process;
 mod recovery;
