@@ -114,6 +114,13 @@ pub fn of_cluster(cluster: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The same with what the object is.
+pub fn of_component(cluster: &str, component: &str) -> BTreeMap<String, String> {
+    let mut labels = of_cluster(cluster);
+    labels.insert(COMPONENT.to_owned(), component.to_owned());
+    labels
+}
+
 /// The selector that finds every object of the cluster.
 pub fn selector_of_cluster(cluster: &str) -> String {
     format!("{MANAGED_BY}=quorate,{CLUSTER}={cluster}")

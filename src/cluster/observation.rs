@@ -320,6 +320,13 @@ pub struct ClaimFacts {
     pub volume: Option<String>,
 }
 
+impl ClaimFacts {
+    /// Whether its volume is of another class than this one, where one is named.
+    pub fn is_of_another_class(&self, wanted: Option<&str>) -> bool {
+        wanted.zip(self.class.as_deref()).is_some_and(|(wanted, class)| wanted != class)
+    }
+}
+
 /// From where on a member's raft snapshots are counted. It stands on the volume: a restart resets the count,
 /// and must not be taken for progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

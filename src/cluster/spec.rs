@@ -7,7 +7,7 @@ use super::notice::Notice;
 use super::windows::Window;
 use crate::api::qualified;
 use crate::api::reserved::{
-    CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS, POD_ANNOTATIONS, POD_ENV, POD_LABELS,
+    CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS, POD_ANNOTATIONS, POD_ENV, POD_LABELS, Reserved,
 };
 use crate::api::{
     Approval, AutoCompaction, AutoCompactionMode, Code, DefragmentationMode, EtcdClusterSpec, HealMode, Hops,
@@ -205,19 +205,29 @@ fn windows(rollout: &RolloutSpec) -> (Vec<Window>, Vec<Notice>) {
     (windows, wrong)
 }
 
+/// Names and values that the spec gives to objects, with the field that gives them.
+type Given<'a> = Vec<(Reserved, &'a BTreeMap<String, String>)>;
+
+fn given_labels(spec: &EtcdClusterSpec) -> Given<'_> {
+    let of_pods = spec.pod.iter().map(|pod| (POD_LABELS, &pod.labels));
+    let client = spec.services.iter().filter_map(|services| services.client.as_ref());
+    of_pods.chain(client.map(|client| (CLIENT_SERVICE_LABELS, &client.labels))).collect()
+}
+
+fn given_annotations(spec: &EtcdClusterSpec) -> Given<'_> {
+    let of_pods = spec.pod.iter().map(|pod| (POD_ANNOTATIONS, &pod.annotations));
+    let client = spec.services.iter().filter_map(|services| services.client.as_ref());
+    of_pods.chain(client.map(|client| (CLIENT_SERVICE_ANNOTATIONS, &client.annotations))).collect()
+}
+
 /// Names that the operator keeps for itself, where the spec sets one.
 fn reserved_names(spec: &EtcdClusterSpec) -> Vec<Notice> {
-    let pod = spec.pod.clone().unwrap_or_default();
-    let env: Vec<String> = pod.env.into_iter().map(|variable| variable.name).collect();
-    let client = spec.services.as_ref().and_then(|services| services.client.clone()).unwrap_or_default();
-    let names = [
-        (POD_LABELS, POD_LABELS.first_of(pod.labels.keys())),
-        (POD_ANNOTATIONS, POD_ANNOTATIONS.first_of(pod.annotations.keys())),
-        (POD_ENV, POD_ENV.first_of(&env)),
-        (CLIENT_SERVICE_LABELS, CLIENT_SERVICE_LABELS.first_of(client.labels.keys())),
-        (CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_ANNOTATIONS.first_of(client.annotations.keys())),
-    ];
-    let names = names.into_iter().filter_map(|(reserved, taken)| {
+    let (labels, annotations) = (given_labels(spec), given_annotations(spec));
+    let of_objects = labels.iter().chain(&annotations);
+    let of_objects = of_objects.map(|(reserved, given)| (*reserved, reserved.first_of(given.keys())));
+    let env = spec.pod.iter().flat_map(|pod| &pod.env).map(|variable| &variable.name);
+    let names = of_objects.chain([(POD_ENV, POD_ENV.first_of(env))]);
+    let names = names.filter_map(|(reserved, taken)| {
         let message = format!("{} (it sets {})", reserved.message(), taken?);
         Some(Notice::new(Code::InvalidSpec, message, format!("in {}, {}", reserved.field, reserved.remedy)))
     });
@@ -233,17 +243,12 @@ fn reserved_names(spec: &EtcdClusterSpec) -> Vec<Notice> {
 
 /// Labels and annotations that Kubernetes would refuse with each object that carries them.
 fn no_labels_or_annotations(spec: &EtcdClusterSpec) -> Vec<Notice> {
-    let pod = spec.pod.clone().unwrap_or_default();
-    let client = spec.services.as_ref().and_then(|services| services.client.clone()).unwrap_or_default();
-    let labels = [(POD_LABELS.field, pod.labels), (CLIENT_SERVICE_LABELS.field, client.labels)];
-    let annotations =
-        [(POD_ANNOTATIONS.field, pod.annotations), (CLIENT_SERVICE_ANNOTATIONS.field, client.annotations)];
-    let none_of_labels = labels.iter().filter_map(|(field, all)| {
-        Some((*field, all.iter().find_map(|(name, value)| qualified::no_label(name, value))?))
+    let none_of_labels = given_labels(spec).into_iter().filter_map(|(reserved, all)| {
+        Some((reserved.field, all.iter().find_map(|(name, value)| qualified::no_label(name, value))?))
     });
-    let none_of_annotations = annotations.iter().filter_map(|(field, all)| {
+    let none_of_annotations = given_annotations(spec).into_iter().filter_map(|(reserved, all)| {
         let too_much = || (!qualified::fit_on_an_object(all)).then(|| "is larger than 240 KiB".to_owned());
-        Some((*field, all.keys().find_map(|name| qualified::no_annotation(name)).or_else(too_much)?))
+        Some((reserved.field, all.keys().find_map(|name| qualified::no_annotation(name)).or_else(too_much)?))
     });
     none_of_labels
         .chain(none_of_annotations)

@@ -5,7 +5,7 @@ use crate::check;
 use crate::databases::{compact, defragment, disarm};
 use crate::metadata;
 use crate::observe::Seen;
-use crate::recovery;
+use crate::recovery_steps;
 use crate::volumes;
 use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, Probe, State, StoredRevision, Volume};
@@ -256,7 +256,7 @@ fn change_of_members(world: &mut World, seen: &Seen, step: &Step) -> bool {
         | Step::LeaveAlone { .. }
         | Step::NoteForced(_)
         | Step::CreateRecoveryPod(_)
-        | Step::DeleteRecoveryPods(_) => recovery::carry_out(world, seen, step),
+        | Step::DeleteRecoveryPods(_) => recovery_steps::carry_out(world, seen, step),
         _ => unreachable!("steps of many writes are carried out above"),
     }
 }

@@ -1,7 +1,7 @@
 //! The invariants of the design, asked of the true world (not of what the operator saw).
 
 use crate::observe::Seen;
-use crate::recovery;
+use crate::recovery_steps;
 use crate::world::World;
 use quorate::api::{Action, Approval, EtcdClusterStatus};
 use quorate::cluster::names::MemberName;
@@ -126,7 +126,7 @@ fn is_marked(world: &World, member: &MemberName) -> bool {
 
 /// What only a recovery may do, it may do where the data of a quorum is lost.
 fn for_a_recovery(world: &mut World, what: &str) {
-    if let Some(objection) = recovery::objection(world) {
+    if let Some(objection) = recovery_steps::objection(world) {
         world.violate(format!("{what}: {objection}"));
     }
 }

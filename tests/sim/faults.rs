@@ -2,7 +2,7 @@
 
 use crate::databases::fill_up;
 use crate::metadata::CUTS_OFF;
-use crate::recovery;
+use crate::recovery_steps;
 use crate::volumes::CLASSES;
 use crate::world::catalogue::BAD_FLAG;
 use crate::world::kube::{Pod, State};
@@ -116,7 +116,7 @@ pub fn strike(world: &mut World, fault: Fault, member: Option<&MemberName>, firs
         }
         Fault::Recreated => return recreate(world),
         Fault::Approve => return approve(world),
-        Fault::Recover => return recovery::say(world),
+        Fault::Recover => return recovery_steps::say(world),
         Fault::AllWiped => {
             let is_guarded = |member| world.pods.get(member).is_some_and(|pod| pod.initial == Initial::Guard);
             if world.members().iter().all(is_guarded) {

@@ -24,6 +24,7 @@ mod observe;
 mod operator;
 mod put_back;
 mod recovery;
+mod recovery_steps;
 mod resize;
 mod rng;
 mod run;

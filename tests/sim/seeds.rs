@@ -3,7 +3,7 @@
 use crate::faults::{self, FIRST_VERSIONS};
 use crate::named::spec;
 use crate::operator::{Brain, Operator};
-use crate::recovery;
+use crate::recovery_steps;
 use crate::rng::Rng;
 use crate::run::rest;
 use crate::world::World;
@@ -61,7 +61,7 @@ pub fn run(seed: u64, brain: Brain, tracing: bool) -> Result<Story, String> {
     operators[0].pending = None;
     let calm = rest(&mut world, &mut operators[0], brain).map_err(|error| format!("in calm: {error}"))?;
     if world.rng.permille(700) {
-        recovery::say(&mut world);
+        recovery_steps::say(&mut world);
     }
     let recovery = world.cluster.as_ref().and_then(|cluster| cluster.spec.recovery.clone());
     let wanted = EtcdClusterSpec { recovery, ..faults::reachable(&world, &first) };

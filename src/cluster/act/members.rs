@@ -105,10 +105,7 @@ impl Hands<'_> {
 
     /// It goes on where nobody waits for it any more, and shows in the size of the database.
     pub(super) async fn defragment(&self, member: &MemberName) -> Result<Outcome, ActError> {
-        if let Some(refused) = self.object_was_changed().await? {
-            return Ok(refused);
-        }
-        if let Some(refused) = self.another_leaves(member).await? {
+        if let Some(refused) = self.objection_to_a_disturbance(member).await? {
             return Ok(refused);
         }
         match self.client(member)?.defragment(self.identity(member)?).await {
@@ -142,6 +139,17 @@ impl Hands<'_> {
             Err(source) if source.kind() != ErrorKind::TimedOut => Err(said_by(through)(source)),
             _ if times < TAKES_EFFECT_WITHIN => Ok(Outcome::default()),
             _ => Ok(without_effect(times + 1, call)),
+        }
+    }
+
+    /// The answer where what a disturbance of this member rests on does not hold any more, read live.
+    pub(super) async fn objection_to_a_disturbance(
+        &self,
+        member: &MemberName,
+    ) -> Result<Option<Outcome>, ActError> {
+        match self.object_was_changed().await? {
+            None => self.another_leaves(member).await,
+            refused => Ok(refused),
         }
     }
 
@@ -211,7 +219,7 @@ impl Hands<'_> {
     }
 
     /// The answer where another member's Pod has begun to go away since.
-    pub(super) async fn another_leaves(&self, member: &MemberName) -> Result<Option<Outcome>, ActError> {
+    async fn another_leaves(&self, member: &MemberName) -> Result<Option<Outcome>, ActError> {
         let members = ListParams::default().labels(&labels::selector_of_cluster(self.name()));
         let pods = self.api::<Pod>().list_metadata(&members).await?;
         // That of one which was removed may hang on a node that is gone, and takes nothing away.

@@ -315,10 +315,7 @@ impl Hands<'_> {
         from: &str,
         to: &str,
     ) -> Result<Outcome, ActError> {
-        if let Some(refused) = self.object_was_changed().await? {
-            return Ok(refused);
-        }
-        if let Some(refused) = self.another_leaves(member).await? {
+        if let Some(refused) = self.objection_to_a_disturbance(member).await? {
             return Ok(refused);
         }
         let mut metadata = change_of_metadata(&self.revision(from)?.template, &self.revision(to)?.template);

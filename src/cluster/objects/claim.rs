@@ -41,8 +41,7 @@ pub fn new(
             &[(labels::CLUSTER_ID, cluster.to_string()), (labels::SET_ASIDE_SINCE, since.to_string())]
         }
     };
-    let mut claim_labels = labels::of_cluster(cluster);
-    claim_labels.insert(labels::COMPONENT.to_owned(), labels::COMPONENT_MEMBER.to_owned());
+    let mut claim_labels = labels::of_component(cluster, labels::COMPONENT_MEMBER);
     claim_labels.insert(labels::MEMBER.to_owned(), member.to_string());
     if let Purpose::Copy(..) = purpose {
         claim_labels.insert(labels::SET_ASIDE.to_owned(), labels::SET_ASIDE_QUARANTINED.to_owned());

@@ -42,7 +42,8 @@ fn labels(template: &PodTemplateSpec) -> Option<&BTreeMap<String, String>> {
     template.metadata.as_ref()?.labels.as_ref()
 }
 
-fn annotations(template: &PodTemplateSpec) -> Option<&BTreeMap<String, String>> {
+/// Annotations that a template gives.
+pub(super) fn annotations(template: &PodTemplateSpec) -> Option<&BTreeMap<String, String>> {
     template.metadata.as_ref()?.annotations.as_ref()
 }
 

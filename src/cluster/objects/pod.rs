@@ -102,8 +102,7 @@ pub fn template(
 pub fn metadata(cluster: &str, spec: &EtcdClusterSpec) -> ObjectMeta {
     let pod = spec.pod.clone().unwrap_or_default();
     let mut pod_labels = labels_of(pod.labels, &POD_LABELS);
-    pod_labels.extend(labels::of_cluster(cluster));
-    pod_labels.insert(labels::COMPONENT.to_owned(), labels::COMPONENT_MEMBER.to_owned());
+    pod_labels.extend(labels::of_component(cluster, labels::COMPONENT_MEMBER));
     ObjectMeta {
         labels: Some(pod_labels),
         annotations: Some(annotations_of(pod.annotations, &POD_ANNOTATIONS)),
@@ -149,8 +148,13 @@ pub fn member(
 
 /// A member's volume.
 pub(super) fn volume_of(member: &MemberName, read_only: Option<bool>) -> Volume {
+    volume_named(VOLUME, member, read_only)
+}
+
+/// The same under another name.
+pub(super) fn volume_named(name: &str, member: &MemberName, read_only: Option<bool>) -> Volume {
     Volume {
-        name: VOLUME.to_owned(),
+        name: name.to_owned(),
         persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
             claim_name: member.claim(),
             read_only,

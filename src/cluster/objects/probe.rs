@@ -3,6 +3,7 @@
 //! of a member, for data that the target would not start on.
 
 use super::container::{CONTAINER, DATA_DIR, MOUNT, VOLUME, container_security};
+use super::metadata::annotations;
 use super::pod::{pod_security, volume_of};
 use crate::api::labels;
 use crate::cluster::names::{MemberName, digest};
@@ -36,11 +37,9 @@ pub fn pod(
     revision: &Revision,
     owner: OwnerReference,
 ) -> Pod {
-    let mut pod_labels = labels::of_cluster(cluster);
-    pod_labels.insert(labels::COMPONENT.to_owned(), labels::COMPONENT_PROBE.to_owned());
+    let pod_labels = labels::of_component(cluster, labels::COMPONENT_PROBE);
     // Those of members too: by one of them they may be left out of what is injected into other Pods.
-    let mut annotations =
-        revision.template.metadata.as_ref().and_then(|it| it.annotations.clone()).unwrap_or_default();
+    let mut annotations = annotations(&revision.template).cloned().unwrap_or_default();
     annotations.extend([
         (labels::REVISION.to_owned(), revision.name.clone()),
         (labels::PROBE_VERSION.to_owned(), revision.version.to_string()),

@@ -3,13 +3,14 @@
 //! again, and in no revision.
 
 use super::container::{DATA_DIR, ENV_MEMBER, MOUNT, VOLUME, from_field, peer_url};
-use super::pod::{Initial, initial_annotations, volume_of};
+use super::metadata::annotations;
+use super::pod::{Initial, initial_annotations, volume_named, volume_of};
 use super::probe::ETCDUTL;
 use crate::api::labels;
 use crate::cluster::names::MemberName;
 use crate::cluster::observation::Stage;
 use crate::cluster::revision::Revision;
-use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaimVolumeSource, Pod, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 /// A Pod of a recovery, to be made.
@@ -46,10 +47,8 @@ pub fn pod(
 ) -> Pod {
     let NewRecoveryPod { incident, stage, member, copy, .. } = new;
     // None of the member's own labels, nor of those that a user gives: whatever selects by them must not find it.
-    let mut pod_labels = labels::of_cluster(cluster);
-    pod_labels.insert(labels::COMPONENT.to_owned(), labels::COMPONENT_RECOVERY.to_owned());
-    let mut annotations =
-        revision.template.metadata.as_ref().and_then(|it| it.annotations.clone()).unwrap_or_default();
+    let pod_labels = labels::of_component(cluster, labels::COMPONENT_RECOVERY);
+    let mut annotations = annotations(&revision.template).cloned().unwrap_or_default();
     annotations.extend(initial_annotations(namespace, member, &Initial::Guard));
     annotations.extend([
         (labels::REVISION.to_owned(), revision.name.clone()),
@@ -64,14 +63,7 @@ pub fn pod(
     match stage {
         Stage::Copy => {
             volumes.push(volume_of(member, Some(true)));
-            volumes.push(Volume {
-                name: COPY_VOLUME.to_owned(),
-                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                    claim_name: copy.claim(),
-                    read_only: None,
-                }),
-                ..Volume::default()
-            });
+            volumes.push(volume_named(COPY_VOLUME, copy, None));
             copies(&mut container, namespace, member);
         }
         Stage::Force => {

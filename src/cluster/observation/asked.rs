@@ -1,8 +1,9 @@
 //! What follows from an observation at once: asked while it is made, to know what else to ask, and by the planner. Pure.
 
-use super::{Answer, DowngradeJob, Observation};
+use super::{Answer, ClaimFacts, DowngradeJob, Observation};
 use crate::api::BootstrapStatus;
 use crate::cluster::names::MemberName;
+use crate::cluster::spec::{storage_class, storage_size};
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
 use crate::etcd::versions::{may_write_v2_entries, needs_a_snapshot_before, tells_of_downgrades};
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor, quorum};
@@ -31,6 +32,16 @@ impl Observation {
         let statuses = || self.witnesses().filter_map(Answer::status);
         let differ = statuses().any(|status| status.alarms.contains(&Alarm::Corrupt));
         statuses().map(|status| status.revision).min().filter(|_| differ)
+    }
+
+    /// Whether volumes that are there are to be larger, or of another class: what classes allow matters then.
+    pub fn wants_other_volumes(&self) -> bool {
+        let spec = &self.cluster.spec;
+        let Some(size) = storage_size(spec).bytes() else { return false };
+        let is_too_small = |claim: &ClaimFacts| claim.size.is_some_and(|has| has < size);
+        self.claims
+            .values()
+            .any(|claim| claim.is_of_another_class(storage_class(spec)) || is_too_small(claim))
     }
 
     /// Whether a database may be defragmented soon: then nodes matter.

@@ -3,11 +3,11 @@
 use super::remembered::Remembered;
 use crate::cluster::context::Context;
 use crate::cluster::observation::{ClusterFacts, Observation};
-use crate::cluster::spec::{storage_class, storage_size};
+use crate::cluster::spec::storage_class;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
@@ -22,12 +22,10 @@ pub(in crate::cluster) struct Classes(Remembered<BTreeMap<String, bool>>);
 impl Classes {
     async fn all(&self, client: &Client) -> Option<BTreeMap<String, bool>> {
         let grows = |class: &StorageClass| class.allow_volume_expansion == Some(true);
-        let read = |_| async move {
-            let classes = list(client).await?;
-            Ok((classes.iter().map(|class| (class.name_any(), grows(class))).collect(), KNOWN_FOR))
+        let read = || async move {
+            Ok(list(client).await?.iter().map(|class| (class.name_any(), grows(class))).collect())
         };
-        let all = BTreeSet::from(["all".to_owned()]);
-        self.0.of(&all, KNOWN_FOR, read).await.into_values().next()
+        self.0.all(KNOWN_FOR, read).await
     }
 }
 
@@ -55,10 +53,8 @@ pub(super) async fn default_storage_class(
 
 /// Asked only while volumes are to be others. Who may not read classes hears from the API server what they allow.
 pub(super) async fn classes(ctx: &Context, world: &Observation) -> Option<BTreeMap<String, bool>> {
-    let (size, class) = (storage_size(&world.cluster.spec).bytes()?, storage_class(&world.cluster.spec));
-    world.claims.values().find(|claim| {
-        let another = class.is_some_and(|class| claim.class.as_deref() != Some(class));
-        another || claim.size.is_some_and(|has| has < size)
-    })?;
+    if !world.wants_other_volumes() {
+        return None;
+    }
     ctx.classes.all(&ctx.client).await
 }

@@ -68,13 +68,11 @@ impl Nodes {
     /// Every node, and what is wrong with it; nothing where they cannot be read.
     pub(super) async fn all(&self, client: &Client) -> Option<BTreeMap<String, Option<NodeTrouble>>> {
         let api = &Api::<Node>::all(client.clone());
-        let read = |_| async move {
+        let read = || async move {
             let nodes = api.list(&ListParams::default()).await?;
-            let all = nodes.items.iter().map(|node| (node.name_any(), trouble_of(node))).collect();
-            Ok((all, TROUBLE_KNOWN_FOR))
+            Ok(nodes.items.iter().map(|node| (node.name_any(), trouble_of(node))).collect())
         };
-        let all = BTreeSet::from(["all".to_owned()]);
-        self.all.of(&all, TROUBLE_KNOWN_FOR, read).await.into_values().next()
+        self.all.all(TROUBLE_KNOWN_FOR, read).await
     }
 
     /// The node of each of these volumes that can be used on one alone, as those of a disk of its own. Of a volume that

@@ -57,6 +57,18 @@ impl<T: Clone> Remembered<T> {
         facts.into_iter().filter_map(|(name, fact)| Some((name, fact?))).collect()
     }
 
+    /// The one fact that there is, where all of a kind are read at once.
+    pub(super) async fn all<F>(&self, lasts: Duration, read: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        let read = |_| {
+            let fact = read();
+            async move { Ok((fact.await?, lasts)) }
+        };
+        self.of(&BTreeSet::from([String::new()]), lasts, read).await.into_values().next()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, (Option<T>, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -203,6 +203,9 @@ fn start(view: &View<'_>, member: &MemberName, claim: &ClaimFacts) -> Next {
 
 /// A learner that does not come up gets what new members are made from now: nobody relies on it.
 fn corrected(view: &View<'_>, member: &MemberName, claim: &ClaimFacts, pod: &PodFacts) -> Option<Next> {
+    if pod.ready || view.is_on_its_way(member, pod) {
+        return None;
+    }
     let runs_elsewhere = |version| view.running_versions().contains(&version);
     let target = view.target.as_ref().filter(|target| {
         view.refusals().is_empty() && (view.outdated().is_empty() || runs_elsewhere(target.version))
@@ -210,13 +213,12 @@ fn corrected(view: &View<'_>, member: &MemberName, claim: &ClaimFacts, pod: &Pod
     let revision = match target {
         Some(target) => match view.stored(target)? {
             Ok(revision) => revision,
-            Err(_) if pod.ready || view.is_on_its_way(member, pod) => return None,
             Err(store) => return Some(Next::Do(store)),
         },
         // A version that none runs yet comes to voters first, and they wait for this one: it gets what they run.
         None => revision(view).filter(|name| view.world.revisions.contains_key(name))?,
     };
-    if pod.revision == revision || pod.ready || view.is_on_its_way(member, pod) {
+    if pod.revision == revision {
         return None;
     }
     if claim.assigned.as_ref() != Some(&revision) {

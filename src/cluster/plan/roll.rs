@@ -78,12 +78,17 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     if let Err(notice) = gates::before(view, first) {
         return Some(view.wait_for(notice, Some(first)));
     }
-    let action = match leader == Some(first) {
-        _ if is_given_in_place(view, first, target) => Action::RelabelMember,
+    let action = action(is_given_in_place(view, first, target), leader == Some(first));
+    Some(view.claim_member(action, first, &view.pod(first)?.uid, target.name.clone(), None))
+}
+
+/// How a member gets another revision.
+const fn action(in_place: bool, leads: bool) -> Action {
+    match leads {
+        _ if in_place => Action::RelabelMember,
         true => Action::ReplaceLeader,
         false => Action::ReplaceMember,
-    };
-    Some(view.claim_member(action, first, &view.pod(first)?.uid, target.name.clone(), None))
+    }
 }
 
 /// Whether a member's Pod becomes one of this revision without a restart.
@@ -251,26 +256,20 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
     steps.extend(lower_cluster_version(at, target.version));
     for member in outdated {
         let runs = view.answer(&member).and_then(|answer| answer.status()).map(|status| status.version);
+        let in_place = is_given_in_place(view, &member, target);
         let why = match runs {
             Some(version) if version != target.version => format!("it runs {version}"),
             Some(_) if snapshots::lowered_at(view, target.version).is_some() => {
                 "it gets a lower snapshotCount until 3.7, for which every member takes a raft snapshot"
                     .to_owned()
             }
-            Some(_) if is_given_in_place(view, &member, target) => {
-                "labels and annotations are given in place; nothing restarts".to_owned()
-            }
+            Some(_) if in_place => "labels and annotations are given in place; nothing restarts".to_owned(),
             Some(_) => "its settings changed".to_owned(),
             None => "it is down, and the change may mend it".to_owned(),
         };
         let leads = leader == Some(&member) && view.members().len() > 1;
-        let in_place = is_given_in_place(view, &member, target);
         steps.push(StepStatus {
-            action: match leads {
-                _ if in_place => Action::RelabelMember,
-                true => Action::ReplaceLeader,
-                false => Action::ReplaceMember,
-            },
+            action: action(in_place, leads),
             member: Some(member.to_string()),
             to: Some(target.version.to_string()),
             reason: match (leads, view.members().len()) {

@@ -76,8 +76,7 @@ pub(super) fn refusals(view: &View<'_>) -> Option<Notice> {
 }
 
 fn has_another_class(view: &View<'_>, claim: &ClaimFacts) -> bool {
-    let wanted = storage_class(&view.world.cluster.spec);
-    wanted.zip(claim.class.as_deref()).is_some_and(|(wanted, class)| wanted != class)
+    claim.is_of_another_class(storage_class(&view.world.cluster.spec))
 }
 
 /// What is left of what the spec wants of the volumes, in words; nothing where they are as it says.
