@@ -78,7 +78,7 @@ codes! {
     News RolloutStarted: "A change that needs restarts has begun.", "Watch status.progress.";
     News RolloutCompleted: "Every member runs what the spec says.", "Nothing to do.";
     News SupportApplied: "The Services or the disruption budget were brought in line with the spec.", "Nothing to do.";
-    News Deleting: "The EtcdCluster is being deleted.", "Nothing to do; volumes stay unless retentionPolicy.whenDeleted is Delete.";
+    News Deleting: "The EtcdCluster is being deleted.", "Nothing to do; volumes stay unless retentionPolicy.whenDeleted is Delete. Data in Pods (storage.emptyDir) goes.";
     News VolumesDeleted: "Volume claims were deleted, as storage.retentionPolicy says: with the cluster, or with a member that was removed.", "Nothing to do.";
     News AlarmDisarmed: "An alarm of etcd was taken back, since what it was about is over: writes are accepted again.", "Nothing to do.";
     News MemberDefragmented: "A member's database was defragmented: what it did not use is given back to its disk.", "Nothing to do.";
@@ -134,7 +134,7 @@ codes! {
     Refusal DowngradeUnsupported: "etcd cannot be brought from the minor that runs to the older one that the spec asks for.", "Set spec.version back to the minor that runs.";
     Refusal FloorNotMet: "A member runs a patch that is too old to begin this hop.", "Go to the patch that the message names first.";
     Refusal DowntimeNotAllowed: "A single member cannot change its minor without downtime and without a canary.", "Set spec.rollout.allowDowntime to true.";
-    Refusal StorageChangeUnsupported: "The volumes cannot become what spec.storage says: they never shrink, and grow only where their StorageClass allows it.", "Set spec.storage back, allow expansion in the StorageClass, or exchange the members by quorate.dev/replace.";
+    Refusal StorageChangeUnsupported: "The volumes cannot become what spec.storage says: they never shrink, grow only where their StorageClass allows it, and are neither given up for spec.storage.emptyDir nor made for members that had none.", "Set spec.storage back, allow expansion in the StorageClass, or exchange the members by quorate.dev/replace.";
     Refusal ElectionTimeoutConflict: "The new heartbeat is not below an election timeout in force; the roll would never settle.", "Raise electionTimeout first, in a roll of its own.";
     Refusal ForeignObject: "An object of a name that the cluster needs belongs to somebody else.", "Rename the cluster, or remove the object.";
     Refusal NoStorageClass: "No default StorageClass exists, and the spec names none.", "Set spec.storage.storageClassName, or mark a StorageClass as default.";
@@ -142,9 +142,9 @@ codes! {
     Refusal ImageVersionMismatch: "The image runs another etcd version than the spec says.", "Correct spec.version or spec.image.";
     Refusal V2DataFound: "A volume holds data that was written through etcd's v2 API; 3.6 does not start on it.", "Set spec.version back. If nobody needs that data, let 3.6 start over it with spec.etcd.extraArgs v2-deprecation=write-only-skip-check.";
     Wait V2DataUnknown: "Whether a volume holds data of etcd's v2 API, on which 3.6 does not start, is not known.", "Look at the probe's Pod, named in the message; delete it to try again.";
-    Refusal MemberDataLost: "A member has lost its data: its volume is missing, empty or damaged, or on a node that is lost. Starting it empty would break raft, and it is not replaced by itself.", "Bring back what it lost, or set the annotation quorate.dev/replace to the member's name.";
+    Refusal MemberDataLost: "A member has lost its data: its volume or Pod is missing, empty or damaged, or on a node that is lost. Starting it empty would break raft, and it is not replaced by itself.", "Bring back what it lost, or set the annotation quorate.dev/replace to the member's name.";
     Refusal MembersDiffer: "Members' data differ (CORRUPT): reads answer, writes are refused. It cannot be told whose is wrong, or nobody may be replaced by itself, so nothing is touched.", "Compare them with `etcdctl endpoint hashkv --cluster`; set the annotation quorate.dev/replace to the member that is wrong, then `etcdctl alarm disarm`.";
-    Refusal RecoveryNeeded: "Fewer than a quorum of the voters have their data: by itself the cluster does not come back.", "Bring back what they lost. Only if that is impossible, say spec.recovery as status.quorumLoss offers it: what the survivor does not know is lost.";
+    Refusal RecoveryNeeded: "Fewer than a quorum of the voters have their data: by itself the cluster does not come back.", "Bring back what they lost. Only if that is impossible, say spec.recovery as status.quorumLoss offers it: what the survivor does not know is lost. With spec.storage.emptyDir, save what a member that runs has, and make another EtcdCluster from it.";
     Refusal RecoveryRefused: "spec.recovery cannot be carried out.", "Do what the message says; nothing was touched.";
     Refusal RecoveryStuck: "A recovery has begun, and cannot go on by itself.", "Do what the message says; the volumes that it has set aside are kept.";
     Refusal AllMembersLost: "Every member's data is gone. No empty cluster is made in its place.", "Restore a backup into a new EtcdCluster.";

@@ -46,6 +46,12 @@ use std::collections::BTreeMap;
         .message("metadata.name becomes part of DNS names: at most 45 lower-case letters, digits and dashes, beginning with a letter")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.storage) || !has(self.storage.emptyDir) || self.replicas >= 3")
+        .message("spec.storage.emptyDir needs spec.replicas of 3 or more: one member alone could never be restarted without the loss of all data"),
+    validation = Rule::new("(has(self.storage) && has(self.storage.emptyDir)) == (has(oldSelf.storage) && has(oldSelf.storage.emptyDir))")
+        .message("spec.storage.emptyDir cannot be added or removed later; make another EtcdCluster and move the data")
+)]
 pub struct EtcdClusterSpec {
     /// The etcd version to run, e.g. `3.6.16`; a leading `v` is fine. Changing it replaces every
     /// member, one at a time. `status.plan` shows the way before it is gone.
@@ -182,6 +188,8 @@ pub struct ImageOverride {
 /// The volume of each member.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.emptyDir) || !(has(self.storageClassName) || has(self.retentionPolicy) || has(self.quarantine))")
+    .message("with spec.storage.emptyDir there are no volumes: remove storageClassName, retentionPolicy and quarantine from spec.storage"))]
 pub struct StorageSpec {
     /// Size of each member's volume. Default `8Gi`. It should be twice the quota at least: a defragmentation writes a second
     /// copy. A larger one is given to the volumes that there are, where their StorageClass lets them grow; and so is the
@@ -200,6 +208,29 @@ pub struct StorageSpec {
     /// `168h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Duration>,
+    /// Keep each member's data in its Pod, on its node's own disk or in memory, and have no volumes. A member that loses its
+    /// Pod is replaced by a new one, and each change that needs a restart, and each change of the size, exchanges every member
+    /// for a new one, one at a time, through a learner. All Pods gone, as after all nodes were rebooted together with their
+    /// Pods evicted, is all data gone: for what can be made again from elsewhere only. Three members at least; it cannot be
+    /// changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_dir: Option<EmptyDir>,
+}
+
+/// Data in the members' Pods. The size of each is limited by `spec.storage.size`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmptyDir {
+    /// `Memory` keeps the data in memory, which counts towards the limit of the Pod's memory. Absent means the node's disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<Medium>,
+}
+
+/// What a Pod's own volume is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Medium {
+    /// The memory of the node.
+    Memory,
 }
 
 /// What becomes of the volumes.

@@ -40,6 +40,10 @@ pub const INITIAL_CLUSTER_STATE: &str = "quorate.dev/initial-cluster-state";
 /// On a Pod: `--initial-cluster-token`.
 pub const INITIAL_CLUSTER_TOKEN: &str = "quorate.dev/initial-cluster-token";
 
+/// On a Pod that keeps its member's data, as a scheduling gate: it is not started yet, and is what a volume claim is
+/// elsewhere. What is written on volume claims stands on these Pods.
+pub const GATE: &str = "quorate.dev/start";
+
 /// On a volume claim: the bootstrap that it was made for, as JSON, until the cluster has formed.
 pub const BOOTSTRAP: &str = "quorate.dev/bootstrap";
 /// On a volume claim: the id of the etcd cluster whose data it holds, in hexadecimal.

@@ -155,6 +155,10 @@ pub struct BootstrapStatus {
     pub version: String,
     /// `--initial-cluster-token`.
     pub token: String,
+    /// Whether a first member may have been started, where members keep their data in their Pods: one that is gone then is
+    /// not made again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub started: bool,
 }
 
 /// The way from here to the spec.

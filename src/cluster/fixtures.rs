@@ -182,7 +182,9 @@ fn claim(
     version: EtcdVersion,
 ) -> ClaimFacts {
     ClaimFacts {
+        in_pod: false,
         uid: format!("claim-{member}"),
+        resource_version: String::new(),
         ownership: Ownership::Ours,
         deleting: false,
         cluster_id: Some(CLUSTER),

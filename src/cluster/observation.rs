@@ -33,9 +33,9 @@ pub struct Observation {
     pub now: Timestamp,
     /// The `EtcdCluster`.
     pub cluster: ClusterFacts,
-    /// Pods of members, and whatever else stands under a member's name.
+    /// Pods of members, and whatever else stands under a member's name. Without those that are not to be started yet.
     pub pods: BTreeMap<MemberName, PodFacts>,
-    /// Volume claims of members.
+    /// Volume claims of members; of those who keep their data in their Pods, these, be they started or not.
     pub claims: BTreeMap<MemberName, ClaimFacts>,
     /// Volume claims that are kept aside: their members are none any more, and their names are not used again.
     pub set_aside: BTreeMap<MemberName, SetAside>,
@@ -72,8 +72,8 @@ pub struct Observation {
     /// etcd's member list, read right after a linearizable read on the same channel; nothing where no
     /// member could give one.
     pub member_list: Option<Vec<ListedMember>>,
-    /// Whether a proposal committed just now. Asked only before a claimed member is stopped, since it
-    /// costs a raft entry.
+    /// Whether a proposal committed just now. Asked only before a claimed member is stopped, and where a learner may wait for
+    /// an entry, since it costs one.
     pub proposal: Option<Result<(), String>>,
     /// Whether etcd has a downgrade job enabled.
     pub downgrade_job: DowngradeJob,
@@ -272,11 +272,16 @@ impl ContainerFacts {
     }
 }
 
-/// A volume claim of a member.
+/// A volume claim of a member, or the Pod that keeps its data where there are no volumes.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each as the API server says it")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimFacts {
+    /// Whether it is the member's Pod: with that the data goes.
+    pub in_pod: bool,
     /// Its UID.
     pub uid: String,
+    /// Changes with anything about it.
+    pub resource_version: String,
     /// Whether it carries our labels; a claim has no owner.
     pub ownership: Ownership,
     /// Whether it is being deleted. It stays while a Pod uses it.

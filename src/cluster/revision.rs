@@ -57,6 +57,9 @@ struct Inputs<'a> {
     /// Where the spec says a size of the volumes and no quota: that follows from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     quota: Option<u64>,
+    /// What the Pod keeps the data in, and its limit, where the Pod does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    empty_dir: Option<(&'a crate::api::EmptyDir, Option<&'a crate::api::Quantity>)>,
 }
 
 /// Renders the members of a cluster at a version: the spec's own, or the one that a member's data is on.
@@ -148,6 +151,8 @@ fn digest_of_inputs(spec: &EtcdClusterSpec, version: EtcdVersion, pod: Option<&P
         pod,
         restarted_at: spec.rollout.as_ref().and_then(|rollout| rollout.restarted_at.as_ref()),
         quota: spec::quota_of_the_volume(spec),
+        empty_dir: spec::empty_dir(spec)
+            .map(|dir| (dir, spec.storage.as_ref().and_then(|it| it.size.as_ref()))),
     };
     digest_of(&inputs)
 }
@@ -237,6 +242,9 @@ mod tests {
     )]
     #[case::resources(
         "{version: 3.6.16, pod: {resources: {requests: {cpu: 1}}}, etcd: {extraArgs: {max-txn-ops: '256'}}}"
+    )]
+    #[case::data_in_pods(
+        "{version: 3.6.16, storage: {emptyDir: {}}, etcd: {extraArgs: {max-txn-ops: '256'}}}"
     )]
     #[case::restart(
         "{version: 3.6.16, rollout: {restartedAt: '2026-11-24T00:00:00Z'}, etcd: {extraArgs: {max-txn-ops: '256'}}}"

@@ -10,8 +10,8 @@ use crate::api::reserved::{
     CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS, POD_ANNOTATIONS, POD_ENV, POD_LABELS, Reserved,
 };
 use crate::api::{
-    Approval, AutoCompaction, AutoCompactionMode, Code, DefragmentationMode, EtcdClusterSpec, HealMode, Hops,
-    Quantity, Retention, RolloutSpec,
+    Approval, AutoCompaction, AutoCompactionMode, Code, DefragmentationMode, EmptyDir, EtcdClusterSpec,
+    HealMode, Hops, Quantity, Retention, RolloutSpec,
 };
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{FEATURE_GATES, FlagError, is_owned_flag, translate};
@@ -146,6 +146,7 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
     wrong.extend(etcd.auto_compaction.as_ref().and_then(unreadable_retention));
     wrong.extend(reserved_names(spec));
     wrong.extend(no_labels_or_annotations(spec));
+    wrong.extend(nothing_but_pods(spec, storage_bytes, quota_bytes));
 
     match (version, wrong.is_empty()) {
         (Ok(version), true) => Ok(Desired {
@@ -306,6 +307,53 @@ pub fn storage_size(spec: &EtcdClusterSpec) -> Quantity {
     size.unwrap_or_else(|| Quantity::new(DEFAULT_STORAGE))
 }
 
+/// Whether members keep their data in their Pods, and have no volumes.
+pub fn keeps_data_in_pods(spec: &EtcdClusterSpec) -> bool {
+    empty_dir(spec).is_some()
+}
+
+/// What members keep their data in, where that is in their Pods.
+pub fn empty_dir(spec: &EtcdClusterSpec) -> Option<&EmptyDir> {
+    spec.storage.as_ref()?.empty_dir.as_ref()
+}
+
+/// Fields that say something of volumes, where there are none; and a single member, which could not be replaced.
+fn nothing_but_pods(spec: &EtcdClusterSpec, limit: u64, quota: u64) -> Vec<Notice> {
+    let Some(storage) = spec.storage.as_ref().filter(|storage| storage.empty_dir.is_some()) else {
+        return Vec::new();
+    };
+    let of_volumes = [
+        ("storageClassName", storage.storage_class_name.is_some()),
+        ("retentionPolicy", storage.retention_policy.is_some()),
+        ("quarantine", storage.quarantine.is_some()),
+    ];
+    let said = of_volumes.into_iter().filter(|(_, is_said)| *is_said).map(|(field, _)| {
+        Notice::new(
+            Code::InvalidSpec,
+            format!("spec.storage.{field} is set, and with spec.storage.emptyDir there are no volumes"),
+            format!("remove spec.storage.{field}"),
+        )
+    });
+    let alone = (spec.replicas == 1).then(|| {
+        Notice::new(
+            Code::InvalidSpec,
+            "spec.replicas is 1 with spec.storage.emptyDir: one member could never be restarted without the loss of all data",
+            "set spec.replicas to 3 or more, or make an EtcdCluster without spec.storage.emptyDir",
+        )
+    });
+    let too_much = (quota > limit / 2).then(|| {
+        Notice::new(
+            Code::InvalidSpec,
+            format!(
+                "spec.etcd.quotaBackendBytes is more than half of spec.storage.size, at which the kubelet evicts a Pod with its \
+                 data (emptyDir): {quota} of {limit} bytes"
+            ),
+            "lower spec.etcd.quotaBackendBytes, or raise spec.storage.size",
+        )
+    });
+    said.chain(alone).chain(too_much).collect()
+}
+
 /// Whether the volumes go with the `EtcdCluster`.
 pub fn deletes_volumes(spec: &EtcdClusterSpec) -> bool {
     let policy = spec.storage.as_ref().and_then(|storage| storage.retention_policy.as_ref());
@@ -354,6 +402,14 @@ mod tests {
     #[case("{version: 3.6.16, etcd: {extraArgs: {data-dir: /tmp}}}", "data-dir")]
     #[case("{version: 3.6.16, etcd: {autoCompaction: {mode: Revision, retention: 1h}}}", "autoCompaction")]
     #[case("{version: 3.6.16, rollout: {memberDeadline: 0s}}", "memberDeadline")]
+    #[case("{version: 3.6.16, replicas: 1, storage: {emptyDir: {}}}", "spec.replicas")]
+    #[case("{version: 3.6.16, storage: {emptyDir: {}, storageClassName: fast}}", "storageClassName")]
+    #[case("{version: 3.6.16, storage: {emptyDir: {}, retentionPolicy: {}}}", "retentionPolicy")]
+    #[case("{version: 3.6.16, storage: {emptyDir: {medium: Memory}, quarantine: 1h}}", "quarantine")]
+    #[case(
+        "{version: 3.6.16, storage: {emptyDir: {}, size: 2Gi}, etcd: {quotaBackendBytes: 2Gi}}",
+        "quotaBackendBytes"
+    )]
     #[case("{version: 3.6.16, pod: {labels: {team: the best}}}", "spec.pod.labels")]
     #[case("{version: 3.6.16, pod: {annotations: {a note: x}}}", "spec.pod.annotations")]
     #[case("{version: 3.6.16, services: {client: {labels: {/a: x}}}}", "spec.services.client.labels")]

@@ -22,6 +22,7 @@ mod images;
 mod input;
 mod many;
 mod nodes;
+mod pods;
 mod process;
 mod recovery;
 mod refusals;

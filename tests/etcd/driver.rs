@@ -114,11 +114,15 @@ impl Driven {
                 Step::StoreRevision(revision),
                 Step::CreateClaims {
                     members: members.clone(),
-                    purpose: Purpose::Bootstrap(BootstrapStatus {
-                        members: i32::try_from(members.len()).unwrap(),
-                        version: desired.version.to_string(),
-                        token: UID.to_owned(),
-                    }),
+                    purpose: Purpose::Bootstrap(
+                        BootstrapStatus {
+                            members: i32::try_from(members.len()).unwrap(),
+                            version: desired.version.to_string(),
+                            token: UID.to_owned(),
+                            started: true,
+                        },
+                        Some(name.clone()),
+                    ),
                 },
                 Step::Assign { members: members.clone(), revision: name.clone(), afresh: true },
                 Step::CreatePods(members.iter().map(pod).collect()),
@@ -288,6 +292,11 @@ impl Driven {
         self.etcd.kill(n);
         let version = self.revisions[&self.pods[&member].revision].version.to_string();
         self.etcd.start_guarded(n, &version);
+    }
+
+    /// The Pod of a member goes, and where that keeps its data, this too.
+    pub async fn lose_pod(&mut self, n: usize) {
+        self.stop(&MemberName::new(NAME, u32::try_from(n).unwrap())).await;
     }
 
     /// The process of each member.

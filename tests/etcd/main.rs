@@ -15,6 +15,7 @@ mod flags;
 mod guard;
 mod harness;
 mod planned;
+mod pods;
 #[path = "../support/processes.rs"]
 mod processes;
 mod reach;

@@ -20,7 +20,7 @@ pub async fn settled(yaml: &str) -> Driven {
     driven
 }
 
-async fn write_keys(driven: &Driven) {
+pub async fn write_keys(driven: &Driven) {
     let client = etcd_client::Client::connect([driven.etcd.client_url(0)], None).await.unwrap();
     for i in 0..20 {
         client.kv_client().put(format!("k/{i}"), format!("v{i}"), None).await.unwrap();

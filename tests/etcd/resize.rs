@@ -34,6 +34,25 @@ async fn it_grows_and_shrinks_and_nothing_is_lost(
     assert_nothing_lost(writers, &driven.etcd).await;
 }
 
+/// A learner that gets all it needs as one snapshot waits for one more entry before it says who it is: in a cluster that nobody
+/// writes to, and that has seen more than 5,000 entries, none comes by itself.
+#[rstest]
+#[tokio::test]
+async fn a_quiet_cluster_grows(#[values("3.5.35", "3.6.16", "3.7.3")] version: &str) {
+    let yaml = format!(
+        "{{version: {version}, replicas: 1, etcd: {{snapshotCount: 1000}}, rollout: {{memberDeadline: 60s}}}}"
+    );
+    let mut driven = settled(&yaml).await;
+    let client = etcd_client::Client::connect([driven.etcd.client_url(0)], None).await.unwrap();
+    for i in 0..8_000 {
+        client.kv_client().put("k", i.to_string(), None).await.unwrap();
+    }
+    driven.spec.replicas = 3;
+    assert_eq!(driven.rest(LONG).await, Rest::Settled);
+    driven.assert_runs(version).await;
+    driven.etcd.hash().await;
+}
+
 /// The order that keeps the most members throughout: more of them before the roll, fewer after it.
 #[tokio::test]
 async fn a_resize_and_a_minor_hop_at_once() {

@@ -12,11 +12,13 @@ use crate::world::kube::{Pod, Probe, State, StoredRevision, Volume};
 use crate::world::{NAME, NAMESPACE, World};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use quorate::api::{EtcdClusterStatus, MemberRole, ProgressStatus};
+use quorate::api::{EtcdClusterStatus, MemberRole, ProgressStatus, Quantity};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::objects::claim::Purpose;
+use quorate::cluster::objects::data::data_in_pod;
+use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::objects::probe::NewProbe;
-use quorate::cluster::objects::{pod::Initial, support};
+use quorate::cluster::objects::support;
 use quorate::cluster::observation::{ClaimFacts, Ownership};
 use quorate::cluster::plan::{Claim, Guarded, NewPod, Record, SnapshotNote, Step, Stop};
 use quorate::cluster::report::{release, remember, withdraw};
@@ -168,6 +170,7 @@ fn one_write(world: &mut World, seen: &Seen, step: &Step) -> Outcome {
             }
             ok
         }
+        Step::DiscardPod { member, uid, .. } => discard(world, member, uid),
         Step::ExpandClaim { member, size } => volumes::expand(world, seen, member, size),
         Step::SetFinalizer(wanted) => set_finalizer(world, *wanted),
         Step::StoreRevision(revision) => {
@@ -356,13 +359,26 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, purpose: &P
         return;
     }
     let (bootstrap, cluster_id, assigned) = match purpose {
-        Purpose::Bootstrap(bootstrap) => (Some(bootstrap.clone()), None, None),
+        Purpose::Bootstrap(bootstrap, revision) => (Some(bootstrap.clone()), None, revision.clone()),
         Purpose::Join(cluster_id, revision) => (None, Some(*cluster_id), Some(revision.clone())),
         Purpose::Copy(cluster_id, _) => (None, Some(*cluster_id), None),
     };
     let (spec, uid) = (&seen.facts.cluster.spec, world.uid("claim"));
+    let in_pod = spec::keeps_data_in_pods(spec);
+    let owner = in_pod.then(|| seen.facts.cluster.uid.clone());
+    if in_pod && !is_made(world, seen, member, assigned.as_ref()) {
+        return;
+    }
+    // A Pod has what its revision says.
+    let in_its_pod = assigned.as_ref().filter(|_| in_pod).and_then(|revision| {
+        let template = &world.revisions[revision].revision.template;
+        Quantity::new(data_in_pod(template.spec.as_ref()?)?.size_limit.clone()?.0).bytes()
+    });
+    let size = in_its_pod.or_else(|| spec::storage_size(spec).bytes());
     let facts = ClaimFacts {
+        in_pod,
         uid,
+        resource_version: String::new(),
         ownership: Ownership::Ours,
         deleting: false,
         cluster_id,
@@ -377,20 +393,30 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, purpose: &P
         recovering: None,
         snapshot_base: None,
         free_of_v2_entries: false,
-        size: spec::storage_size(spec).bytes(),
-        capacity: spec::storage_size(spec).bytes(),
+        size,
+        capacity: size,
         awaits_file_system: false,
         resize_error: None,
-        class: Some(storage_class(spec).unwrap_or("standard").to_owned()),
+        class: (!in_pod).then(|| storage_class(spec).unwrap_or("standard").to_owned()),
         volume: None,
     };
-    let volume = Volume { facts, data: None, damaged: false, home: None, grows_at: None };
+    let volume = Volume { facts, owner, data: None, damaged: false, home: None, grows_at: None };
     if let Purpose::Copy(..) = purpose {
         world.set_aside.insert(member.clone(), (Some(world.now), volume));
     } else {
         world.claims.insert(member.clone(), volume);
     }
     wrote(world);
+}
+
+/// Whether a Pod is made that keeps its member's data and is not started yet.
+fn is_made(world: &mut World, seen: &Seen, member: &MemberName, revision: Option<&String>) -> bool {
+    let is_stored = revision.is_some_and(|revision| world.revisions.contains_key(revision));
+    if !is_stored {
+        world.violate(format!("{member}'s Pod is made from {revision:?}, which is not stored"));
+    }
+    let is_there = world.cluster.as_ref().is_some_and(|cluster| cluster.uid == seen.facts.cluster.uid);
+    is_stored && is_there && !world.pods.contains_key(member)
 }
 
 fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
@@ -405,9 +431,19 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
     if world.pods.contains_key(&new.member) {
         return;
     }
+    let own = |claim: &ClaimFacts| claim.in_pod.then(|| claim.uid.clone());
+    let seen_as = seen.facts.claims.get(&new.member).and_then(own);
+    let claim = world.claims.get(&new.member).map(|volume| &volume.facts);
+    if seen_as.is_some() && claim.and_then(own) != seen_as {
+        return;
+    }
+    let assigned = claim.and_then(|claim| claim.assigned.clone());
+    if seen_as.is_some() && assigned.as_ref() != Some(&new.revision) {
+        world.violate(format!("{} is started from {}, its Pod is of {assigned:?}", new.member, new.revision));
+    }
     check::before_a_pod_is_made(world, seen, new, &revision);
     let pod = Pod {
-        uid: world.uid("pod"),
+        uid: seen_as.unwrap_or_else(|| world.uid("pod")),
         owner: Some(seen.facts.cluster.uid.clone()),
         deleting: None,
         revision: new.revision.clone(),
@@ -431,6 +467,17 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
     metadata::feel(world, &new.member);
     world.made += 1;
     wrote(world);
+}
+
+/// A Pod that no node has goes at once; one that another operator has started since is not what was seen.
+fn discard(world: &mut World, member: &MemberName, uid: &str) -> bool {
+    let is_it = world.claims.get(member).is_some_and(|volume| volume.facts.uid == uid);
+    let is_it = is_it && !world.pods.contains_key(member);
+    if is_it {
+        world.claims.remove(member);
+        wrote(world);
+    }
+    is_it
 }
 
 fn guard(world: &mut World, guarded: &Guarded) {
@@ -461,6 +508,9 @@ fn create_probe(world: &mut World, new: &NewProbe) {
 
 fn evict(world: &mut World, seen: &Seen, stop: &Stop) -> bool {
     let objection = check::objection_to_a_stop(world, seen, stop.member());
+    let keeps_data = world.claims.get(stop.member()).is_some_and(|volume| volume.facts.in_pod);
+    let with_its_data = || format!("{} is stopped, and its data goes with its Pod", stop.member());
+    let objection = objection.or_else(|| keeps_data.then(with_its_data));
     let already = world.pods.get(stop.member()).is_some_and(|pod| pod.deleting.is_some());
     let as_seen = stop.resource_version().is_none_or(|version| {
         world.pods.get(stop.member()).is_some_and(|pod| pod.resource_version() == version)

@@ -20,13 +20,16 @@ use std::collections::BTreeMap;
 
 /// Whether one that is lost is replaced: not where too many are, or one was just before, or a person is asked first.
 fn is_healed(
+    world: &World,
     cluster: &Cluster,
     mode: HealMode,
     voters: &BTreeMap<MemberName, u64>,
     lost: impl Fn(&MemberName) -> bool,
     dead: usize,
 ) -> bool {
-    let by_itself = mode == HealMode::Automatic && cluster.status.last_replacement.is_none();
+    let went_with_its_pod = |member: &MemberName| lost(member) && !world.claims.contains_key(member);
+    let any_time = spec::keeps_data_in_pods(&cluster.spec) && voters.keys().any(went_with_its_pod);
+    let by_itself = mode == HealMode::Automatic && (cluster.status.last_replacement.is_none() || any_time);
     let named = |member: &MemberName| cluster.replace.as_ref() == Some(&member.to_string()) && lost(member);
     dead == 1 && voters.len() - dead > voters.len() / 2 && (by_itself || voters.keys().any(named))
 }
@@ -74,7 +77,7 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     }
     let dead = voters.keys().filter(|member| lost(member)).count();
     let formed = cluster.status.cluster_id.is_some();
-    let healed = formed && is_healed(cluster, desired.heal_mode, &voters, lost, dead);
+    let healed = formed && is_healed(world, cluster, desired.heal_mode, &voters, lost, dead);
     let may_be_lost = voters.len().saturating_sub(voters.len() / 2 + 1);
     // etcd that does not get as far as to open its data tells nothing of it.
     let is_hidden = |member: &&MemberName| {
@@ -108,9 +111,19 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     if !formed && plan.refusals.iter().any(|refusal| refusal.message.contains("is kept aside")) {
         return Some("kept aside");
     }
+    let in_pods = spec::keeps_data_in_pods(&cluster.spec);
+    if world.claims.values().any(|volume| volume.facts.in_pod != in_pods) {
+        return Some("storage");
+    }
     let wanted = desired.storage_size.bytes();
-    let cannot_be =
-        |volume: &Volume| volume.facts.size > wanted || (volume.facts.size < wanted && !world.lets_grow);
+    if in_pods && plan.refusals.iter().any(|refusal| refusal.code == Code::StorageChangeUnsupported) {
+        // Whether a database fits is seen in its file, which the kubelet measures.
+        return Some("storage");
+    }
+    let cannot_be = |volume: &Volume| {
+        !volume.facts.in_pod
+            && (volume.facts.size > wanted || (volume.facts.size < wanted && !world.lets_grow))
+    };
     if formed && world.claims.values().any(cannot_be) {
         return Some("storage");
     }
@@ -119,6 +132,10 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     {
         // What would make it forget the job does not start on that.
         return Some("data of the v2 API");
+    }
+    if in_pods && voters.keys().any(|member| kept_out(&member)) {
+        // A start on another version would cost it its data: a person has it replaced.
+        return Some("kept out by a downgrade job");
     }
     if voters.keys().filter(kept_out).count() + dead > voters.len().saturating_sub(voters.len() / 2 + 1) {
         return Some("kept out by a downgrade job");
@@ -139,6 +156,10 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
         Hops::Many => stops(current, &members, desired.version, &Releases::default()),
         Hops::Single => check_hop(current, &members, desired.version).map(|_| vec![desired.version]),
     };
+    if in_pods && current.is_some_and(|current| desired.version.minor < current) {
+        // No member joins under the job that it takes.
+        return Some("hop");
+    }
     let way = match current.map(way) {
         Some(Err(_)) => return Some("hop"),
         Some(Ok(way)) => way,
@@ -242,6 +263,7 @@ fn left_down<'a>(world: &'a World, plan: &Plan) -> Option<&'a MemberName> {
             && pod.owner.is_some()
             && volume.data.is_some()
             && !volume.facts.deleting
+            && !volume.facts.in_pod
             && !world.takes_part(member)
     })
 }

@@ -76,6 +76,11 @@ pub fn before_a_pod_is_removed(world: &mut World, seen: &Seen, member: &MemberNa
     if !deleting && formed && counts(world, member) {
         world.violate(format!("{member}'s Pod is removed while it serves"));
     }
+    let keeps_data = world.claims.get(member).is_some_and(|volume| volume.facts.in_pod)
+        && world.pods.get(member).is_some_and(|pod| !pod.ended);
+    if !deleting && formed && keeps_data {
+        world.violate(format!("{member}'s Pod is removed while it is a member, and its data with it"));
+    }
 }
 
 /// Invariants 3 and 5: no `new` after bootstrap, no binary that cannot open the data. And no flag that the
@@ -185,7 +190,11 @@ pub fn objection_to_a_removal(world: &World, seen: &Seen, member: &MemberName) -
 
 /// Whether the only node on which a member's volume can be used has been down for longer than one may be.
 fn is_lost_with_its_node(world: &World, seen: &Seen, member: &MemberName) -> bool {
-    let down = world.claims.get(member).and_then(|volume| world.nodes[volume.home?]).map(|(since, _)| since);
+    let home = |member: &MemberName| {
+        let volume = world.claims.get(member)?;
+        if volume.facts.in_pod { world.pods.get(member)?.node } else { volume.home }
+    };
+    let down = home(member).and_then(|node| world.nodes[node]).map(|(since, _)| since);
     let after = spec::parse(&seen.facts.cluster.spec).map(|desired| desired.node_lost_after);
     down.is_some_and(|since| after.is_ok_and(|after| u128::from(world.now - since) >= after.as_millis()))
 }

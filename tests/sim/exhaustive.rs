@@ -243,6 +243,22 @@ fn every_interleaving_of_labels(#[case] members: u32) {
     every_interleaving(members, "3.6.16", begin, 2, "labels");
 }
 
+/// Members that keep their data in their Pods: a patch, a minor, and a Pod that goes.
+#[rstest]
+#[case::patch("3.6.14", "3.6.16")]
+#[case::minor("3.5.35", "3.6.16")]
+fn every_interleaving_of_a_hop_with_data_in_pods(#[case] from: &str, #[case] to: &str) {
+    let begin = |world: &mut World| world.edit_spec(|spec| to.clone_into(&mut spec.version));
+    every_interleaving_of(&in_pods(from), begin, 1, to);
+}
+
+#[test]
+fn every_interleaving_of_a_pod_that_goes_with_its_data() {
+    let first = in_pods("3.6.16");
+    let begin = |world: &mut World| strike(world, Fault::PodDeleted, Some(&member(1)), &first);
+    every_interleaving_of(&first, begin, 1, "a Pod less");
+}
+
 /// From the word of a person on.
 #[test]
 fn every_interleaving_of_a_recovery() {
@@ -257,11 +273,22 @@ fn every_interleaving_of_a_hop_of_three_members_with_two_faults(#[case] from: &s
     every_interleaving(3, from, |world| world.edit_spec(|spec| to.clone_into(&mut spec.version)), 2, to);
 }
 
+fn in_pods(version: &str) -> EtcdClusterSpec {
+    spec(&format!(
+        "{{version: {version}, storage: {{emptyDir: {{}}}}, rollout: {{memberDeadline: 20s}}, \
+         heal: {{nodeLostAfter: 10s}}}}"
+    ))
+}
+
 fn every_interleaving(members: u32, from: &str, disturb: impl FnOnce(&mut World), faults: u8, to: &str) {
     let first = spec(&format!(
         "{{version: {from}, replicas: {members}, rollout: {{memberDeadline: 20s, allowDowntime: true}}, \
          heal: {{nodeLostAfter: 10s}}}}"
     ));
+    every_interleaving_of(&first, disturb, faults, to);
+}
+
+fn every_interleaving_of(first: &EtcdClusterSpec, disturb: impl FnOnce(&mut World), faults: u8, to: &str) {
     let mut world = World::new(Rng::fixed(), first.clone());
     let mut operator = Operator::default();
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));
@@ -274,7 +301,7 @@ fn every_interleaving(members: u32, from: &str, disturb: impl FnOnce(&mut World)
     while let Some(node) = open.pop() {
         for event in events(&node) {
             let mut next = node.clone();
-            step(&mut next, &event, &first);
+            step(&mut next, &event, first);
             assert_eq!(next.world.violation, None, "{:?}", next.path);
             let last = next.operator.last.as_ref().map(|plan| words(&plan.next));
             assert!(next.world.now < begun + 900_000, "it never ends: {:?}, {last:?}", next.path);
@@ -302,6 +329,7 @@ fn every_interleaving(members: u32, from: &str, disturb: impl FnOnce(&mut World)
             open.push(next);
         }
     }
+    let (members, from) = (first.replicas, &first.version);
     println!("{members} × {from} → {to}, {faults} faults: {} states, {ends} ends", seen.len());
     assert!(seen.len() > 100 && ends > 0);
 }

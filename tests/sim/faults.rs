@@ -406,6 +406,7 @@ pub fn reachable(world: &World, first: &EtcdClusterSpec) -> EtcdClusterSpec {
         paused: None,
         storage: size.map(|bytes| StorageSpec {
             size: Some(Quantity::new(bytes.to_string())),
+            empty_dir: first.storage.as_ref().and_then(|storage| storage.empty_dir.clone()),
             ..StorageSpec::default()
         }),
         etcd: None::<EtcdSpec>,

@@ -22,6 +22,7 @@ mod mutants;
 mod named;
 mod observe;
 mod operator;
+mod pods;
 mod put_back;
 mod recovery;
 mod recovery_steps;

@@ -66,7 +66,7 @@ pub fn observe(
             .iter()
             .map(|(member, pod)| (member.clone(), pod_facts(world, cluster, member, pod)))
             .collect(),
-        claims: world.claims.iter().map(|(member, volume)| (member.clone(), volume.facts.clone())).collect(),
+        claims: claims(world, cluster),
         set_aside: world
             .set_aside
             .iter()
@@ -106,10 +106,7 @@ pub fn observe(
         patience,
         releases: Releases::default(),
     };
-    seen.homes = seen
-        .absent()
-        .filter_map(|member| Some((member.clone(), format!("node-{}", world.claims[member].home?))))
-        .collect();
+    seen.homes = homes(world, &seen);
     if !seen.cluster.may_claim_a_member() {
         let pods = seen.absent().filter_map(|member| seen.pods.get(member)?.node.clone());
         let asked: BTreeSet<String> = pods.chain(seen.homes.values().cloned()).collect();
@@ -134,6 +131,21 @@ pub fn observe(
     };
     seen.downgrade_job = seen.downgrade_job_by_status().unwrap_or(seen.downgrade_job);
     seen
+}
+
+/// Without the Pods of an earlier cluster.
+fn claims(world: &World, cluster: &Cluster) -> BTreeMap<MemberName, ClaimFacts> {
+    let is_own = |volume: &Volume| volume.owner.as_ref().is_none_or(|owner| *owner == cluster.uid);
+    let own = world.claims.iter().filter(|(_, volume)| is_own(volume));
+    own.map(|(member, volume)| (member.clone(), volume.facts.clone())).collect()
+}
+
+/// Where alone what absent members have can be used.
+fn homes(world: &World, seen: &Observation) -> BTreeMap<MemberName, String> {
+    let on_volumes = seen.absent().filter(|member| !world.claims[*member].facts.in_pod);
+    let on_volumes = on_volumes
+        .filter_map(|member| Some((member.clone(), format!("node-{}", world.claims[member].home?))));
+    on_volumes.chain(seen.homes_in_pods()).collect()
 }
 
 fn hash_of(world: &World, member: &MemberName) -> Option<KvHash> {

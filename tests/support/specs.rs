@@ -65,6 +65,11 @@ pub fn accepted() -> Vec<(&'static str, Value)> {
         ),
         ("a size", cluster(json!({ "storage": { "size": "20Gi", "storageClassName": "fast" } }))),
         ("a size in bytes", cluster(json!({ "storage": { "size": "8589934592" } }))),
+        ("data in Pods", cluster(json!({ "storage": { "size": "1Gi", "emptyDir": {} } }))),
+        (
+            "data in memory",
+            cluster(json!({ "replicas": 5, "storage": { "emptyDir": { "medium": "Memory" } } })),
+        ),
         ("retention", cluster(json!({ "storage": { "retentionPolicy": { "whenDeleted": "Delete" } } }))),
         ("a quota", cluster(json!({ "etcd": { "quotaBackendBytes": "512Mi", "snapshotCount": 1 } }))),
         (
@@ -338,6 +343,31 @@ pub fn refused() -> Vec<Refused> {
             &["spec.services.client.type", "ClusterIP"],
         ),
         new(
+            "one member that keeps its data in its Pod",
+            json!({ "replicas": 1, "storage": { "emptyDir": {} } }),
+            &["spec.storage.emptyDir needs spec.replicas of 3 or more"],
+        ),
+        new(
+            "a class of volumes that there are none of",
+            json!({ "storage": { "emptyDir": {}, "storageClassName": "fast" } }),
+            &["spec.storage.emptyDir", "remove storageClassName"],
+        ),
+        new(
+            "a policy for volumes that there are none of",
+            json!({ "storage": { "emptyDir": {}, "retentionPolicy": { "whenScaled": "Retain" } } }),
+            &["spec.storage.emptyDir", "retentionPolicy"],
+        ),
+        new(
+            "a quarantine for volumes that there are none of",
+            json!({ "storage": { "emptyDir": {}, "quarantine": "1h" } }),
+            &["spec.storage.emptyDir", "quarantine"],
+        ),
+        new(
+            "another medium",
+            json!({ "storage": { "emptyDir": { "medium": "HugePages" } } }),
+            &["spec.storage.emptyDir.medium", "Memory"],
+        ),
+        new(
             "a deadline without unit",
             json!({ "rollout": { "memberDeadline": "5" } }),
             &["spec.rollout.memberDeadline", "5m"],
@@ -349,6 +379,19 @@ pub fn refused() -> Vec<Refused> {
         size("8Gi"),
         size("big"),
         &["spec.storage.size", "e.g. 8Gi"],
+    ));
+    let in_pods = || cluster(json!({ "storage": { "emptyDir": {} } }));
+    all.push(change(
+        "data that is to be kept in volumes from now on",
+        in_pods(),
+        cluster(json!({})),
+        &["spec.storage.emptyDir cannot be added or removed later", "another EtcdCluster"],
+    ));
+    all.push(change(
+        "data that is to be kept in Pods from now on",
+        size("8Gi"),
+        in_pods(),
+        &["spec.storage.emptyDir cannot be added or removed later", "another EtcdCluster"],
     ));
     for (flag, why) in quorate::etcd::versions::OWNED_FLAGS {
         let spec = json!({ "etcd": { "extraArgs": { *flag: "x" } } });

@@ -5,7 +5,7 @@ mod members;
 mod recovery;
 mod writes;
 
-use crate::api::{Code, EtcdCluster, Quantity, labels};
+use crate::api::{Code, EtcdCluster, MemberRole, Quantity, labels};
 use crate::cluster::context::Context;
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
@@ -18,7 +18,7 @@ use crate::cluster::observation::Observation;
 use crate::cluster::plan::{Guarded, NewPod, Record, SnapshotNote, Step};
 use crate::cluster::report::Outcome;
 use crate::cluster::revision::Revision;
-use crate::cluster::spec::storage_class;
+use crate::cluster::spec::{keeps_data_in_pods, storage_class};
 use crate::etcd::{ClusterId, EtcdError, EtcdVersion, Identity, MemberId};
 use crate::process::kubernetes::one_line;
 use futures::future::try_join_all;
@@ -128,7 +128,8 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         }
         Step::NoteSnapshots(notes) => hands.note_snapshots(notes).await?,
         Step::Propose { through, entries } => hands.propose(through, *entries).await?,
-        Step::RemovePod { member, uid, resource_version, .. } => {
+        Step::RemovePod { member, uid, resource_version, .. }
+        | Step::DiscardPod { member, uid, resource_version } => {
             let as_seen =
                 Preconditions { uid: Some(uid.clone()), resource_version: Some(resource_version.clone()) };
             hands.delete::<Pod>(&member.to_string(), Some(as_seen)).await?;
@@ -250,6 +251,14 @@ impl Hands<'_> {
 
     async fn create_claims(&self, members: &[MemberName], purpose: &Purpose) -> Result<Outcome, ActError> {
         let cluster = &self.world.cluster;
+        match purpose {
+            Purpose::Join(_, revision) | Purpose::Bootstrap(_, Some(revision))
+                if keeps_data_in_pods(&cluster.spec) =>
+            {
+                return self.create_pods_to_come(members, purpose, revision).await;
+            }
+            _ => {}
+        }
         let size = crate::cluster::spec::storage_size(&cluster.spec);
         let class = storage_class(&cluster.spec);
         let claims = members
@@ -265,9 +274,33 @@ impl Hands<'_> {
         gone_is_fine(self.patch_claim(member, &claim.uid, patch).await)
     }
 
+    /// Pods that keep their members' data, which are started later.
+    async fn create_pods_to_come(
+        &self,
+        members: &[MemberName],
+        purpose: &Purpose,
+        revision: &str,
+    ) -> Result<Outcome, ActError> {
+        let template = &self.revision(revision)?.template;
+        let role = match purpose {
+            Purpose::Join(..) => MemberRole::Learner,
+            _ => MemberRole::Voter,
+        };
+        let pods = members.iter().map(|member| {
+            let (member, revision) = (member.clone(), revision.to_owned());
+            let new = NewPod { member, revision, initial: Initial::Guard, role };
+            pod::not_yet(self.namespace(), self.name(), &new, template, claim::notes(purpose), self.owner())
+        });
+        self.create(pods.collect()).await
+    }
+
     async fn create_pods(&self, new: &[NewPod]) -> Result<Outcome, ActError> {
         let mut pods = Vec::new();
         for new in new {
+            if let Some(claim) = self.world.claims.get(&new.member).filter(|claim| claim.in_pod) {
+                self.start_pod(new, claim).await?;
+                continue;
+            }
             let template = &self.revision(&new.revision)?.template;
             pods.push(pod::member(self.namespace(), self.name(), new, template, self.owner()));
         }

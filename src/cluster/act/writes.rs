@@ -2,9 +2,12 @@
 //! second: created only where nothing is, changed and deleted only where it is what was observed.
 
 use super::{ActError, Hands};
-use crate::api::{Code, FIELD_MANAGER};
+use crate::api::{Code, FIELD_MANAGER, labels};
 use crate::cluster::names::MemberName;
+use crate::cluster::objects::pod::initial_annotations;
 use crate::cluster::objects::support::{Specified, Wanted};
+use crate::cluster::observation::ClaimFacts;
+use crate::cluster::plan::NewPod;
 use crate::cluster::report::Outcome;
 use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
@@ -98,6 +101,9 @@ impl Hands<'_> {
     pub(super) async fn annotate(&self, member: &MemberName, annotations: Value) -> Result<(), ActError> {
         let claim =
             self.world.claims.get(member).ok_or_else(|| ActError::Gone(format!("the claim of {member}")))?;
+        if claim.in_pod {
+            return self.patch_pod(member, &claim.uid, json!({ "annotations": annotations })).await;
+        }
         let patch = json!({ "metadata": { "annotations": annotations } });
         Ok(self.patch_claim(member, &claim.uid, patch).await?)
     }
@@ -122,8 +128,25 @@ impl Hands<'_> {
         mut metadata: Value,
     ) -> Result<(), ActError> {
         metadata["uid"] = json!(uid);
-        let patch = Patch::Merge(json!({ "metadata": metadata }));
-        let patched = self.api::<Pod>().patch(&member.to_string(), &PatchParams::default(), &patch).await;
+        self.patch_this_pod(member, &Patch::Merge(json!({ "metadata": metadata }))).await
+    }
+
+    /// Lets a Pod be started that was made before: its member may have an address from here on. It must be what was seen, so
+    /// that nobody comes late to one that runs; gates of others stay.
+    pub(super) async fn start_pod(&self, new: &NewPod, seen: &ClaimFacts) -> Result<(), ActError> {
+        let mut annotations = json!(initial_annotations(self.namespace(), &new.member, &new.initial));
+        annotations[labels::REVISION] = json!(new.revision);
+        let labels = json!({ labels::ROLE: labels::role(new.role) });
+        let metadata = json!({
+            "uid": seen.uid, "resourceVersion": seen.resource_version, "annotations": annotations, "labels": labels
+        });
+        let gates = json!([{ "$patch": "delete", "name": labels::GATE }]);
+        let patch = json!({ "metadata": metadata, "spec": { "schedulingGates": gates } });
+        self.patch_this_pod(&new.member, &Patch::Strategic(patch)).await
+    }
+
+    async fn patch_this_pod(&self, member: &MemberName, patch: &Patch<Value>) -> Result<(), ActError> {
+        let patched = self.api::<Pod>().patch(&member.to_string(), &PatchParams::default(), patch).await;
         gone_is_fine(patched.map(|_| ()))
     }
 }

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 /// For what a volume claim is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// For one of the first members.
-    Bootstrap(BootstrapStatus),
+    /// For one of the first members; from this revision, where its Pod is its claim.
+    Bootstrap(BootstrapStatus, Option<String>),
     /// For a member that joins this cluster, from this revision.
     Join(ClusterId, String),
     /// For a copy of a member's data, kept aside from the beginning, which is now.
@@ -32,15 +32,6 @@ pub fn new(
     class: Option<&str>,
     purpose: &Purpose,
 ) -> PersistentVolumeClaim {
-    let notes: &[(&str, String)] = match purpose {
-        Purpose::Bootstrap(bootstrap) => &[(labels::BOOTSTRAP, bootstrap_note(bootstrap))],
-        Purpose::Join(cluster, revision) => {
-            &[(labels::CLUSTER_ID, cluster.to_string()), (labels::ASSIGNED, revision.clone())]
-        }
-        Purpose::Copy(cluster, since) => {
-            &[(labels::CLUSTER_ID, cluster.to_string()), (labels::SET_ASIDE_SINCE, since.to_string())]
-        }
-    };
     let mut claim_labels = labels::of_component(cluster, labels::COMPONENT_MEMBER);
     claim_labels.insert(labels::MEMBER.to_owned(), member.to_string());
     if let Purpose::Copy(..) = purpose {
@@ -51,7 +42,7 @@ pub fn new(
             name: Some(member.claim()),
             namespace: Some(namespace.to_owned()),
             labels: Some(claim_labels),
-            annotations: Some(notes.iter().map(|(key, note)| ((*key).to_owned(), note.clone())).collect()),
+            annotations: Some(notes(purpose)),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {
@@ -70,6 +61,23 @@ pub fn new(
     }
 }
 
+/// What is written on a claim when it is made.
+pub fn notes(purpose: &Purpose) -> BTreeMap<String, String> {
+    let notes = match purpose {
+        Purpose::Bootstrap(bootstrap, revision) => {
+            let revision = revision.as_ref().map(|revision| (labels::ASSIGNED, revision.clone()));
+            [(labels::BOOTSTRAP, bootstrap_note(bootstrap))].into_iter().chain(revision).collect()
+        }
+        Purpose::Join(cluster, revision) => {
+            vec![(labels::CLUSTER_ID, cluster.to_string()), (labels::ASSIGNED, revision.clone())]
+        }
+        Purpose::Copy(cluster, since) => {
+            vec![(labels::CLUSTER_ID, cluster.to_string()), (labels::SET_ASIDE_SINCE, since.to_string())]
+        }
+    };
+    notes.into_iter().map(|(key, note)| (key.to_owned(), note)).collect()
+}
+
 /// A bootstrap as it stands in the annotation of a claim.
 pub fn bootstrap_note(bootstrap: &BootstrapStatus) -> String {
     serde_json::to_string(bootstrap).unwrap_or_default()
@@ -85,11 +93,12 @@ mod tests {
     use serde_json::{Value, json};
 
     fn bootstrap() -> BootstrapStatus {
-        BootstrapStatus { members: 3, version: "3.6.16".to_owned(), token: "token".to_owned() }
+        let (version, token) = ("3.6.16".to_owned(), "token".to_owned());
+        BootstrapStatus { members: 3, version, token, started: false }
     }
 
     fn claim(class: Option<&str>) -> PersistentVolumeClaim {
-        new(NAMESPACE, NAME, &member(1), &Quantity::new("9Gi"), class, &Purpose::Bootstrap(bootstrap()))
+        new(NAMESPACE, NAME, &member(1), &Quantity::new("9Gi"), class, &Purpose::Bootstrap(bootstrap(), None))
     }
 
     #[rstest]

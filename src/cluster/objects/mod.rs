@@ -4,6 +4,7 @@
 mod checks;
 pub mod claim;
 pub mod container;
+pub mod data;
 pub mod metadata;
 pub mod pod;
 pub mod probe;

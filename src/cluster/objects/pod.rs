@@ -1,15 +1,16 @@
 //! A member's Pod: the template that a revision stores, and the Pod of one member made from it.
 
-use super::container::{self, VOLUME, peer_url};
+use super::container::{self, peer_url};
+use super::data::{keeps_data, volume_in_pod, volume_of};
 use super::metadata::{annotations_of, labels_of};
 use crate::api::reserved::{POD_ANNOTATIONS, POD_LABELS};
 use crate::api::{EtcdClusterSpec, MemberRole, labels};
 use crate::cluster::names::{MemberName, headless_service};
-use crate::cluster::spec::Desired;
+use crate::cluster::spec::{Desired, empty_dir};
 use crate::etcd::EtcdVersion;
 use k8s_openapi::api::core::v1::{
-    Affinity, PersistentVolumeClaimVolumeSource, Pod, PodAffinityTerm, PodAntiAffinity, PodSecurityContext,
-    PodSpec, PodTemplateSpec, SeccompProfile, TopologySpreadConstraint, Volume, WeightedPodAffinityTerm,
+    Affinity, Pod, PodAffinityTerm, PodAntiAffinity, PodSchedulingGate, PodSecurityContext, PodSpec,
+    PodTemplateSpec, SeccompProfile, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use std::collections::BTreeMap;
@@ -93,6 +94,7 @@ pub fn template(
             runtime_class_name: pod.runtime_class_name,
             image_pull_secrets: Some(image_spec.pull_secrets),
             containers: vec![container::etcd(namespace, cluster, spec, desired, version, image, flags)],
+            volumes: empty_dir(spec).map(|dir| vec![volume_in_pod(dir, desired)]),
             ..PodSpec::default()
         }),
     }
@@ -130,7 +132,9 @@ pub fn member(
     let mut spec = template.spec.clone().unwrap_or_default();
     spec.hostname = Some(member.to_string());
     spec.subdomain = Some(headless_service(cluster));
-    spec.volumes.get_or_insert_default().push(volume_of(member, None));
+    if !keeps_data(&spec) {
+        spec.volumes.get_or_insert_default().push(volume_of(member, None));
+    }
 
     Pod {
         metadata: ObjectMeta {
@@ -146,21 +150,26 @@ pub fn member(
     }
 }
 
-/// A member's volume.
-pub(super) fn volume_of(member: &MemberName, read_only: Option<bool>) -> Volume {
-    volume_named(VOLUME, member, read_only)
+/// A Pod that keeps its member's data, and is not started before all that it must know is written on it.
+pub fn not_yet(
+    namespace: &str,
+    cluster: &str,
+    new: &NewPod,
+    template: &PodTemplateSpec,
+    notes: BTreeMap<String, String>,
+    owner: OwnerReference,
+) -> Pod {
+    let mut pod = member(namespace, cluster, new, template, owner);
+    pod.metadata.annotations.get_or_insert_default().extend(notes);
+    pod.spec.get_or_insert_default().scheduling_gates =
+        Some(vec![PodSchedulingGate { name: labels::GATE.to_owned() }]);
+    pod
 }
 
-/// The same under another name.
-pub(super) fn volume_named(name: &str, member: &MemberName, read_only: Option<bool>) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-            claim_name: member.claim(),
-            read_only,
-        }),
-        ..Volume::default()
-    }
+/// Whether a Pod is not to be started yet.
+pub fn is_not_yet(pod: &Pod) -> bool {
+    let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
+    gates.into_iter().any(|gate| gate.name == labels::GATE)
 }
 
 /// The annotations that the container's environment reads at each of its starts.

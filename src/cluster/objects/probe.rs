@@ -3,8 +3,9 @@
 //! of a member, for data that the target would not start on.
 
 use super::container::{CONTAINER, DATA_DIR, MOUNT, VOLUME, container_security};
+use super::data::volume_of;
 use super::metadata::annotations;
-use super::pod::{pod_security, volume_of};
+use super::pod::pod_security;
 use crate::api::labels;
 use crate::cluster::names::{MemberName, digest};
 use crate::cluster::observation::Tries;

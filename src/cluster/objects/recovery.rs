@@ -3,8 +3,9 @@
 //! again, and in no revision.
 
 use super::container::{DATA_DIR, ENV_MEMBER, MOUNT, VOLUME, from_field, peer_url};
+use super::data::{volume_named, volume_of};
 use super::metadata::annotations;
-use super::pod::{Initial, initial_annotations, volume_named, volume_of};
+use super::pod::{Initial, initial_annotations};
 use super::probe::ETCDUTL;
 use crate::api::labels;
 use crate::cluster::names::MemberName;

@@ -1,7 +1,7 @@
 //! What follows from an observation at once: asked while it is made, to know what else to ask, and by the planner. Pure.
 
-use super::{Answer, ClaimFacts, DowngradeJob, Observation};
-use crate::api::BootstrapStatus;
+use super::{Answer, ClaimFacts, DowngradeJob, Observation, PodFacts};
+use crate::api::{Action, BootstrapStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::spec::{storage_class, storage_size};
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
@@ -74,6 +74,28 @@ impl Observation {
             goes || self.answers.get(*member).is_none_or(|answer| answer.status.is_err())
         };
         self.claims.keys().filter(is_absent)
+    }
+
+    /// Whether a learner may hang because nobody writes. One that got its data as a single snapshot does not count that as
+    /// applied before one more entry comes; beyond index 5,000 it takes itself for too far behind, and cannot tell the others
+    /// who it is (`applySnapshot` sets no applied index, `processInternalRaftRequestOnce` compares with it; measured on 3.5.35,
+    /// 3.6.16 and 3.7.3): <https://github.com/etcd-io/etcd/blob/v3.6.16/server/etcdserver/v3_server.go>. Asked for one entry
+    /// every few seconds while such a one starts.
+    pub fn a_learner_may_wait_for_an_entry(&self) -> bool {
+        const EVERY: i64 = 5;
+        let joins = self.cluster.status.progress.as_ref().filter(|it| it.action == Action::AddMember);
+        let silent = |(member, pod): (&MemberName, &PodFacts)| {
+            joins.is_some_and(|joins| joins.member == member.to_string())
+                && pod.container.running_since.is_some()
+                && self.answers.get(member).is_none_or(|answer| answer.status.is_err())
+        };
+        self.now.as_second() % EVERY == 0 && self.pods.iter().any(silent)
+    }
+
+    /// The nodes of members that do not answer and keep their data in their Pods.
+    pub fn homes_in_pods(&self) -> BTreeMap<MemberName, String> {
+        let in_pods = self.absent().filter(|member| self.claims[*member].in_pod);
+        in_pods.filter_map(|member| Some((member.clone(), self.pods.get(member)?.node.clone()?))).collect()
     }
 
     /// Whether what a member says of the cluster counts: it serves a linearizable read as itself, and is not

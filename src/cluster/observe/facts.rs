@@ -1,11 +1,14 @@
 //! Kubernetes objects read as facts. Pure.
 
-use crate::api::labels;
+use crate::api::{Quantity, labels};
 use crate::cluster::names::MemberName;
 use crate::cluster::objects::container::CONTAINER;
+use crate::cluster::objects::data::data_in_pod;
 use crate::cluster::observation::{ClaimFacts, ClusterFacts, ContainerFacts, Ownership, PodFacts, SetAside};
 use crate::etcd::MemberId;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as KubeQuantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
@@ -109,16 +112,49 @@ pub(super) fn why_rejected(pod: &Pod) -> String {
 
 /// A volume claim under a member's name. Annotations are hints: one that cannot be read is not there.
 pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts {
-    let annotation = |key: &str| claim.annotations().get(key);
     let (spec, status) = (claim.spec.as_ref(), claim.status.as_ref());
     let condition = |kind: &str| {
         let mut conditions = status?.conditions.iter().flatten();
         conditions.find(|condition| condition.type_ == kind && condition.status == "True")
     };
+    let bytes = |size: KubeQuantity| Quantity::new(size.0).bytes();
     ClaimFacts {
-        uid: claim.uid().unwrap_or_default(),
-        ownership: Ownership::of_claim(&claim.metadata, cluster),
-        deleting: claim.metadata.deletion_timestamp.is_some(),
+        size: spec
+            .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage").cloned())
+            .and_then(bytes),
+        capacity: status.and_then(|status| status.capacity.as_ref()?.get("storage").cloned()).and_then(bytes),
+        awaits_file_system: condition("FileSystemResizePending").is_some(),
+        resize_error: ["ControllerResizeError", "NodeResizeError"]
+            .into_iter()
+            .find_map(condition)
+            .map(|condition| condition.message.clone().unwrap_or_default()),
+        class: spec.and_then(|spec| spec.storage_class_name.clone()),
+        volume: spec.and_then(|spec| spec.volume_name.clone()),
+        ..noted(&claim.metadata, Ownership::of_claim(&claim.metadata, cluster), cluster)
+    }
+}
+
+/// The Pod of a member that keeps its data in it, as what a volume claim is elsewhere; nothing where this one does not.
+pub(super) fn claim_in(pod: &Pod, cluster: &ClusterFacts) -> Option<ClaimFacts> {
+    let data = data_in_pod(pod.spec.as_ref()?)?;
+    let ownership = Ownership::of_owned(&pod.metadata, &cluster.uid, &cluster.name);
+    // Whose it is otherwise is told of the Pod.
+    (ownership == Ownership::Ours).then(|| ClaimFacts {
+        in_pod: true,
+        size: data.size_limit.clone().and_then(|size| Quantity::new(size.0).bytes()),
+        ..noted(&pod.metadata, ownership, &cluster.name)
+    })
+}
+
+/// What is written on what a member keeps its data in.
+fn noted(metadata: &ObjectMeta, ownership: Ownership, cluster: &str) -> ClaimFacts {
+    let annotation = |key: &str| metadata.annotations.as_ref()?.get(key);
+    ClaimFacts {
+        in_pod: false,
+        uid: metadata.uid.clone().unwrap_or_default(),
+        resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        ownership,
+        deleting: metadata.deletion_timestamp.is_some(),
         cluster_id: annotation(labels::CLUSTER_ID).and_then(|id| id.parse().ok()),
         member_id: annotation(labels::MEMBER_ID).and_then(|id| id.parse().ok()),
         voters: annotation(labels::VOTERS).map(|text| voters(text, cluster)),
@@ -131,19 +167,12 @@ pub(super) fn claim(claim: &PersistentVolumeClaim, cluster: &str) -> ClaimFacts 
         recovering: annotation(labels::RECOVERING).cloned(),
         snapshot_base: annotation(labels::SNAPSHOT_BASE).and_then(|json| serde_json::from_str(json).ok()),
         free_of_v2_entries: annotation(labels::FREE_OF_V2_ENTRIES).is_some_and(|value| value == "true"),
-        size: spec
-            .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage").cloned())
-            .and_then(|size| crate::api::Quantity::new(size.0).bytes()),
-        capacity: status
-            .and_then(|status| status.capacity.as_ref()?.get("storage").cloned())
-            .and_then(|size| crate::api::Quantity::new(size.0).bytes()),
-        awaits_file_system: condition("FileSystemResizePending").is_some(),
-        resize_error: ["ControllerResizeError", "NodeResizeError"]
-            .into_iter()
-            .find_map(condition)
-            .map(|condition| condition.message.clone().unwrap_or_default()),
-        class: spec.and_then(|spec| spec.storage_class_name.clone()),
-        volume: spec.and_then(|spec| spec.volume_name.clone()),
+        size: None,
+        capacity: None,
+        awaits_file_system: false,
+        resize_error: None,
+        class: None,
+        volume: None,
     }
 }
 

@@ -71,7 +71,7 @@ pub async fn ask_members(channels: &Channels, world: &mut Observation) {
         clients.iter().filter(|(member, _)| world.is_witness(member)).collect();
     let (list, job) = tokio::join!(member_list(&readers), downgrade_job(world, &readers));
     (world.member_list, world.downgrade_job) = (list, job);
-    if is_about_to_stop_a_member(world) {
+    if is_about_to_stop_a_member(world) || world.a_learner_may_wait_for_an_entry() {
         world.proposal = Some(match readers.first() {
             Some((_, client)) => client.commit_probe().await.map_err(|error| error.to_string()),
             None => Err("no member answers a linearizable read".to_owned()),

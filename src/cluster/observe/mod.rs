@@ -19,11 +19,13 @@ use super::context::Context;
 use super::names::{
     MemberName, bootstrap_members, client_service, disruption_budget, first_members, headless_service,
 };
+use super::objects::pod::is_not_yet;
 use super::objects::probe;
 use super::observation::{
     ClusterFacts, DowngradeJob, Observation, Ownership, ProbeFacts, ProbeState, RecoveryFacts, Tries,
 };
 use super::revision::Revision;
+use super::spec::keeps_data_in_pods;
 use crate::api::{Action, EtcdCluster, labels};
 use crate::etcd::EtcdVersion;
 use crate::etcd::logs::{says_v2_data_was_found, version_in_version_output};
@@ -50,7 +52,8 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     // While nothing is under way the API server may answer from its cache: a disturbance is decided
     // only with a claim in the status, and then everything is read live.
     let live = selected.clone();
-    let selected = if facts.status.progress.is_none() && facts.status.cluster_id.is_some() {
+    let in_pods = keeps_data_in_pods(&facts.spec);
+    let selected = if facts.status.progress.is_none() && facts.status.cluster_id.is_some() && !in_pods {
         selected.match_any()
     } else {
         selected
@@ -72,9 +75,6 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         default_storage_class(ctx, &facts),
     )?;
 
-    let is_a = |pod: &Pod, component: &str| {
-        pod.labels().get(labels::COMPONENT).is_some_and(|label| label == component)
-    };
     let (probe_pods, pods): (Vec<Pod>, Vec<Pod>) =
         pods.items.into_iter().partition(|pod| is_a(pod, labels::COMPONENT_PROBE));
     let (recovery_pods, member_pods): (Vec<Pod>, Vec<Pod>) =
@@ -98,7 +98,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         claims.items.into_iter().partition(|claim| facts::set_aside(claim).is_some());
     let mut world = Observation {
         now: now(),
-        pods: by_member(name, member_pods.iter().map(|pod| (pod.name_any(), facts::pod(pod, &facts)))),
+        pods: BTreeMap::new(),
         claims: claims_of(name, &in_use).map(|(member, claim)| (member, facts::claim(claim, name))).collect(),
         set_aside: claims_of(name, &aside)
             .filter_map(|(member, claim)| Some((member, facts::set_aside(claim)?)))
@@ -125,6 +125,9 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         releases: ctx.releases.clone(),
         cluster: facts,
     };
+    for pod in by_member(name, member_pods.iter().map(|pod| (pod.name_any(), pod))) {
+        place(&mut world, pod);
+    }
     strangers_under_our_names(ctx, &mut world).await?;
     let nodes: BTreeSet<String> = world.pods.values().filter_map(|pod| pod.node.clone()).collect();
     let asked = if world.cluster.may_claim_a_member() { nodes.clone() } else { BTreeSet::new() };
@@ -155,6 +158,8 @@ async fn what_keeps_members_away(ctx: &Context, world: &mut Observation) {
     let homes = ctx.nodes.homes(&ctx.client, &volumes.keys().cloned().collect()).await;
     world.homes =
         homes.into_iter().filter_map(|(volume, node)| Some((volumes.get(&volume)?.clone(), node))).collect();
+    let in_pods = world.homes_in_pods();
+    world.homes.extend(in_pods);
     nodes.extend(world.homes.values().cloned());
     nodes.extend(world.recovery.pods.iter().filter_map(|pod| pod.facts.node.clone()));
     world.nodes_in_trouble.extend(ctx.nodes.in_trouble(&ctx.client, &nodes).await);
@@ -190,6 +195,19 @@ fn facts_of(cluster: EtcdCluster) -> ClusterFacts {
     }
 }
 
+fn is_a(pod: &Pod, component: &str) -> bool {
+    pod.labels().get(labels::COMPONENT).is_some_and(|label| label == component)
+}
+
+/// A Pod under a member's name: one that runs, or will; and what its member keeps its data in, where that is so.
+fn place(world: &mut Observation, (member, pod): (MemberName, &Pod)) {
+    let claim = facts::claim_in(pod, &world.cluster);
+    if claim.is_none() || !is_not_yet(pod) {
+        world.pods.insert(member.clone(), facts::pod(pod, &world.cluster));
+    }
+    world.claims.extend(claim.map(|claim| (member, claim)));
+}
+
 fn by_member<T>(cluster: &str, items: impl Iterator<Item = (String, T)>) -> BTreeMap<MemberName, T> {
     items.filter_map(|(name, item)| Some((MemberName::parse(cluster, &name)?, item))).collect()
 }
@@ -213,21 +231,27 @@ async fn strangers_under_our_names(ctx: &Context, world: &mut Observation) -> Re
         (Some(_), _) => {
             let noted = world.claims.values().filter_map(|claim| claim.voters.as_ref());
             let voters = noted.flat_map(|voters| voters.keys());
-            let named: BTreeSet<_> = world.claims.keys().chain(voters).cloned().chain(joins).collect();
+            // Where nothing has its labels any more, the status remembers who was there.
+            let rows = cluster.status.members.iter();
+            let shown = rows.filter_map(|row| MemberName::parse(&cluster.name, &row.name));
+            let known = world.claims.keys().chain(voters).cloned().chain(joins);
+            let named: BTreeSet<_> = known.chain(shown).collect();
             named.into_iter().filter(|member| !world.set_aside.contains_key(member)).collect()
         }
         (None, Some(bootstrap)) => bootstrap_members(&cluster.name, bootstrap),
         (None, None) => first_members(&cluster.name, cluster.spec.replicas.clamp(0, 7).unsigned_abs()),
     };
+    let in_pods = keeps_data_in_pods(&cluster.spec);
     let pods = api::<Pod>(ctx, &cluster.namespace);
     let claims = api::<PersistentVolumeClaim>(ctx, &cluster.namespace);
     for member in expected {
         if !world.pods.contains_key(&member)
             && let Some(pod) = pods.get_opt(&member.to_string()).await?
         {
-            world.pods.insert(member.clone(), facts::pod(&pod, &world.cluster));
+            place(world, (member.clone(), &pod));
         }
-        if !world.claims.contains_key(&member)
+        if !in_pods
+            && !world.claims.contains_key(&member)
             && let Some(claim) = claims.get_opt(&member.claim()).await?
         {
             world.claims.insert(member, facts::claim(&claim, &world.cluster.name));

@@ -2,6 +2,7 @@
 //! carried out. Whatever cannot is refused, and nothing is touched.
 
 use super::claimed;
+use super::heal;
 use super::loss::{self, Loss};
 use super::put_back::next_left_half_way;
 use super::roll::next_to_mend;
@@ -118,6 +119,10 @@ pub(super) fn accepted(view: &View<'_>) -> Option<Result<(MemberName, Arc<Revisi
         );
         return refuse(message, look(view));
     }
+    if view.keeps_data_in_pods() {
+        let message = format!("{survivor} keeps its data in its Pod, which no other Pod can open");
+        return refuse(message, heal::how_to_save(view));
+    }
     if !is_lost_for_good(view, loss) {
         let message = format!(
             "so many of {} have their volumes that they are a quorum, and are brought back",
@@ -195,6 +200,9 @@ fn offer(view: &View<'_>) -> Option<Notice> {
     };
     let best = loss.survivors.iter().filter(has_data).max_by_key(|known| (known.revision, known.raft_index));
     let told = format!("the quorum is lost for good: {}", given_up.join(", "));
+    if view.keeps_data_in_pods() {
+        return Some(Notice::new(Code::RecoveryNeeded, told, heal::how_to_save(view)));
+    }
     let Some(best) = best else {
         let remedy = "bring back what they lost, or start one of the others: what it knows shows then";
         return Some(Notice::new(Code::RecoveryNeeded, format!("{told}; nobody else has been seen"), remedy));

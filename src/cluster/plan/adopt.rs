@@ -3,6 +3,7 @@
 
 use super::step::{Next, Record, Step};
 use super::view::{View, quorum};
+use super::volumes;
 use crate::api::{Code, labels};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
@@ -44,6 +45,9 @@ fn earlier(view: &View<'_>) -> Option<Result<Earlier, Notice>> {
     }
     let ids: BTreeSet<ClusterId> = claims.values().filter_map(|claim| claim.cluster_id).collect();
     let first = *ids.first()?;
+    if let Some(notice) = volumes::of_another_kind(view) {
+        return Some(Err(notice));
+    }
     if ids.len() > 1 {
         let list: Vec<String> = claims
             .iter()

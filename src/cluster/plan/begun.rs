@@ -68,7 +68,7 @@ fn is_assigned_only(view: &View<'_>, member: &MemberName) -> bool {
     view.pod(member).is_none() && view.claim_of(member).is_some_and(|claim| claim.assigned.is_some())
 }
 
-fn shows_that_it_has_begun(view: &View<'_>, member: &MemberName) -> bool {
+pub(super) fn shows_that_it_has_begun(view: &View<'_>, member: &MemberName) -> bool {
     let Some(claim) = view.claim_of(member) else { return false };
     let by_its_pod = match (view.pod(member), claim.first_pod.as_deref()) {
         (_, Some(HAS_RUN)) => true,

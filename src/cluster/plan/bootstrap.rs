@@ -3,9 +3,9 @@
 //! the cluster.
 
 use super::begun::{has_begun, may_start_on, never_serves, note_first_pods, starting_version};
-use super::request;
 use super::step::{NewPod, Next, Record, Step};
 use super::view::View;
+use super::{heal, pods, request, volumes};
 use crate::api::{BootstrapStatus, Code, MemberRole};
 use crate::cluster::names::{MemberName, bootstrap_members, first_members};
 use crate::cluster::notice::Notice;
@@ -24,7 +24,12 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     let members = bootstrap_members(&view.world.cluster.name, &bootstrap);
 
     if view.world.cluster.status.bootstrap.is_none() {
+        let started = view.keeps_data_in_pods() && pods::were_all_there(view, &bootstrap);
+        let bootstrap = BootstrapStatus { started, ..bootstrap };
         return Some(Next::Do(Step::Record(Record::Bootstrap(bootstrap))));
+    }
+    if let Some(left) = pods::left_of_another_attempt(view, &bootstrap) {
+        return Some(left);
     }
     if let Some(version) = starting_version(view, &bootstrap).filter(|v| v.to_string() != bootstrap.version) {
         // Pinned anew before the first member starts on it: once one has served, the pin decides.
@@ -33,11 +38,28 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     }
     let unclaimed: Vec<MemberName> =
         members.iter().filter(|member| view.claim_of(member).is_none()).cloned().collect();
-    if !lost_while_forming(view).is_empty() || kept_aside(view).is_some() {
+    if let Some(begin_anew) = pods::begin_anew(view, &bootstrap, &members) {
+        return Some(begin_anew);
+    }
+    if !lost_while_forming(view).is_empty()
+        || kept_aside(view).is_some()
+        || volumes::of_another_kind(view).is_some()
+    {
         return Some(Next::Refused);
     }
+    let in_the_way = unclaimed.iter().find(|member| view.pod(member).is_some());
+    if let Some(member) = in_the_way.filter(|_| view.keeps_data_in_pods()) {
+        let message = format!("{member}'s Pod of an EtcdCluster before is going away");
+        return Some(view.wait_for(Notice::of(Code::Bootstrapping, message), Some(member)));
+    }
+    if !unclaimed.is_empty() && view.keeps_data_in_pods() {
+        return Some(on_the_starting_revision(view, &bootstrap, |revision| Step::CreateClaims {
+            members: unclaimed,
+            purpose: Purpose::Bootstrap(bootstrap.clone(), Some(revision)),
+        }));
+    }
     if !unclaimed.is_empty() {
-        let purpose = Purpose::Bootstrap(bootstrap);
+        let purpose = Purpose::Bootstrap(bootstrap, None);
         return Some(Next::Do(Step::CreateClaims { members: unclaimed, purpose }));
     }
     if let Some(note) = note_first_pods(view, &members) {
@@ -49,7 +71,9 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     if let Some(step) = ended {
         return Some(Next::Do(step));
     }
-    if let Some(step) = another_attempt(view, &bootstrap, &members) {
+    if !view.keeps_data_in_pods()
+        && let Some(step) = another_attempt(view, &bootstrap, &members)
+    {
         return Some(step);
     }
     // The revisions go with an EtcdCluster that is deleted; its claims stay.
@@ -70,6 +94,11 @@ pub(super) fn the_first_members(view: &View<'_>) -> Option<Next> {
     }
     let new: Vec<NewPod> =
         members.iter().filter_map(|member| first_pod(view, member, &members, &bootstrap)).collect();
+    if !new.is_empty() && view.keeps_data_in_pods() && !bootstrap.started {
+        // From here on one that is gone may have had data.
+        let started = BootstrapStatus { started: true, ..bootstrap };
+        return Some(Next::Do(Step::Record(Record::Bootstrap(started))));
+    }
     if !new.is_empty() {
         return Some(Next::Do(Step::CreatePods(new)));
     }
@@ -85,11 +114,13 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         let version = starting_version(view, &bootstrap);
         let mut refusals = lost_while_forming(view);
         refusals.extend(kept_aside(view));
+        refusals.extend(volumes::of_another_kind(view));
         refusals.extend(version.and_then(|version| request::unsupported_flag(view, version)));
         return refusals;
     }
     let Ok(desired) = &view.desired else { return Vec::new() };
     let mut refusals: Vec<Notice> = kept_aside(view).into_iter().collect();
+    refusals.extend(volumes::of_another_kind(view));
     if let Some(revision) = view.world.revisions.keys().next() {
         // The same UID would give the same cluster and member ids again, on empty volumes.
         refusals.push(Notice::new(
@@ -111,7 +142,8 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     }
     refusals.extend(request::unsupported_flag(view, desired.version));
     refusals.extend(request::refused_release(view, desired.version));
-    if storage_class(&view.world.cluster.spec).is_none() && view.world.default_storage_class == Some(false) {
+    let takes_the_default = storage_class(&view.world.cluster.spec).is_none() && !view.keeps_data_in_pods();
+    if takes_the_default && view.world.default_storage_class == Some(false) {
         refusals.push(Notice::of(
             Code::NoStorageClass,
             "the Kubernetes cluster has no default StorageClass and spec.storage.storageClassName is not set",
@@ -149,13 +181,27 @@ fn kept_aside(view: &View<'_>) -> Option<Notice> {
 fn lost_while_forming(view: &View<'_>) -> Vec<Notice> {
     let Some(bootstrap) = view.bootstrap() else { return Vec::new() };
     let world = view.world;
-    let all_were_there =
-        !world.revisions.is_empty() || world.claims.values().any(|claim| claim.assigned.is_some());
+    let all_were_there = if view.keeps_data_in_pods() {
+        pods::were_all_there(view, &bootstrap)
+    } else {
+        !world.revisions.is_empty() || world.claims.values().any(|claim| claim.assigned.is_some())
+    };
     let unclaimed = bootstrap_members(&world.cluster.name, &bootstrap)
         .into_iter()
         .find(|member| view.claim_of(member).is_none())
         .filter(|_| all_were_there);
     let Some(member) = unclaimed else { return Vec::new() };
+    if view.keeps_data_in_pods() {
+        let message = format!("{member}'s Pod went while the cluster was forming, and its data with it");
+        return vec![Notice::new(
+            Code::MemberDataLost,
+            message,
+            format!(
+                "delete this EtcdCluster and make it again; if it was written to already, {}",
+                heal::how_to_save(view)
+            ),
+        )];
+    }
     vec![Notice::new(
         Code::MemberDataLost,
         format!(
@@ -175,6 +221,7 @@ fn begin(view: &View<'_>) -> Next {
         version: desired.version.to_string(),
         // Else a cluster made again under this name would have the same cluster and member ids.
         token: view.world.cluster.uid.clone(),
+        started: false,
     })))
 }
 

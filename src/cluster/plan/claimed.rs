@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the first member of a minor hop is watched.
-const SOAK: Duration = Duration::from_secs(10);
+pub(super) const SOAK: Duration = Duration::from_secs(10);
 /// A policy of the network acts on other labels a moment after they are there.
 const SETTLES: Duration = Duration::from_secs(5);
 
@@ -98,6 +98,10 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         }
     }
     let in_place = relabel(view, progress, member, pod);
+    if in_place.is_none() && view.claim_of(member).is_some_and(|claim| claim.in_pod) {
+        // With its Pod its data would go.
+        return withdraw();
+    }
     match (down, &in_place) {
         (Some(_), Some(step)) => return Next::Do(step.clone()),
         (Some(stop), None) => return Next::Do(Step::Stop(stop)),
@@ -326,9 +330,13 @@ fn quorum_needs(view: &View<'_>, member: &MemberName) -> Option<MemberName> {
     next.or_else(|| Some(next_left_half_way(view)?.0.clone())).filter(|next| next != member)
 }
 
+/// What is counted by this process's own watch: the clock of a node says nothing. A restart begins it anew.
+pub(super) fn soak(pod: &PodFacts) -> String {
+    format!("soak/{}/{}", pod.uid, pod.container.restarts)
+}
+
 fn passed(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &PodFacts) -> Next {
-    // Counted by this process's own watch: the clock of a node says nothing. A restart begins it anew.
-    let subject = format!("soak/{}/{}", pod.uid, pod.container.restarts);
+    let subject = soak(pod);
     let noted = view.claim_of(member).is_some_and(|claim| claim.good.as_ref() == Some(&pod.revision));
     let watched = noted || view.has_lasted(&subject, SOAK);
     if progress.action.follows_the_spec() && is_canary(view, member) && !watched {

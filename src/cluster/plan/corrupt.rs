@@ -75,7 +75,8 @@ pub(super) fn refusals(view: &View<'_>) -> Option<Notice> {
         return None;
     }
     if let Some(member) = the_one_that_differs(view) {
-        let why = heal::why_not_by_itself(view).filter(|_| !heal::is_to_be_retired(view, &member))?;
+        let why =
+            heal::why_not_by_itself(view, &member).filter(|_| !heal::is_to_be_retired(view, &member))?;
         return Some(Notice::new(
             Code::MembersDiffer,
             format!("{member}: {DIFFERS}, and it is not replaced by itself: {why}"),

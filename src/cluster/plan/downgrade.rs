@@ -24,17 +24,20 @@ use std::time::Duration;
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
 const SUBJECT: &str = "downgrade-job";
 
-/// A job that leads to another minor than the spec does is given up, whoever began it.
+/// A job that leads to another minor than the spec does is given up, whoever began it; so is any where members keep their
+/// data in their Pods, since none joins under it.
 pub(super) fn a_job_that_leads_elsewhere(view: &View<'_>) -> Option<Next> {
     view.cluster_id()?;
     let target = view.target.as_ref().filter(|_| view.may_change_members());
     let elsewhere = match view.world.downgrade_job {
         DowngradeJob::To(minor) => {
-            target.is_some_and(|target| minor != target.version.minor) && !has_arrived(view, minor)
+            let is_elsewhere = || target.is_some_and(|target| minor != target.version.minor);
+            (view.keeps_data_in_pods() || is_elsewhere()) && !has_arrived(view, minor)
         }
         // Members of 3.5 do not say where it leads. A member that does not start under it says enough, whatever the spec.
         DowngradeJob::Somewhere => {
-            view.members().iter().any(|member| view.is_kept_out_by_a_downgrade(member))
+            let is_kept_out = |member: &MemberName| view.is_kept_out_by_a_downgrade(member);
+            view.keeps_data_in_pods() || view.members().iter().any(is_kept_out)
         }
         DowngradeJob::Absent | DowngradeJob::Unknown => false,
     };
@@ -128,6 +131,10 @@ pub(super) fn forgetting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -
     // Whether the job is over only the others can say.
     let over = view.world.downgrade_job == DowngradeJob::Absent || view.members().len() == 1;
     if pod.deleting || !over || !gates::is_down(view, member) || is_beyond_a_revision(view, member) {
+        return None;
+    }
+    if view.claim_of(member).is_some_and(|claim| claim.in_pod) {
+        // It is replaced where a person says so.
         return None;
     }
     let version = view.world.releases.newest(STARTS_UNDER_ANY_DOWNGRADE)?;

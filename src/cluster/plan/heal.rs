@@ -3,12 +3,12 @@
 //! an approval or a window.
 
 use super::corrupt;
+use super::exchange;
 use super::loss::{self, Loss};
 use super::resize;
 use super::roll::next_to_mend;
 use super::step::{Next, Step};
 use super::view::{View, quorum};
-use super::volumes;
 use crate::api::{Action, Code, HealMode};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
@@ -26,10 +26,9 @@ fn to_exchange(view: &View<'_>) -> Option<MemberName> {
     named(view).filter(|member| !goes_first(view, member))
 }
 
-/// The member that goes once another one has come for it: the one that a person names, or the next whose volume is to be of
-/// another class. What has begun is gone on with, whatever holds up the beginning.
+/// The member that goes once another one has come for it: the one that a person names, or the next that the spec exchanges. What has begun is gone on with, whatever holds up the beginning.
 pub(super) fn to_go_for_another(view: &View<'_>) -> Option<MemberName> {
-    named(view).or_else(|| volumes::to_exchange(view))
+    named(view).or_else(|| exchange::next(view))
 }
 
 /// Whether a member that a person named goes before its replacement comes: nothing is lost with it.
@@ -50,13 +49,17 @@ pub(super) fn is_to_be_retired(view: &View<'_>, member: &MemberName) -> bool {
     // Who is claimed has been waited for before that, and is what keeps others from being replaced.
     let claimed = resize::is_claimed_to_be_removed(view, member);
     let is_wrong = loss::is_lost_for_good(view, member) || corrupt::is_to_go(view, member);
-    is_wrong && (claimed || why_not_by_itself(view).is_none())
+    is_wrong && (claimed || why_not_by_itself(view, member).is_none())
 }
 
-/// Why no member is replaced by itself now.
-pub(super) fn why_not_by_itself(view: &View<'_>) -> Option<String> {
+/// Why a member is not replaced by itself now.
+pub(super) fn why_not_by_itself(view: &View<'_>, member: &MemberName) -> Option<String> {
     if view.desired.as_ref().is_ok_and(|desired| desired.heal_mode == HealMode::Manual) {
         return Some("spec.heal.mode is Manual".to_owned());
+    }
+    if loss::went_with_its_pod(view, member) {
+        // With each drain one goes, or with each reboot where it is in memory, and nothing of it can be waited for.
+        return None;
     }
     let last = view.world.cluster.status.last_replacement.as_ref().filter(|last| !last.settled)?;
     Some(format!(
@@ -75,7 +78,9 @@ fn may_hold_quorum(view: &View<'_>) -> bool {
 /// now.
 pub(super) fn due(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
     view.cluster_id()?;
-    retire_what_is_broken(view).or_else(|| resize::to_the_next_odd_number(view)).or_else(|| exchange(view))
+    retire_what_is_broken(view)
+        .or_else(|| resize::to_the_next_odd_number(view))
+        .or_else(|| exchange_the_named(view))
 }
 
 /// What keeps a member from coming or going, and which one.
@@ -132,7 +137,7 @@ fn wait_for_its_node(view: &View<'_>) -> Option<Obstacle> {
     let notice = Notice::new(
         Code::MemberDown,
         format!(
-            "{member} is away with its node {node}, which is {trouble}, and its volume cannot follow it; where it stays so \
+            "{member} is away with its node {node}, which is {trouble}, and its data cannot follow it; where it stays so \
              for spec.heal.nodeLostAfter, another member takes its place"
         ),
         format!("bring {node} back; kubectl describe node {node}"),
@@ -140,18 +145,21 @@ fn wait_for_its_node(view: &View<'_>) -> Option<Obstacle> {
     Some((notice, Some(member.clone())))
 }
 
-fn exchange(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
-    exchange_of(view, to_exchange(view)?)
+fn exchange_the_named(view: &View<'_>) -> Option<Result<Next, Obstacle>> {
+    exchange_of(view, to_exchange(view)?, None)
 }
 
-/// Members whose volumes are to be of another class: once everything else is as the spec says, and nothing holds it up.
-pub(super) fn what_the_spec_exchanges(view: &View<'_>) -> Option<Next> {
-    let member = volumes::to_exchange(view).filter(|_| view.may_change_members())?;
-    let next = exchange_of(view, member)?;
+/// The next step, or wait, by which a member goes for another one, of this revision where it is not what new members get.
+pub(super) fn exchange_now(view: &View<'_>, member: MemberName, revision: Option<&str>) -> Option<Next> {
+    let next = exchange_of(view, member, revision)?;
     Some(next.unwrap_or_else(|(notice, member)| view.wait_for(notice, member.as_ref())))
 }
 
-fn exchange_of(view: &View<'_>, member: MemberName) -> Option<Result<Next, Obstacle>> {
+fn exchange_of(
+    view: &View<'_>,
+    member: MemberName,
+    revision: Option<&str>,
+) -> Option<Result<Next, Obstacle>> {
     // A downgrade that is under way comes to its end first.
     let member = Some(member).filter(|_| view.world.downgrade_job == DowngradeJob::Absent)?;
     if let Err(notice) = view.why_not_up(&member) {
@@ -161,7 +169,7 @@ fn exchange_of(view: &View<'_>, member: MemberName) -> Option<Result<Next, Obsta
     if view.voters().len() > resize::asked_for(view)? {
         return Some(retire(view, &member, REPLACED.to_owned()));
     }
-    Some(resize::add(view))
+    Some(resize::add(view, revision))
 }
 
 /// Why a healthy member goes.
@@ -170,6 +178,16 @@ pub const REPLACED: &str = "its replacement votes";
 pub(super) fn retire(view: &View<'_>, member: &MemberName, why: String) -> Result<Next, Obstacle> {
     resize::may_be_removed(view, member)?;
     Ok(view.claim_change(Action::RetireMember, member, String::new(), Some(why)))
+}
+
+/// What a person can do where members kept their data in their Pods, and too many of these are gone.
+pub(super) fn how_to_save(view: &View<'_>) -> String {
+    let cluster = &view.world.cluster;
+    format!(
+        "save what a member that runs has (kubectl port-forward -n {} pod/MEMBER 2379, etcdctl snapshot save), and make \
+         another EtcdCluster from that, or from a backup",
+        cluster.namespace
+    )
 }
 
 /// How a person asks for a member to be replaced.
@@ -189,17 +207,23 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     lost.map(|(member, how)| {
         let id = view.voters().get(&member).map(ToString::to_string).unwrap_or_default();
         let message = format!("{member} (id {id}): {how}");
-        let why_not = why_not_by_itself(view).filter(|_| may_hold_quorum(view));
+        let why_not = why_not_by_itself(view, &member).filter(|_| may_hold_quorum(view));
+        let how_to_replace = how_to_replace(view, &member);
+        let in_pods = view.keeps_data_in_pods();
         match why_not {
             Some(why) => Notice::new(
                 Code::MemberDataLost,
                 format!("{message}, and not replaced by itself: {why}"),
-                format!("{}, or bring what it lost back", how_to_replace(view, &member)),
+                if in_pods {
+                    how_to_replace
+                } else {
+                    format!("{how_to_replace}, or bring what it lost back")
+                },
             ),
             None => Notice::new(
                 Code::MemberDataLost,
                 format!("{message}, and those who have their data are no quorum"),
-                "bring back what it lost",
+                if in_pods { how_to_save(view) } else { "bring back what it lost".to_owned() },
             ),
         }
     })
@@ -221,7 +245,7 @@ pub(super) fn a_quarantine_that_is_over(view: &View<'_>) -> Option<Next> {
 
 /// Whether a member that joins is still wanted: for the spec, or to take the place of one that is exchanged.
 pub(super) fn wants_another(view: &View<'_>) -> bool {
-    let by_the_spec = || volumes::to_exchange(view).is_some();
+    let by_the_spec = || exchange::next(view).is_some();
     let exchanged = usize::from(to_exchange(view).is_some() || by_the_spec());
     resize::asked_for(view).is_some_and(|wanted| view.voters().len() < wanted + exchanged)
 }

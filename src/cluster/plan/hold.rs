@@ -1,6 +1,7 @@
 //! Whether a change may begin now: a pause of the rollout, a person's approval, and the maintenance windows. What has begun goes on;
 //! bringing members back, putting them back and healing them needs neither.
 
+use super::exchange;
 use super::resize;
 use super::step::{Next, Wait};
 use super::view::View;
@@ -50,7 +51,8 @@ pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
     let is_the_last = view.way.iter().flatten().flatten().count() <= 1;
     let storage = volumes::change(view);
     // One more than are wanted has come for one that goes.
-    let exchanges = storage.is_some() && view.voters().len() == desired.replicas as usize + 1;
+    let goes_for_another = storage.is_some() || exchange::next(view).is_some();
+    let exchanges = goes_for_another && view.voters().len() == desired.replicas as usize + 1;
     let replicas = (resize::is_due(view) && !exchanges).then_some(desired.replicas);
     let is_as_it_says = view.outdated().is_empty() && replicas.is_none() && storage.is_none();
     if is_as_it_says && is_the_last && view.claimed().is_none() {

@@ -7,14 +7,16 @@
 //! voter        gate after → note → release
 //! ```
 
+use super::claimed::{SOAK, soak};
 use super::corrupt;
 use super::downgrade;
 use super::gates;
 use super::heal;
 use super::loss::{is_lost, lost_home, shown_loss};
+use super::pods;
 use super::put_back::next_left_half_way;
 use super::records;
-use super::roll::next_to_mend;
+use super::roll::{is_canary, may_mend, next_to_mend};
 use super::step::{NewPod, Next, Record, Step};
 use super::view::View;
 use crate::api::{Action, Code, MemberRole, ProgressStatus};
@@ -59,12 +61,14 @@ fn give_up(view: &View<'_>, member: &MemberName) -> Next {
     view.claim_change(Action::RemoveMember, member, String::new(), None)
 }
 
-/// The revision of new members: what the spec asks for, where all members have it; else what they run.
+/// The revision of new members: what the spec asks for, where all members have it; else what they run. Where members keep
+/// their data in their Pods, no other one could be mended by it, and nothing is lost with one that does not come.
 pub(super) fn revision(view: &View<'_>) -> Option<String> {
     let running =
         view.up_members().into_iter().find_map(|(member, _)| Some(view.pod(&member)?.revision.clone()));
-    let target =
-        view.target.as_ref().filter(|_| view.outdated().is_empty()).map(|target| target.name.clone());
+    let is_free = || view.keeps_data_in_pods() && view.may_change_members() && may_mend(view);
+    let target = view.target.as_ref().filter(|_| view.outdated().is_empty() || is_free());
+    let target = target.map(|target| target.name.clone());
     target.or(running)
 }
 
@@ -79,7 +83,10 @@ fn enter(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
     match view.claim_of(member) {
         Some(claim) if claim.deleting => return give_up(view, member),
         Some(claim) if claim.assigned.as_ref() != Some(revision) => {
-            // Its volume was made for what new members were then.
+            // Its volume was made for what new members were then. A Pod stays what it is.
+            if claim.in_pod {
+                return give_up(view, member);
+            }
             let (members, revision) = (vec![member.clone()], revision.clone());
             return if view.world.revisions.contains_key(&revision) {
                 Next::Do(Step::Assign { members, revision, afresh: false })
@@ -166,6 +173,9 @@ fn learn(view: &View<'_>, member: &MemberName, listed: &ListedMember) -> Next {
         let words = view.why_not_up(member).map_or_else(|notice| notice.message, |_| String::new());
         let next = corrected(view, member, claim, pod).unwrap_or_else(|| starting(words));
         let is_overdue = matches!(&next, Next::Wait(wait) if wait.overdue);
+        if let Some(given_up) = is_overdue.then(|| pods::give_up_for_good(view, member)).flatten() {
+            return given_up;
+        }
         // A voter that is dead, and that may be replaced, matters more than one that does not come.
         let mut dead = view.voters().keys().filter(|voter| heal::is_to_be_retired(view, voter));
         return if is_overdue && dead.next().is_some() { give_up(view, member) } else { next };
@@ -175,6 +185,11 @@ fn learn(view: &View<'_>, member: &MemberName, listed: &ListedMember) -> Next {
         return wait(view, member, Notice::of(Code::MembershipUnexpected, message));
     }
     match (gates::of_a_promotion(view, member, status), view.leader()) {
+        (Ok(()), Some(_)) if is_to_be_watched(view, member, pod) => {
+            let (subject, seconds) = (soak(pod), SOAK.as_secs());
+            let message = format!("{member} is the first on its new minor; it is watched for {seconds} s");
+            Next::Wait(view.wait(Notice::of(Code::Soaking, message), Some(member), subject, 0))
+        }
         (Ok(()), Some(leader)) => {
             Next::Do(Step::PromoteMember { through: leader.clone(), member: member.clone(), id: listed.id })
         }
@@ -183,6 +198,12 @@ fn learn(view: &View<'_>, member: &MemberName, listed: &ListedMember) -> Next {
             Next::Wait(view.wait(notice, Some(member), subject(member), view.start_progress(member)))
         }
     }
+}
+
+/// Whether a learner is the first on its minor, and has not shown for long enough what that is worth.
+fn is_to_be_watched(view: &View<'_>, member: &MemberName, pod: &PodFacts) -> bool {
+    let target = view.target.as_ref().is_some_and(|target| target.name == pod.revision);
+    target && is_canary(view, member) && !view.has_lasted(&soak(pod), SOAK)
 }
 
 fn start(view: &View<'_>, member: &MemberName, claim: &ClaimFacts) -> Next {
@@ -205,6 +226,12 @@ fn start(view: &View<'_>, member: &MemberName, claim: &ClaimFacts) -> Next {
 fn corrected(view: &View<'_>, member: &MemberName, claim: &ClaimFacts, pod: &PodFacts) -> Option<Next> {
     if pod.ready || view.is_on_its_way(member, pod) {
         return None;
+    }
+    if claim.in_pod {
+        // A Pod stays what it is; one that no new member would be made from goes for another one.
+        let target = view.target.as_ref().filter(|_| view.refusals().is_empty()).map(|target| &target.name);
+        let is_wanted = target == Some(&pod.revision) || revision(view).as_ref() == Some(&pod.revision);
+        return (!is_wanted).then(|| give_up(view, member));
     }
     let runs_elsewhere = |version| view.running_versions().contains(&version);
     let target = view.target.as_ref().filter(|target| {

@@ -10,6 +10,7 @@ use super::corrupt;
 use super::gates;
 use super::heal;
 use super::join::another_needs_the_claim;
+use super::pods;
 use super::resize::is_too_many;
 use super::step::{Next, Record, Step};
 use super::view::View;
@@ -68,7 +69,10 @@ fn gone(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Next
     if let Some(pod) = view.pod(member).filter(|pod| !pod.deleting) {
         return Next::Do(Step::remove(member, pod, "it is no member any more"));
     }
-    if view.claim_of(member).is_some_and(|claim| !claim.deleting) {
+    if let Some(claim) = view.claim_of(member).filter(|claim| !claim.deleting) {
+        if claim.in_pod {
+            return Next::Do(pods::discard(member, claim));
+        }
         let quarantined = progress.action == Action::RetireMember;
         return Next::Do(if quarantined || keeps_volumes_when_scaled(&view.world.cluster.spec) {
             Step::SetAside { member: member.clone(), quarantined }

@@ -21,6 +21,13 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     let Some(id) = view.cluster_id() else { return Vec::new() };
     let voters = view.voters();
     let namespace = &view.world.cluster.namespace;
+    if voters.is_empty() && view.keeps_data_in_pods() {
+        return vec![Notice::new(
+            Code::AllMembersLost,
+            format!("the members of cluster {id} kept their data in their Pods, and all of these are gone"),
+            "delete this EtcdCluster and restore a backup into a new one",
+        )];
+    }
     if voters.is_empty() {
         return vec![Notice::new(
             Code::AllMembersLost,
@@ -37,7 +44,11 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     vec![Notice::new(
         Code::AllMembersLost,
         format!("the data of every member of cluster {id} is lost: {}", names.join(", ")),
-        "bring the volumes back, or delete this EtcdCluster and its claims and restore a backup into a new one",
+        if view.keeps_data_in_pods() {
+            "delete this EtcdCluster and restore a backup into a new one"
+        } else {
+            "bring the volumes back, or delete this EtcdCluster and its claims and restore a backup into a new one"
+        },
     )]
 }
 
@@ -46,6 +57,8 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
 pub(super) enum Loss {
     /// It has no volume claim. One that a Pod uses does not go, so while that stands something else is wrong with it.
     NoClaim,
+    /// Its Pod is gone, and it kept its data there.
+    WithItsPod,
     /// etcd found its directory empty. So it does on a disk that is not mounted yet, or cannot be read.
     EmptyVolume,
     /// etcd cannot open what is there, and says what is wrong with it.
@@ -65,9 +78,10 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoClaim => f.write_str("its data is gone: no volume claim"),
+            Self::WithItsPod => f.write_str("its data is gone with its Pod"),
             Self::EmptyVolume => f.write_str("its data is gone: empty volume"),
             Self::Unusable(damage) => write!(f, "etcd cannot open its data: {damage}"),
-            Self::Node(trouble) => write!(f, "its volume cannot follow it, and its node is {trouble}"),
+            Self::Node(trouble) => write!(f, "its data cannot follow it, and its node is {trouble}"),
         }
     }
 }
@@ -94,7 +108,13 @@ fn loss_of_data(view: &View<'_>, member: &MemberName) -> Option<Loss> {
     }
     let uses_a_claim = |pod: &PodFacts| pod.node.is_some() && !pod.deleting;
     let is_gone = !view.world.set_aside.contains_key(member) && !view.pod(member).is_some_and(uses_a_claim);
-    is_gone.then_some(Loss::NoClaim)
+    is_gone.then_some(if view.keeps_data_in_pods() { Loss::WithItsPod } else { Loss::NoClaim })
+}
+
+/// Whether a voter kept its data in its Pod, and that is gone, or is empty.
+pub(super) fn went_with_its_pod(view: &View<'_>, member: &MemberName) -> bool {
+    let lost = matches!(loss_of_data(view, member), Some(Loss::WithItsPod | Loss::EmptyVolume));
+    lost && view.keeps_data_in_pods()
 }
 
 /// How often etcd must have said it.
@@ -105,7 +125,7 @@ const STARTS: i32 = 2;
 pub(super) fn is_beyond_doubt(view: &View<'_>, member: &MemberName, loss: Loss) -> bool {
     let again = view.pod(member).is_some_and(|pod| pod.container.restarts >= STARTS);
     match loss {
-        Loss::NoClaim | Loss::Node(_) => true,
+        Loss::NoClaim | Loss::WithItsPod | Loss::Node(_) => true,
         Loss::EmptyVolume | Loss::Unusable(_) => again && view.has_been_waited_for_too_long(member),
     }
 }
@@ -126,7 +146,7 @@ pub(super) fn loss_that_lasts(view: &View<'_>, member: &MemberName) -> Option<Lo
         (None, _) => loss_of_data(view, member)?,
     };
     let again = view.pod(member).is_some_and(|pod| pod.container.restarts >= STARTS);
-    (shown == Loss::NoClaim || again).then_some(shown)
+    (matches!(shown, Loss::NoClaim | Loss::WithItsPod) || again).then_some(shown)
 }
 
 /// The same, of the last start that ended, also while the next one runs.

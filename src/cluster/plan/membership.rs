@@ -3,6 +3,7 @@
 
 use super::heal;
 use super::join;
+use super::pods;
 use super::roll::next_to_mend;
 use super::step::{Next, Step};
 use super::view::View;
@@ -140,5 +141,11 @@ pub(super) fn what_is_of_no_member(view: &View<'_>) -> Option<Next> {
     let claim = view.own_claims().find(|(member, claim)| {
         !claim.deleting && is_of_none(member) && kept_for_later.as_ref() != Some(*member)
     });
-    claim.map(|(member, _)| Next::Do(Step::SetAside { member: member.clone(), quarantined: false }))
+    claim.map(|(member, claim)| {
+        Next::Do(if claim.in_pod {
+            pods::discard(member, claim)
+        } else {
+            Step::SetAside { member: member.clone(), quarantined: false }
+        })
+    })
 }

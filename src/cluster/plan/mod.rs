@@ -13,6 +13,7 @@ mod cluster_version;
 mod corrupt;
 mod delete;
 mod downgrade;
+mod exchange;
 mod gates;
 mod guard;
 mod heal;
@@ -23,6 +24,7 @@ mod loss;
 mod maintenance;
 mod membership;
 mod ownership;
+mod pods;
 mod presence;
 mod probe;
 mod put_back;
@@ -89,7 +91,7 @@ const CONCERNS: &[Concern] = &[
     volumes::a_volume_that_is_too_small,
     roll::the_next_outdated_member,
     resize::a_member_too_many,
-    heal::what_the_spec_exchanges,
+    exchange::what_the_spec_exchanges,
     tidy::what_is_left_behind,
     presence::every_member_is_up,
     roll::the_cluster_version_has_moved,
@@ -160,7 +162,7 @@ const CONVERGENCE: &[Concern] = &[
     volumes::a_volume_that_is_too_small,
     roll::the_next_outdated_member,
     resize::a_member_too_many,
-    heal::what_the_spec_exchanges,
+    exchange::what_the_spec_exchanges,
     presence::every_member_is_up,
     roll::the_cluster_version_has_moved,
     heal::anything_due,

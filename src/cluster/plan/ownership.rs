@@ -7,6 +7,7 @@ use crate::api::Code;
 use crate::cluster::names::{client_service, disruption_budget, headless_service};
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::Ownership;
+use crate::cluster::spec::keeps_data_in_pods;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub(super) fn nothing_belongs_to_others(view: &View<'_>) -> Option<Next> {
@@ -47,6 +48,8 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         // Never a command that deletes a claim: it may hold somebody's data.
         let remedy = if kind == "PersistentVolumeClaim" {
             "give the EtcdCluster another name".to_owned()
+        } else if kind == "Pod" && keeps_data_in_pods(&cluster.spec) {
+            "give the EtcdCluster another name, or, if nothing of the data that it may keep is needed, remove it".to_owned()
         } else {
             format!(
                 "give the EtcdCluster another name, or remove it: kubectl -n {} delete {} {name}",

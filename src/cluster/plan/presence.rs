@@ -25,7 +25,7 @@ pub(super) fn every_member_has_a_pod(view: &View<'_>) -> Option<Next> {
             }
             continue;
         }
-        if is_lost(view, member) || view.claim_of(member).is_none_or(|claim| claim.deleting) {
+        if is_lost(view, member) || view.claim_of(member).is_none_or(|claim| claim.deleting || claim.in_pod) {
             continue;
         }
         // A claim that says nothing of its member is one for a person; the others go on.

@@ -95,6 +95,10 @@ pub(super) fn that_stand_in_a_members_way(view: &View<'_>) -> Option<Next> {
 
 /// The version on the way that does not start on data of the v2 API, until a member runs its minor.
 pub(super) fn v2_data_matters_to(view: &View<'_>) -> Option<EtcdVersion> {
+    if view.keeps_data_in_pods() {
+        // No other Pod can look there; and who does not start is one that joins, with whom nothing is lost.
+        return None;
+    }
     let version = view.cluster_version()?;
     let mut way = view.way.iter().flatten().flatten();
     let stop = *way.find(|stop| stops_on_v2_data(version, stop.minor))?;

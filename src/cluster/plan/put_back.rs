@@ -2,7 +2,7 @@
 
 use super::gates;
 use super::loss::is_beyond_a_revision;
-use super::roll::next_to_mend;
+use super::roll::{may_become, next_to_mend};
 use super::step::{Next, Step};
 use super::up::has_failed;
 use super::view::{View, quorum};
@@ -28,6 +28,7 @@ pub(super) fn next_left_half_way<'a>(view: &'a View<'a>) -> Option<(&'a MemberNa
     let left = view.members().iter().filter_map(|member| {
         let pod = view.pod(member).filter(|pod| !pod.deleting && gates::is_down(view, member))?;
         let good = last_good(view, member, &pod.revision).filter(|_| !is_beyond_a_revision(view, member))?;
+        may_become(view, member, &good).then_some(())?;
         Some((member, pod, good))
     });
     // What such a one needs may be a quorum first.
@@ -116,7 +117,7 @@ fn are_scheduled_alike(view: &View<'_>, one: &str, other: &str) -> bool {
 }
 
 /// The evidence, as far as it is known here.
-fn failure(
+pub(super) fn failure(
     view: &View<'_>,
     member: &MemberName,
     revision: &str,

@@ -34,6 +34,15 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
     );
     match hop(view) {
         Some(Err(error)) => refusals.push(refused_hop(view, &error)),
+        Some(Ok(Hop::Downgrade)) if view.keeps_data_in_pods() => refusals.push(Notice::new(
+            Code::DowngradeUnsupported,
+            format!(
+                "no member joins a cluster that goes down to {}, and those that keep their data in their Pods are exchanged \
+                 for new ones",
+                desired.version
+            ),
+            "set spec.version back; or make another EtcdCluster, and move the data",
+        )),
         // Where more members are asked for, they come first.
         _ if view.members().len() == 1
             && desired.replicas == 1
@@ -270,10 +279,15 @@ fn failed_before(view: &View<'_>) -> Option<Notice> {
     Some(Notice::new(
         Code::MemberFailed,
         format!(
-            "{} did not come up with {}{}; its last good revision was put back, and no other member is touched",
+            "{} did not come up with {}{}; {}, and no other member is touched",
             failure.member,
             failure.version,
-            how_it_failed(failure)
+            how_it_failed(failure),
+            if view.keeps_data_in_pods() {
+                "it was removed again"
+            } else {
+                "its last good revision was put back"
+            }
         ),
         "read status.lastFailure.log and mend the spec, or set it back; set spec.rollout.restartedAt to try the \
          same once more",

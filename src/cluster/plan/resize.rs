@@ -8,6 +8,7 @@ use super::hold;
 use super::join;
 use super::loss::is_lost_for_good;
 use super::membership;
+use super::pods;
 use super::step::Next;
 use super::view::View;
 use crate::api::{Action, StepStatus};
@@ -44,7 +45,7 @@ pub(super) fn a_member_too_few(view: &View<'_>) -> Option<Next> {
     if view.voters().keys().any(|member| view.up(member).is_none()) {
         return None;
     }
-    Some(add(view).unwrap_or_else(|(notice, member)| view.wait_for(notice, member.as_ref())))
+    Some(add(view, None).unwrap_or_else(|(notice, member)| view.wait_for(notice, member.as_ref())))
 }
 
 /// An even number tolerates no more failures than one less, and two members fewer than one: what has begun, and what was
@@ -60,19 +61,20 @@ pub(super) fn to_the_next_odd_number(view: &View<'_>) -> Option<Result<Next, Obs
         return Some(Ok(cancel));
     }
     if grows {
-        return Some(add(view));
+        return Some(add(view, None));
     }
     let (member, _) = first_to_go(view)?;
     Some(remove(view, &member))
 }
 
-/// Claims the number of a new member.
-pub(super) fn add(view: &View<'_>) -> Result<Next, Obstacle> {
+/// Claims the number of a new member, of this revision where it is not what new members get.
+pub(super) fn add(view: &View<'_>, revision: Option<&str>) -> Result<Next, Obstacle> {
     for member in view.voters().keys() {
         view.why_not_up(member).map_err(|notice| (notice, Some(member.clone())))?;
     }
     gates::of_a_new_member(view).map_err(|notice| (notice, None))?;
-    let revision = join::revision(view).ok_or_else(|| (gates::no_list(), None))?;
+    let revision = revision.map(str::to_owned).or_else(|| join::revision(view));
+    let revision = revision.ok_or_else(|| (gates::no_list(), None))?;
     let member = membership::begun_and_left(view).unwrap_or_else(|| view.next_member());
     Ok(view.claim_change(Action::AddMember, &member, revision, None))
 }
@@ -100,7 +102,8 @@ fn remove(view: &View<'_>, member: &MemberName) -> Result<Next, Obstacle> {
         return heal::retire(view, member, heal::REPLACED.to_owned());
     }
     may_be_removed(view, member)?;
-    Ok(view.claim_change(Action::RemoveMember, member, String::new(), None))
+    let given_up = pods::give_up_for_good(view, member);
+    Ok(given_up.unwrap_or_else(|| view.claim_change(Action::RemoveMember, member, String::new(), None)))
 }
 
 /// The gate before a removal is claimed; once it is, it is passed again.
@@ -120,6 +123,13 @@ fn first_to_go(view: &View<'_>) -> Option<(MemberName, bool)> {
     {
         // There is one too many for its sake only.
         let broken = is_broken(view, &named);
+        let has_come = |member: &&MemberName| **member != named && is_broken(view, member);
+        if let Some(worse) =
+            view.voters().keys().find(has_come).filter(|_| !broken && view.keeps_data_in_pods())
+        {
+            // It came in vain, and cannot be mended.
+            return Some((worse.clone(), true));
+        }
         return Some((named, broken));
     }
     let (broken, member) = view.voters().keys().map(|member| (is_broken(view, member), member)).max()?;
@@ -175,7 +185,11 @@ pub(super) fn members_to_remove(view: &View<'_>) -> Vec<StepStatus> {
         .map(|member| (is_broken(view, member), member))
         .collect();
     members.sort();
-    let surplus = members.len().saturating_sub(wanted(view).unwrap_or(usize::MAX));
+    let mut surplus = members.len().saturating_sub(wanted(view).unwrap_or(usize::MAX));
+    if surplus == 1 && heal::to_go_for_another(view).is_some() {
+        // One more has come for its sake.
+        surplus = 0;
+    }
     let gone = members.iter().rev().take(surplus);
     gone.map(|(broken, member)| StepStatus {
         action: Action::RemoveMember,

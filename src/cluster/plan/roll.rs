@@ -1,7 +1,9 @@
 //! The roll: which outdated member is next, and whether the cluster may lose it for a moment now.
 
 use super::downgrade;
+use super::exchange::{self, Numbers};
 use super::gates;
+use super::heal;
 use super::hold;
 use super::loss::is_beyond_a_revision;
 use super::maintenance;
@@ -75,6 +77,13 @@ pub(super) fn the_next_outdated_member(view: &View<'_>) -> Option<Next> {
     if let Some(wait) = downgrade::not_lowered_yet(view, target.version.minor) {
         return Some(wait);
     }
+    if let Some(member) = exchange::next(view).filter(|_| view.keeps_data_in_pods()) {
+        if resize::asked_for(view).is_some_and(|wanted| view.voters().len() > wanted + 1) {
+            // Those that are too many need no others in their places.
+            return None;
+        }
+        return heal::exchange_now(view, member, Some(&target.name));
+    }
     if let Err(notice) = gates::before(view, first) {
         return Some(view.wait_for(notice, Some(first)));
     }
@@ -92,9 +101,19 @@ const fn action(in_place: bool, leads: bool) -> Action {
 }
 
 /// Whether a member's Pod becomes one of this revision without a restart.
-fn is_given_in_place(view: &View<'_>, member: &MemberName, target: &Revision) -> bool {
+pub(super) fn is_given_in_place(view: &View<'_>, member: &MemberName, target: &Revision) -> bool {
     let has = view.pod(member).and_then(|pod| view.revision(&pod.revision));
     has.is_some_and(|has| has.differs_in_metadata_alone(target))
+}
+
+/// Why the members change once more.
+pub(super) const AFTER_THE_HOP_BEFORE: &str = "the next hop begins when the one before it is complete";
+
+/// Whether a member may be brought to a stored revision by a change of its Pod, or by another one: where it keeps its data in
+/// its Pod, only by a change in place.
+pub(super) fn may_become(view: &View<'_>, member: &MemberName, revision: &str) -> bool {
+    let in_place = || view.revision(revision).is_some_and(|to| is_given_in_place(view, member, to));
+    !view.claim_of(member).is_some_and(|claim| claim.in_pod) || in_place()
 }
 
 /// What the whole cluster must have come to before the first member of a minor hop is touched.
@@ -152,11 +171,13 @@ pub(super) fn next_to_mend<'a>(view: &View<'a>) -> Option<(MemberName, &'a PodFa
     if !may_mend(view) || !view.may_change_members() {
         return None;
     }
+    let target = &view.target.as_ref()?.name;
     let outdated = view.outdated().into_iter().filter_map(|member| Some((view.pod(&member)?, member)));
     outdated
         .filter(|(pod, member)| {
             !pod.deleting && gates::is_down(view, member) && !is_beyond_a_revision(view, member)
         })
+        .filter(|(_, member)| may_become(view, member, target))
         // What such a one needs may be a quorum first.
         .min_by_key(|(_, member)| view.is_kept_out_by_a_downgrade(member))
         .map(|(pod, member)| (member, pod))
@@ -233,7 +254,7 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
     outdated.retain(|member| claimed.as_ref().is_none_or(|(_, claimed)| claimed != member));
     steps.extend(resize::members_to_add(view));
     steps.extend(volumes::volumes_to_grow(view));
-    let mut at = view.known_cluster_version();
+    let at = view.known_cluster_version();
     steps.extend(take_snapshots(view, at, target.version));
     if super::probe::v2_data_matters_to(view).is_some() {
         steps.push(StepStatus {
@@ -254,6 +275,9 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
         });
     }
     steps.extend(lower_cluster_version(at, target.version));
+    let in_pods = view.keeps_data_in_pods();
+    let mut numbers = Numbers::new(view);
+    let mut to_exchange = Vec::new();
     for member in outdated {
         let runs = view.answer(&member).and_then(|answer| answer.status()).map(|status| status.version);
         let in_place = is_given_in_place(view, &member, target);
@@ -267,6 +291,10 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             Some(_) => "its settings changed".to_owned(),
             None => "it is down, and the change may mend it".to_owned(),
         };
+        if in_pods && !in_place {
+            to_exchange.push((member, why));
+            continue;
+        }
         let leads = leader == Some(&member) && view.members().len() > 1;
         steps.push(StepStatus {
             action: action(in_place, leads),
@@ -280,23 +308,40 @@ pub(super) fn outline(view: &View<'_>) -> Vec<StepStatus> {
             },
         });
     }
+    let too_many = resize::members_to_remove(view);
+    let (first, last) = if in_pods { (too_many, Vec::new()) } else { (Vec::new(), too_many) };
+    numbers.lose(view, &first);
+    steps.extend(first);
+    steps.extend(numbers.of_a_roll(to_exchange, target.version));
     steps.extend(await_etcd(at, target.version).or_else(|| await_the_rest(view, target.version.minor)));
-    at = Some(target.version.minor);
+    steps.extend(later_hops(view, target, &mut numbers));
+    steps.extend(last);
+    steps.extend(exchange::for_the_class(view));
+    steps
+}
+
+/// The hops after the first, on the way from `target`.
+fn later_hops(view: &View<'_>, target: &Revision, numbers: &mut Numbers) -> Vec<StepStatus> {
+    let mut at = Some(target.version.minor);
     let order: Vec<MemberName> = order(view, view.members().iter().cloned().collect());
-    for stop in view.way.iter().flatten().flatten().skip(1) {
-        steps.extend(take_snapshots(view, at, *stop));
-        steps.extend(lower_cluster_version(at, *stop));
-        steps.extend(order.iter().map(|member| StepStatus {
+    let replace = |stop: &EtcdVersion| {
+        let replaced = order.iter().map(|member| StepStatus {
             action: Action::ReplaceMember,
             member: Some(member.to_string()),
             to: Some(stop.to_string()),
-            reason: "the next hop begins when the one before it is complete".to_owned(),
-        }));
+            reason: AFTER_THE_HOP_BEFORE.to_owned(),
+        });
+        replaced.collect()
+    };
+    let mut steps = Vec::new();
+    for stop in view.way.iter().flatten().flatten().skip(1) {
+        steps.extend(take_snapshots(view, at, *stop));
+        steps.extend(lower_cluster_version(at, *stop));
+        let exchanged = view.keeps_data_in_pods().then(|| numbers.of_the_next_hop(*stop));
+        steps.extend(exchanged.unwrap_or_else(|| replace(stop)));
         steps.extend(await_etcd(at, *stop));
         at = Some(stop.minor);
     }
-    steps.extend(resize::members_to_remove(view));
-    steps.extend(volumes::members_to_exchange(view));
     steps
 }
 

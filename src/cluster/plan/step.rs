@@ -120,6 +120,15 @@ pub enum Step {
         /// For what.
         purpose: Purpose,
     },
+    /// Remove a Pod that was to keep its member's data and was never started.
+    DiscardPod {
+        /// Whose.
+        member: MemberName,
+        /// The Pod that is meant.
+        uid: String,
+        /// As it was seen: one that was started since is another matter.
+        resource_version: String,
+    },
     /// Ask for a larger volume.
     ExpandClaim {
         /// Whose.
@@ -404,6 +413,7 @@ impl Step {
             Self::CreateRecoveryPod(_) => "CreateRecoveryPod",
             Self::DeleteRecoveryPods(_) => "DeleteRecoveryPods",
             Self::CreateClaims { .. } => "CreateClaims",
+            Self::DiscardPod { .. } => "DiscardPod",
             Self::ExpandClaim { .. } => "ExpandClaim",
             Self::Assign { .. } => "Assign",
             Self::CreatePods(_) => "CreatePods",

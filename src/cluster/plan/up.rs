@@ -1,5 +1,6 @@
 //! Whether a member is up, what keeps it from that, and how far it has come. Pure.
 
+use super::heal::how_to_replace;
 use super::step::Step;
 use super::view::View;
 use crate::api::Code;
@@ -47,10 +48,11 @@ impl<'a> View<'a> {
                     "{member} does not start: its data remembers a downgrade job that leads to another minor than its \
                      own; one start on the next minor makes it forget"
                 );
-                return Err(Notice::of(Code::MemberDown, message));
+                return Err(self.with_a_way_out(member, Notice::of(Code::MemberDown, message)));
             }
             Err(_) => {
-                return Err(Notice::of(Code::MemberDown, format!("{member} {}", container_words(pod))));
+                let notice = Notice::of(Code::MemberDown, format!("{member} {}", container_words(pod)));
+                return Err(self.with_a_way_out(member, notice));
             }
         };
         if let Some(expected) = self.cluster_id().filter(|id| *id != status.cluster_id) {
@@ -75,6 +77,15 @@ impl<'a> View<'a> {
             ));
         }
         Ok(Up { status })
+    }
+
+    /// One that keeps its data in its Pod cannot be given anything else: where it stays down, a person has it replaced.
+    fn with_a_way_out(&self, member: &MemberName, notice: Notice) -> Notice {
+        if !self.claim_of(member).is_some_and(|claim| claim.in_pod) {
+            return notice;
+        }
+        let remedy = format!("{} Where it stays so: {}", notice.remedy, how_to_replace(self, member));
+        Notice { remedy, ..notice }
     }
 
     /// A Pod on a node that is silent does not go before somebody says what became of the node.

@@ -133,6 +133,15 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Whether members keep their data in their Pods: as those do that there are, else as the spec says.
+    pub fn keeps_data_in_pods(&self) -> bool {
+        let claims = &self.world.claims;
+        if claims.is_empty() {
+            return spec::keeps_data_in_pods(&self.world.cluster.spec);
+        }
+        claims.values().any(|claim| claim.in_pod)
+    }
+
     pub fn pod(&self, member: &MemberName) -> Option<&'a PodFacts> {
         self.world.pods.get(member)
     }

@@ -10,7 +10,7 @@ use crate::api::{Action, Code, StepStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::Notice;
 use crate::cluster::observation::ClaimFacts;
-use crate::cluster::spec::storage_class;
+use crate::cluster::spec::{keeps_data_in_pods, storage_class};
 use std::time::Duration;
 
 /// A kubelet makes the file system of a volume that is in use larger within seconds. A driver that cannot do so while it is
@@ -18,9 +18,30 @@ use std::time::Duration;
 const GROWS_ONLINE_WITHIN: Duration = Duration::from_mins(1);
 
 /// The claims of those who vote.
-fn claims<'a>(view: &View<'a>) -> Vec<(MemberName, &'a ClaimFacts)> {
+pub(super) fn claims<'a>(view: &View<'a>) -> Vec<(MemberName, &'a ClaimFacts)> {
     let voters = order(view, view.voters().keys().cloned().collect());
-    voters.into_iter().filter_map(|member| Some((member.clone(), view.claim_of(&member)?))).collect()
+    let claim = |member: &MemberName| view.claim_of(member).filter(|claim| !claim.in_pod);
+    voters.into_iter().filter_map(|member| Some((member.clone(), claim(&member)?))).collect()
+}
+
+/// Members keep their data in another way than the spec says.
+pub(super) fn of_another_kind(view: &View<'_>) -> Option<Notice> {
+    let cluster = &view.world.cluster;
+    let in_pods = keeps_data_in_pods(&cluster.spec);
+    let (member, _) = view.world.claims.iter().find(|(_, claim)| claim.in_pod != in_pods)?;
+    let (message, remedy) = if in_pods {
+        let (claim, namespace) = (member.claim(), &cluster.namespace);
+        let message = format!("spec.storage.emptyDir is set, and there is the volume claim {claim}");
+        let remedy = format!(
+            "remove spec.storage.emptyDir, or give the EtcdCluster another name; or, if nothing on the volumes is needed: \
+             kubectl -n {namespace} delete pvc {claim}"
+        );
+        (message, remedy)
+    } else {
+        let message = format!("{member} keeps its data in its Pod, and spec.storage.emptyDir is not set");
+        (message, "set spec.storage.emptyDir again".to_owned())
+    };
+    Some(Notice::new(Code::StorageChangeUnsupported, message, remedy))
 }
 
 fn wanted_size(view: &View<'_>) -> Option<u64> {
@@ -29,11 +50,25 @@ fn wanted_size(view: &View<'_>) -> Option<u64> {
 
 /// What cannot be done with the volumes that there are.
 pub(super) fn refusals(view: &View<'_>) -> Option<Notice> {
+    if let Some(notice) = of_another_kind(view) {
+        return Some(notice);
+    }
     let wanted = wanted_size(view)?;
     let shown = view.desired.as_ref().ok()?.storage_size.as_str();
     let claims = claims(view);
     let refuse =
         |message: String, remedy: String| Some(Notice::new(Code::StorageChangeUnsupported, message, remedy));
+    if view.keeps_data_in_pods()
+        && let Some((member, size)) = a_database_that_does_not_fit(view, wanted)
+    {
+        return refuse(
+            format!(
+                "spec.storage.size is {shown}, and {member}'s database of {size} bytes, its copy and its WAL do not fit: the \
+                 kubelet would evict new members, and their data with them"
+            ),
+            "set spec.storage.size to more than twice that".to_owned(),
+        );
+    }
     if let Some((member, _)) = claims.iter().find(|(_, claim)| claim.size.is_some_and(|size| size > wanted)) {
         return refuse(
             format!("spec.storage.size is {shown}, the volume of {member} is larger; volumes never shrink"),
@@ -75,8 +110,15 @@ pub(super) fn refusals(view: &View<'_>) -> Option<Notice> {
     )
 }
 
-fn has_another_class(view: &View<'_>, claim: &ClaimFacts) -> bool {
+pub(super) fn has_another_class(view: &View<'_>, claim: &ClaimFacts) -> bool {
     claim.is_of_another_class(storage_class(&view.world.cluster.spec))
+}
+
+/// A member whose database, with the copy that a defragmentation makes, leaves no quarter of this size to the WAL.
+fn a_database_that_does_not_fit(view: &View<'_>, wanted: u64) -> Option<(MemberName, u64)> {
+    let sizes = view.up_members().into_iter();
+    let mut sizes = sizes.map(|(member, up)| (member, u64::try_from(up.status.db_size).unwrap_or_default()));
+    sizes.find(|(_, size)| size.saturating_mul(2) > wanted / 4 * 3)
 }
 
 /// What is left of what the spec wants of the volumes, in words; nothing where they are as it says.
@@ -166,7 +208,7 @@ fn size_of(claim: &ClaimFacts) -> String {
 /// The next member whose volume is of another class than the spec names: the leader last. Once all members are what the rest
 /// of the spec says.
 pub(super) fn to_exchange(view: &View<'_>) -> Option<MemberName> {
-    view.cluster_id().filter(|_| view.outdated().is_empty())?;
+    view.outdated().is_empty().then_some(())?;
     claims(view).into_iter().find(|(_, claim)| has_another_class(view, claim)).map(|(member, _)| member)
 }
 
@@ -181,46 +223,4 @@ pub(super) fn volumes_to_grow(view: &View<'_>) -> Vec<StepStatus> {
             .to_owned(),
     };
     to_grow(view).iter().map(|(member, _)| step(member)).collect()
-}
-
-/// The steps that exchange members for the class of their volumes, after those of a roll.
-pub(super) fn members_to_exchange(view: &View<'_>) -> Vec<StepStatus> {
-    let Some(class) = storage_class(&view.world.cluster.spec) else { return Vec::new() };
-    let claimed = view.claimed();
-    let leaves = |member: &MemberName| {
-        claimed.as_ref().is_some_and(|(progress, claimed)| progress.action.removes() && claimed == member)
-    };
-    // One that joins, or has come, takes the place of the first.
-    let wanted = view.world.cluster.spec.replicas.unsigned_abs() as usize;
-    let joins = claimed.as_ref().is_some_and(|(progress, _)| progress.action == Action::AddMember);
-    let has_come =
-        view.voters().len() > wanted && !claimed.as_ref().is_some_and(|(_, member)| leaves(member));
-    let mut come = usize::from(joins || has_come);
-    let mut number = view.next_member().number();
-    let mut steps = Vec::new();
-    let claims = claims(view);
-    let others = claims.iter().filter(|(member, claim)| has_another_class(view, claim) && !leaves(member));
-    for (member, claim) in others {
-        let old = claim.class.as_deref().unwrap_or_default();
-        if come == 0 {
-            steps.push(StepStatus {
-                action: Action::AddMember,
-                member: Some(member.sibling(number).to_string()),
-                to: Some(class.to_owned()),
-                reason: format!("it takes the place of {member}, whose volume is of class {old}"),
-            });
-            number += 1;
-        }
-        come = come.saturating_sub(1);
-        steps.push(StepStatus {
-            action: Action::RetireMember,
-            member: Some(member.to_string()),
-            to: None,
-            reason: format!(
-                "its volume is of class {old}; once its replacement votes it goes, and its volume is kept for \
-                 storage.quarantine"
-            ),
-        });
-    }
-    steps
 }

@@ -133,11 +133,11 @@ fn has_been_refused_for_too_long(world: &Observation, step: &Step) -> bool {
 fn doing(step: &Step) -> Notice {
     let (code, message) = match step {
         Step::Record(record) => recorded(record),
-        Step::CreateClaims { purpose: Purpose::Bootstrap(_), .. } => {
+        Step::CreateClaims { purpose: Purpose::Bootstrap(..), .. } => {
             (Code::Bootstrapping, FIRST_MEMBERS.to_owned())
         }
         Step::CreateClaims { members, .. } => {
-            (Code::MemberJoining, format!("a volume is asked for {}", listed(members.iter())))
+            (Code::MemberJoining, format!("what is to keep the data is made for {}", listed(members.iter())))
         }
         Step::Guard(guarded) => (
             Code::MemberStarting,
@@ -156,6 +156,9 @@ fn doing(step: &Step) -> Notice {
         Step::LabelVoter { member, .. } => (Code::MemberJoining, format!("{member} has its vote")),
         Step::RemoveMember(removal) => {
             (Code::MemberRemoved, format!("{} is removed from etcd's members", removal.member()))
+        }
+        Step::DiscardPod { member, .. } => {
+            (Code::MemberStopping, format!("the Pod of {member}, which is not needed any more, is removed"))
         }
         Step::SetAside { member, .. } => (
             Code::VolumeSetAside,
@@ -292,6 +295,7 @@ fn who_is_left(world: &Observation) -> String {
             Some(None) => format!("{member} (on no node)"),
             None if world.claims.contains_key(*member) => format!("{member} (no Pod)"),
             None if world.set_aside.contains_key(*member) => format!("{member} (volume set aside)"),
+            None if spec::keeps_data_in_pods(&world.cluster.spec) => format!("{member} (no Pod)"),
             None => format!("{member} (no volume claim)"),
         }
     });

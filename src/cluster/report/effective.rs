@@ -24,6 +24,8 @@ pub(super) fn of(world: &Observation, desired: &Desired) -> Option<EffectiveStat
     let container = pod.containers.into_iter().next().unwrap_or_default();
     let service =
         support::client(&cluster.namespace, &cluster.name, &cluster.spec, OwnerReference::default());
+    let has_volumes = !spec::keeps_data_in_pods(&cluster.spec);
+    let policy = |retain| if retain { Retention::Retain } else { Retention::Delete };
     Some(EffectiveStatus {
         replicas: i32::try_from(desired.replicas).ok(),
         paused: Some(cluster.spec.paused.unwrap_or(false)),
@@ -34,18 +36,10 @@ pub(super) fn of(world: &Observation, desired: &Desired) -> Option<EffectiveStat
         election_timeout: Some(written(Duration::from_millis(election_timeout_ms))),
         storage_size: desired.storage_size.as_str().to_owned(),
         storage_class_name: spec::storage_class(&cluster.spec).map(str::to_owned),
-        when_deleted: Some(if spec::deletes_volumes(&cluster.spec) {
-            Retention::Delete
-        } else {
-            Retention::Retain
-        }),
-        when_scaled: Some(if spec::keeps_volumes_when_scaled(&cluster.spec) {
-            Retention::Retain
-        } else {
-            Retention::Delete
-        }),
+        when_deleted: has_volumes.then(|| policy(!spec::deletes_volumes(&cluster.spec))),
+        when_scaled: has_volumes.then(|| policy(spec::keeps_volumes_when_scaled(&cluster.spec))),
         rollout_paused: Some(desired.rollout_paused),
-        quarantine: Some(written(desired.quarantine)),
+        quarantine: has_volumes.then(|| written(desired.quarantine)),
         heal_mode: Some(desired.heal_mode),
         node_lost_after: Some(written(desired.node_lost_after)),
         defragmentation: Some(desired.defragmentation),
@@ -87,6 +81,13 @@ mod tests {
     fn effective(yaml: &str) -> EffectiveStatus {
         let world = healthy(yaml);
         of(&world, &spec::parse(&world.cluster.spec).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn of_volumes_nothing_is_shown_where_there_are_none() {
+        let shown = effective("{version: 3.6.16, storage: {size: 2Gi, emptyDir: {}}}");
+        assert_eq!((shown.when_deleted, shown.when_scaled, shown.quarantine), (None, None, None));
+        assert_eq!(shown.storage_size, "2Gi");
     }
 
     #[test]

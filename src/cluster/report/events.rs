@@ -211,13 +211,14 @@ fn begun(claim: &Claim, status: &EtcdClusterStatus) -> Option<News> {
     if let Some(failure) = &claim.failure {
         // With the log that was fetched for it.
         let failure = status.last_failure.as_ref().unwrap_or(failure);
-        let note = format!(
-            "{member} did not come up with {}{}; its last good revision {} is put back",
-            failure.version,
-            how_it_failed(failure),
-            claim.revision
-        );
-        return Some(News::new(Code::MemberFailed, "PutBack", note).about(member));
+        let (action, what) = if claim.action.removes() {
+            ("RemoveMember", "it is removed again".to_owned())
+        } else {
+            ("PutBack", format!("its last good revision {} is put back", claim.revision))
+        };
+        let (version, how) = (&failure.version, how_it_failed(failure));
+        let note = format!("{member} did not come up with {version}{how}; {what}");
+        return Some(News::new(Code::MemberFailed, action, note).about(member));
     }
     if claim.action == Action::Recover {
         // It is claimed anew when the force has succeeded.
@@ -250,9 +251,8 @@ fn of_the_member_list(step: &Step) -> Vec<News> {
         }
         Step::RemoveMember(removal) => {
             let (member, id) = (removal.member(), removal.id());
-            let note = format!(
-                "{member} (member {id}) was removed; its Pod goes, and its volume as the policy says"
-            );
+            let note =
+                format!("{member} (member {id}) was removed; its Pod goes, and its data as the policy says");
             vec![News::new(Code::MemberRemoved, "RemoveMember", note).about(member)]
         }
         Step::Disarm { alarm, .. } => {

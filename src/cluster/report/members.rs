@@ -13,7 +13,11 @@ const LAG_GRAIN: u64 = 1_000;
 pub(super) fn fill(status: &mut EtcdClusterStatus, world: &Observation) {
     // One that has lost both is a member of etcd's still, and so is one that a recovery has set aside.
     let voters = world.noted_voters().into_iter().flatten().map(|(member, _)| member);
-    let names: BTreeSet<&MemberName> = world.claims.keys().chain(world.pods.keys()).chain(voters).collect();
+    // A volume stands for a moment longer than the member that was removed.
+    let is_left_over = |name: &MemberName| world.member_list.is_some() && listed(world, name).is_none();
+    let claims = world.claims.iter().filter(|(name, claim)| !(claim.deleting && is_left_over(name)));
+    let claims = claims.map(|(name, _)| name);
+    let names: BTreeSet<&MemberName> = claims.chain(world.pods.keys()).chain(voters).collect();
     let committed = statuses(world).map(|status| status.raft_index).max().unwrap_or_default();
     let old = std::mem::take(&mut status.members);
     status.members = names

@@ -13,7 +13,7 @@ use quorate::cluster::observation::{
 };
 use quorate::cluster::plan::{NewPod, SnapshotNote, Step};
 use quorate::cluster::revision::Revision;
-use quorate::cluster::spec::storage_size;
+use quorate::cluster::spec::{keeps_data_in_pods, storage_size};
 use quorate::etcd::logs::{says_v2_data_was_found, version_in_version_output};
 use std::process::Command;
 
@@ -77,12 +77,8 @@ impl Driven {
             Step::Relabel { member, to, .. } => {
                 self.pods.get_mut(member).unwrap().revision.clone_from(to);
             }
-            Step::DeleteClaims(members) => {
-                for member in members {
-                    self.claims.remove(member);
-                    let _ = std::fs::remove_dir_all(self.etcd.data_dir(number(member)));
-                }
-            }
+            Step::DeleteClaims(members) => members.iter().for_each(|member| self.forget(member)),
+            Step::DiscardPod { member, .. } => self.forget(member),
             Step::Assign { members, revision, .. } => {
                 for member in members {
                     self.claims.get_mut(member).unwrap().assigned = Some(revision.clone());
@@ -243,12 +239,14 @@ impl Driven {
 
     fn new_claim(&self, member: &MemberName, purpose: &Purpose) -> ClaimFacts {
         let (bootstrap, cluster_id, assigned) = match purpose.clone() {
-            Purpose::Bootstrap(bootstrap) => (Some(bootstrap), None, None),
+            Purpose::Bootstrap(bootstrap, revision) => (Some(bootstrap), None, revision),
             Purpose::Join(cluster_id, revision) => (None, Some(cluster_id), Some(revision)),
             Purpose::Copy(cluster_id, _) => (None, Some(cluster_id), None),
         };
         ClaimFacts {
+            in_pod: keeps_data_in_pods(&self.spec),
             uid: format!("claim-{member}"),
+            resource_version: String::new(),
             ownership: Ownership::Ours,
             deleting: false,
             cluster_id,
@@ -270,6 +268,12 @@ impl Driven {
             class: None,
             volume: None,
         }
+    }
+
+    /// Its data goes.
+    fn forget(&mut self, member: &MemberName) {
+        self.claims.remove(member);
+        let _ = std::fs::remove_dir_all(self.etcd.data_dir(number(member)));
     }
 
     fn start(&mut self, new: &NewPod) {
@@ -325,6 +329,9 @@ impl Driven {
         }
         self.etcd.kill(number(member));
         self.pods.remove(member);
+        if self.claims.get(member).is_some_and(|claim| claim.in_pod) {
+            self.forget(member);
+        }
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Pod {
 #[derive(Clone, Debug)]
 pub struct Volume {
     pub facts: ClaimFacts,
+    /// The UID of the `EtcdCluster` that owns it, where it is a Pod.
+    pub owner: Option<String>,
     pub data: Option<super::etcd::Data>,
     /// Whether what is on it cannot be opened.
     pub damaged: bool,
@@ -213,12 +215,18 @@ impl World {
         for member in gone {
             self.pods.remove(&member);
             self.say(|| format!("{member}'s Pod is gone"));
+            if self.claims.get(&member).is_some_and(|volume| volume.facts.in_pod) {
+                self.destroy(&member);
+                self.claims.remove(&member);
+            }
             self.changed();
         }
         let unused: Vec<MemberName> = self
             .claims
             .iter()
-            .filter(|(member, volume)| volume.facts.deleting && !self.is_in_use(member))
+            .filter(|(member, volume)| {
+                volume.facts.deleting && !volume.facts.in_pod && !self.is_in_use(member)
+            })
             .map(|(member, _)| member.clone())
             .collect();
         for member in unused {
@@ -271,6 +279,11 @@ impl World {
         for member in pods {
             self.delete_pod(&member);
         }
+        // Pods that were never started.
+        let started = &self.pods;
+        self.claims.retain(|member, volume| {
+            started.contains_key(member) || !volume.owner.as_deref().is_some_and(orphan)
+        });
         self.revisions.retain(|_, revision| !orphan(&revision.owner));
         self.probes.retain(|_, probe| !orphan(&probe.owner));
         let kept = |metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {

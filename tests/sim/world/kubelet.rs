@@ -323,6 +323,9 @@ impl World {
             let runs = matches!(pod.state, State::Running { .. });
             let answers_until = now + if runs { answers } else { 0 };
             pod.deleting = Some(Deletion { answers_until, gone_at: answers_until + rest });
+            if let Some(volume) = self.claims.get_mut(member).filter(|volume| volume.facts.in_pod) {
+                volume.facts.deleting = true;
+            }
             self.changed();
         }
     }
