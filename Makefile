@@ -74,7 +74,7 @@ e2e: deps ## The lab, the operator in it, and the end-to-end tests. TESTS=name r
 	eval "$$($(LAB) env)"
 	$(STAGE) build $(MAKE) build
 	$(call HAVE,e2e,$(STAGE) etcd-images hack/etcd-versions --images)
-	$(call HAVE,e2e,$(STAGE) e2e cargo test --locked --test e2e -- --test-threads=2 $(TESTS))
+	$(call HAVE,e2e,$(STAGE) e2e cargo test --locked --test e2e -- --test-threads=3 $(TESTS))
 
 soak: deps ## What takes longer than a change may wait for. The dated result belongs into docs/soak.md.
 	rm -f $(STAGES); trap '$(STAGE) --summary' EXIT

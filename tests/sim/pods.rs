@@ -6,6 +6,7 @@ use crate::operator::Operator;
 use crate::rng::Rng;
 use crate::run::{rest, until};
 use crate::world::World;
+use crate::world::kube::{Pod, State};
 use quorate::api::{Code, EmptyDir, EtcdClusterSpec, Quantity};
 use quorate::cluster::plan::plan;
 use rstest::rstest;
@@ -111,10 +112,17 @@ fn all_pods_gone_is_all_data_gone() {
 #[case::a_flag_that_etcd_does_not_take(
     "{version: 3.6.14, storage: {emptyDir: {}}, rollout: {memberDeadline: 20s}, etcd: {extraArgs: {max-wals: many}}}"
 )]
-fn a_spec_that_never_came_up_may_be_corrected(#[case] wrong: &str) {
+fn a_spec_that_never_came_up_may_be_corrected(#[case] wrong: &str, #[values(false, true)] at_rest: bool) {
     let mut world = World::new(Rng::fixed(), spec(wrong));
     let mut operator = Operator::default();
-    rest(&mut world, &mut operator, plan).unwrap();
+    if at_rest {
+        rest(&mut world, &mut operator, plan).unwrap();
+    } else {
+        let stands_still = |pod: &Pod| matches!(pod.state, State::NotPulled | State::Backoff { .. });
+        until(&mut world, &mut operator, plan, "nobody comes up", |world| {
+            world.pods.len() == 3 && world.pods.values().all(stands_still)
+        });
+    }
     assert_eq!(world.raft().map(|raft| raft.acked), None);
     world.edit_spec(|spec| *spec = first());
     assert_eq!(rest(&mut world, &mut operator, plan), Ok("settled"));

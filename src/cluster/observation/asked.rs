@@ -5,7 +5,9 @@ use crate::api::{Action, BootstrapStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::spec::{storage_class, storage_size};
 use crate::etcd::logs::says_binary_is_below_the_cluster_version;
-use crate::etcd::versions::{may_write_v2_entries, needs_a_snapshot_before, tells_of_downgrades};
+use crate::etcd::versions::{
+    joins_by_an_entry_of_others, may_write_v2_entries, needs_a_snapshot_before, tells_of_downgrades,
+};
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor, quorum};
 use std::collections::BTreeMap;
 
@@ -76,16 +78,18 @@ impl Observation {
         self.claims.keys().filter(is_absent)
     }
 
-    /// Whether a learner may hang because nobody writes. One that got its data as a single snapshot does not count that as
-    /// applied before one more entry comes; beyond index 5,000 it takes itself for too far behind, and cannot tell the others
-    /// who it is (`applySnapshot` sets no applied index, `processInternalRaftRequestOnce` compares with it; measured on 3.5.35,
-    /// 3.6.16 and 3.7.3): <https://github.com/etcd-io/etcd/blob/v3.6.16/server/etcdserver/v3_server.go>. Asked for one entry
-    /// every few seconds while such a one starts.
+    /// Whether a learner may hang because nobody writes (see [`joins_by_an_entry_of_others`]): asked for one entry every few
+    /// seconds while such a one starts.
     pub fn a_learner_may_wait_for_an_entry(&self) -> bool {
         const EVERY: i64 = 5;
         let joins = self.cluster.status.progress.as_ref().filter(|it| it.action == Action::AddMember);
+        let waits_for_one = |revision: &str| {
+            let revision = self.revisions.get(revision);
+            revision.is_some_and(|revision| joins_by_an_entry_of_others(revision.version.minor))
+        };
         let silent = |(member, pod): (&MemberName, &PodFacts)| {
             joins.is_some_and(|joins| joins.member == member.to_string())
+                && waits_for_one(&pod.revision)
                 && pod.container.running_since.is_some()
                 && self.answers.get(member).is_none_or(|answer| answer.status.is_err())
         };

@@ -28,13 +28,14 @@ fn is_of(claim: &ClaimFacts, bootstrap: &BootstrapStatus) -> bool {
 pub(super) fn left_of_another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus) -> Option<Next> {
     let in_pods = || view.world.claims.iter().filter(|(_, claim)| claim.in_pod);
     let (member, claim) = in_pods().find(|(_, claim)| !is_of(claim, bootstrap))?;
-    let has_begun = |(member, _): &(&MemberName, &ClaimFacts)| {
-        !never_serves(view, member) || shows_that_it_has_begun(view, member)
+    // One that serves has found a quorum.
+    let serves = |(member, claim): &(&MemberName, &ClaimFacts)| {
+        claim.opened.is_some() || view.answer(member).is_some_and(|answer| answer.status.is_ok())
     };
-    let came_up = in_pods().filter(|(_, claim)| !is_of(claim, bootstrap)).find(has_begun);
+    let came_up = in_pods().filter(|(_, claim)| !is_of(claim, bootstrap)).find(serves);
     let noted = came_up.and_then(|(_, claim)| claim.bootstrap.clone());
     if let Some(noted) = noted
-        && !in_pods().filter(|(_, claim)| is_of(claim, bootstrap)).any(|it| has_begun(&it))
+        && !in_pods().filter(|(_, claim)| is_of(claim, bootstrap)).any(|it| serves(&it))
     {
         // It has come up after all, late, and somebody may have written to it: it is the one that goes on.
         let taken_up = BootstrapStatus { started: true, ..noted };

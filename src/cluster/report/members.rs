@@ -13,11 +13,12 @@ const LAG_GRAIN: u64 = 1_000;
 pub(super) fn fill(status: &mut EtcdClusterStatus, world: &Observation) {
     // One that has lost both is a member of etcd's still, and so is one that a recovery has set aside.
     let voters = world.noted_voters().into_iter().flatten().map(|(member, _)| member);
-    // A volume stands for a moment longer than the member that was removed.
+    // A Pod and a volume stand for a moment longer than the member that was removed.
     let is_left_over = |name: &MemberName| world.member_list.is_some() && listed(world, name).is_none();
-    let claims = world.claims.iter().filter(|(name, claim)| !(claim.deleting && is_left_over(name)));
-    let claims = claims.map(|(name, _)| name);
-    let names: BTreeSet<&MemberName> = claims.chain(world.pods.keys()).chain(voters).collect();
+    let claims = world.claims.iter().map(|(name, claim)| (name, claim.deleting));
+    let pods = world.pods.iter().map(|(name, pod)| (name, pod.deleting));
+    let there = claims.chain(pods).filter(|(name, goes)| !(*goes && is_left_over(name)));
+    let names: BTreeSet<&MemberName> = there.map(|(name, _)| name).chain(voters).collect();
     let committed = statuses(world).map(|status| status.raft_index).max().unwrap_or_default();
     let old = std::mem::take(&mut status.members);
     status.members = names

@@ -4,7 +4,7 @@ use super::{Outcome, Report, report};
 use crate::api::{Action, Code, ConditionType, ProgressStatus, find_condition};
 use crate::cluster::fixtures::{edited, healthy, member, silence};
 use crate::cluster::notice::Notice;
-use crate::cluster::observation::{ClaimFacts, Observation};
+use crate::cluster::observation::{ClaimFacts, Observation, PodFacts};
 use crate::cluster::plan::{Next, Plan, Step, plan};
 use crate::etcd::Alarm;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -225,15 +225,16 @@ fn two_of_three_are_available_and_not_ready() {
     assert_eq!(report.status.members_ready.as_deref(), Some("2/3"));
 }
 
-/// Its volume is deleted, and Kubernetes lets it go a moment later.
+/// Its Pod and its volume are deleted, and Kubernetes lets them go a moment later.
 #[test]
 fn one_that_was_removed_is_no_member_any_more() {
     let mut world = healthy("version: 3.6.16");
     let claim = ClaimFacts { deleting: true, ..world.claims[&member(2)].clone() };
     world.claims.insert(member(3), claim);
+    world.pods.insert(member(3), PodFacts { deleting: true, ..world.pods[&member(2)].clone() });
     let status = reported(&world).status;
     assert_eq!((status.members_ready.as_deref(), status.members.len()), (Some("3/3"), 3));
-    // Whoever has a Pod still, or cannot be told from a member, is shown.
+    // Whoever cannot be told from a member is shown.
     world.member_list = None;
     assert_eq!(reported(&world).status.members.len(), 4);
 }

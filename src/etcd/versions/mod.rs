@@ -31,8 +31,8 @@ pub use releases::{MINORS, MinorLine, Releases, ReleasesError};
 pub use stops::stops;
 pub use translate::{FlagError, translate};
 pub use v2::{
-    DEFAULT_SNAPSHOT_COUNT, FINDS_V2_DATA_IN, finds_v2_data, may_write_v2_entries, needs_a_snapshot_before,
-    stops_on_v2_data,
+    DEFAULT_SNAPSHOT_COUNT, FINDS_V2_DATA_IN, finds_v2_data, joins_by_an_entry_of_others,
+    may_write_v2_entries, needs_a_snapshot_before, stops_on_v2_data,
 };
 
 use super::Minor;
