@@ -193,7 +193,8 @@ pub struct ImageOverride {
 pub struct StorageSpec {
     /// Size of each member's volume. Default `8Gi`. It should be twice the quota at least: a defragmentation writes a second
     /// copy. A larger one is given to the volumes that there are, where their StorageClass lets them grow; and so is the
-    /// quota that follows from it. None is ever made smaller.
+    /// quota that follows from it. None is ever made smaller. With `emptyDir` it is the limit at which the kubelet evicts a
+    /// Pod: every member is exchanged for one with another limit, and the quota may be half of it at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
     /// The StorageClass. Absent means the cluster's default. With another one every member is exchanged, one at a time, for a
@@ -226,7 +227,8 @@ pub struct EmptyDir {
     pub medium: Option<Medium>,
 }
 
-/// What a Pod's own volume is made of.
+/// What a Pod's own volume is made of. `Memory` is that of the node: it counts towards the limit of the Pod's memory, and a node
+/// that reboots loses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Medium {
     /// The memory of the node.

@@ -116,8 +116,11 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
         return Some("storage");
     }
     let wanted = desired.storage_size.bytes();
-    if in_pods && plan.refusals.iter().any(|refusal| refusal.code == Code::StorageChangeUnsupported) {
-        // Whether a database fits is seen in its file, which the kubelet measures.
+    let does_not_fit = |volume: &Volume| {
+        let taken = volume.data.as_ref().map(|data| data.db_size + data.in_use);
+        volume.facts.in_pod && volume.facts.size > wanted && taken > wanted.map(|wanted| wanted / 4 * 3)
+    };
+    if formed && world.claims.values().any(does_not_fit) {
         return Some("storage");
     }
     let cannot_be = |volume: &Volume| {

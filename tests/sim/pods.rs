@@ -231,7 +231,7 @@ fn fewer_members_and_a_version_at_once() {
 fn a_size_that_the_databases_do_not_fit_in_is_refused() {
     let (mut world, mut operator) = settled(THREE);
     for data in world.claims.values_mut().filter_map(|volume| volume.data.as_mut()) {
-        data.db_size = 100 << 20;
+        (data.db_size, data.in_use) = (150 << 20, 100 << 20);
     }
     world.edit_spec(|spec| spec.storage.get_or_insert_default().size = Some(Quantity::new("256Mi")));
     rest(&mut world, &mut operator, plan).unwrap();

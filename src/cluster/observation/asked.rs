@@ -10,6 +10,7 @@ use crate::etcd::versions::{
 };
 use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, MemberStatus, Minor, quorum};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Whether a member's database would give half of itself back, and is not too small to be worth a pause in quiet times.
 pub const fn is_fragmented(status: &MemberStatus) -> bool {
@@ -78,10 +79,11 @@ impl Observation {
         self.claims.keys().filter(is_absent)
     }
 
-    /// Whether a learner may hang because nobody writes (see [`joins_by_an_entry_of_others`]): asked for one entry every few
-    /// seconds while such a one starts.
+    /// Whether a learner may hang because nobody writes (see [`joins_by_an_entry_of_others`]): some entries every few
+    /// seconds, while such a one has not been silent for too long.
     pub fn a_learner_may_wait_for_an_entry(&self) -> bool {
         const EVERY: i64 = 5;
+        const FOR: Duration = Duration::from_mins(2);
         let joins = self.cluster.status.progress.as_ref().filter(|it| it.action == Action::AddMember);
         let waits_for_one = |revision: &str| {
             let revision = self.revisions.get(revision);
@@ -93,7 +95,8 @@ impl Observation {
                 && pod.container.running_since.is_some()
                 && self.answers.get(member).is_none_or(|answer| answer.status.is_err())
         };
-        self.now.as_second() % EVERY == 0 && self.pods.iter().any(silent)
+        let is_new = self.patience.without_progress < FOR;
+        is_new && self.now.as_second() % EVERY == 0 && self.pods.iter().any(silent)
     }
 
     /// The nodes of members that do not answer and keep their data in their Pods.

@@ -26,7 +26,8 @@ fn to_exchange(view: &View<'_>) -> Option<MemberName> {
     named(view).filter(|member| !goes_first(view, member))
 }
 
-/// The member that goes once another one has come for it: the one that a person names, or the next that the spec exchanges. What has begun is gone on with, whatever holds up the beginning.
+/// The member that goes once another one has come for it: the one that a person names, or the next that the spec exchanges.
+/// What has begun is gone on with, whatever holds up the beginning.
 pub(super) fn to_go_for_another(view: &View<'_>) -> Option<MemberName> {
     named(view).or_else(|| exchange::next(view))
 }

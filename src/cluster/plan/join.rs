@@ -16,6 +16,7 @@ use super::loss::{is_lost, lost_home, shown_loss};
 use super::pods;
 use super::put_back::next_left_half_way;
 use super::records;
+use super::resize;
 use super::roll::{is_canary, may_mend, next_to_mend};
 use super::step::{NewPod, Next, Record, Step};
 use super::view::View;
@@ -25,6 +26,7 @@ use crate::cluster::notice::Notice;
 use crate::cluster::objects::claim::Purpose;
 use crate::cluster::objects::pod::Initial;
 use crate::cluster::observation::{Answer, ClaimFacts, NodeTrouble, PodFacts};
+use crate::cluster::revision::Revision;
 use crate::etcd::ListedMember;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,7 +36,9 @@ pub(super) fn go_on(view: &View<'_>, progress: &ProgressStatus, member: &MemberN
         return Next::withdraw(member);
     }
     if view.world.member_list.is_none() {
-        return wait(view, member, gates::no_list_for(member));
+        // On an account of its own: it is no silence of the new member's.
+        let subject = format!("list/{member}");
+        return Next::Wait(view.wait(gates::no_list_for(member), Some(member), subject, 0));
     }
     let is_wrong = |voter: &MemberName| corrupt::is_to_go(view, voter) && heal::is_to_be_retired(view, voter);
     if !view.voters().contains_key(member) && view.voters().keys().any(is_wrong) {
@@ -62,14 +66,31 @@ fn give_up(view: &View<'_>, member: &MemberName) -> Next {
 }
 
 /// The revision of new members: what the spec asks for, where all members have it; else what they run. Where members keep
-/// their data in their Pods, no other one could be mended by it, and nothing is lost with one that does not come.
+/// their data in their Pods, that comes to new members first; but who takes the place of one that is lost gets what is known to
+/// start, unless a person asked for it.
 pub(super) fn revision(view: &View<'_>) -> Option<String> {
     let running =
         view.up_members().into_iter().find_map(|(member, _)| Some(view.pod(&member)?.revision.clone()));
-    let is_free = || view.keeps_data_in_pods() && view.may_change_members() && may_mend(view);
-    let target = view.target.as_ref().filter(|_| view.outdated().is_empty() || is_free());
+    let is_there = |target: &Revision| {
+        view.up_members().iter().any(|(member, _)| view.revision_of(member) == Some(&target.name))
+    };
+    let is_asked_for = || view.world.cluster.replace.is_some() && heal::named(view).is_none();
+    let is_one_more = || resize::asked_for(view).is_none_or(|wanted| view.voters().len() >= wanted);
+    let is_free = |target: &Revision| {
+        view.keeps_data_in_pods()
+            && view.may_change_members()
+            && may_mend(view)
+            && (is_there(target) || is_one_more() || is_asked_for())
+    };
+    let target = view.target.as_ref().filter(|target| view.outdated().is_empty() || is_free(target));
     let target = target.map(|target| target.name.clone());
     target.or(running)
+}
+
+/// Whether a member that keeps its data in its Pod may come with this revision: in a roll, or to be one more.
+fn is_what_new_ones_get(view: &View<'_>, name: &String) -> bool {
+    let target = view.target.as_ref().filter(|_| view.refusals().is_empty()).map(|target| &target.name);
+    target == Some(name) || revision(view).as_ref() == Some(name)
 }
 
 /// It is not in the list yet.
@@ -79,7 +100,19 @@ fn enter(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
         // It was in the list, and somebody took it out: what its volume holds is of an id that never comes back.
         return give_up(view, member);
     }
+    if view.voters().keys().any(|voter| is_lost(view, voter)) {
+        // What is dead goes first.
+        return give_up(view, member);
+    }
+    if view.voters().keys().any(|voter| view.up(voter).is_none()) {
+        // Nothing was added yet, and whoever is down may need the claim.
+        return Next::withdraw(member);
+    }
     let revision = &progress.revision;
+    if view.keeps_data_in_pods() && view.claim_of(member).is_none() && !is_what_new_ones_get(view, revision) {
+        // The spec was edited before its Pod was made, which may be what the API server refuses.
+        return Next::withdraw(member);
+    }
     match view.claim_of(member) {
         Some(claim) if claim.deleting => return give_up(view, member),
         Some(claim) if claim.assigned.as_ref() != Some(revision) => {
@@ -104,14 +137,6 @@ fn enter(view: &View<'_>, progress: &ProgressStatus, member: &MemberName) -> Nex
             // The spec was edited before anything was made.
             None => return give_up(view, member),
         },
-    }
-    if view.voters().keys().any(|voter| is_lost(view, voter)) {
-        // What is dead goes first.
-        return give_up(view, member);
-    }
-    if view.voters().keys().any(|voter| view.up(voter).is_none()) {
-        // Nothing was added yet, and whoever is down may need the claim.
-        return Next::withdraw(member);
     }
     match (gates::of_a_new_member(view), view.leader()) {
         (Ok(()), Some(leader)) => {
@@ -229,9 +254,7 @@ fn corrected(view: &View<'_>, member: &MemberName, claim: &ClaimFacts, pod: &Pod
     }
     if claim.in_pod {
         // A Pod stays what it is; one that no new member would be made from goes for another one.
-        let target = view.target.as_ref().filter(|_| view.refusals().is_empty()).map(|target| &target.name);
-        let is_wanted = target == Some(&pod.revision) || revision(view).as_ref() == Some(&pod.revision);
-        return (!is_wanted).then(|| give_up(view, member));
+        return (!is_what_new_ones_get(view, &pod.revision)).then(|| give_up(view, member));
     }
     let runs_elsewhere = |version| view.running_versions().contains(&version);
     let target = view.target.as_ref().filter(|target| {

@@ -101,16 +101,19 @@ fn due(view: &View<'_>) -> Vec<MemberName> {
     view.members().iter().filter(|member| is_worth_it(view, member)).cloned().collect()
 }
 
-/// A defragmentation writes a second copy of what is in use beside the database, and the WAL wants room too.
+/// Whether what a member has on its disk leaves room for a defragmentation.
 fn has_room_for_a_copy(view: &View<'_>, member: &MemberName) -> bool {
+    let volume = view.claim_of(member).and_then(|claim| claim.size);
+    let taken = volume.and_then(|volume| Some(takes_with_a_copy(view.up(member)?, volume)));
+    taken.is_none_or(|taken| Some(taken) <= volume)
+}
+
+/// What a member takes of a disk of this size while it is defragmented, in bytes: that writes a second copy of what is in use
+/// beside the database, and the WAL wants room too.
+pub(super) fn takes_with_a_copy(up: Up<'_>, volume: u64) -> u64 {
     // Five files of 64 MB, on a volume that is large enough for that to matter.
     const WAL: u64 = 320 << 20;
-    let (Some(up), Some(volume)) = (view.up(member), view.claim_of(member).and_then(|claim| claim.size))
-    else {
-        return true;
-    };
-    let wal = WAL.min(volume / 4);
-    bytes(up.status.db_size) + bytes(up.status.db_size_in_use) + wal <= volume
+    bytes(up.status.db_size) + bytes(up.status.db_size_in_use) + WAL.min(volume / 4)
 }
 
 /// What a database takes and uses, in hundredths of its quota.

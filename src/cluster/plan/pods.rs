@@ -3,6 +3,7 @@
 //! none is ever stopped to come back, and whatever would restart a member exchanges it (docs/adr/0018).
 
 use super::begun::{may_start_on, never_serves, shows_that_it_has_begun};
+use super::loss;
 use super::put_back;
 use super::request;
 use super::roll::{is_given_in_place, order};
@@ -93,14 +94,20 @@ pub(super) fn discard(member: &MemberName, claim: &ClaimFacts) -> Step {
     }
 }
 
-/// Claims the removal of a member that does not stay up with what the spec asks for, and that no other one has: with the
-/// evidence, so that the same is not tried again.
+/// Claims the removal of a member that does not stay up with what the spec asks for: with the evidence, so that the same is not
+/// tried again. One that joins, where another one is up with the same, is waited for.
 pub(super) fn give_up_for_good(view: &View<'_>, member: &MemberName) -> Option<Next> {
     let pod = view.pod(member).filter(|_| view.keeps_data_in_pods())?;
     let target = view.target.as_ref().filter(|target| target.name == pod.revision)?;
     let notice = view.why_not_up(member).err()?;
-    let is_proven = view.up_members().iter().any(|(other, _)| view.revision_of(other) == Some(&target.name));
-    if is_proven || view.outdated().is_empty() || notice.code == Code::PodUnschedulable {
+    if loss::lost_home(view, member).is_some() {
+        return None;
+    }
+    let others = || view.own_claims().filter(|(other, _)| *other != member);
+    let is_proven = view.up_members().iter().any(|(other, _)| view.revision_of(other) == Some(&target.name))
+        || others().any(|(_, claim)| claim.good.as_ref() == Some(&target.name));
+    let joins = !view.voters().contains_key(member);
+    if (joins && is_proven) || view.outdated().is_empty() || notice.code == Code::PodUnschedulable {
         // It is not what it is made from that is wrong.
         return None;
     }

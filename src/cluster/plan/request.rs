@@ -283,13 +283,9 @@ fn failed_before(view: &View<'_>) -> Option<Notice> {
             failure.member,
             failure.version,
             how_it_failed(failure),
-            if view.keeps_data_in_pods() {
-                "it was removed again"
-            } else {
-                "its last good revision was put back"
-            }
+            if its.is_none() { "it was removed again" } else { "its last good revision was put back" }
         ),
         "read status.lastFailure.log and mend the spec, or set it back; set spec.rollout.restartedAt to try the \
-         same once more",
+         same once more, and spec.rollout.memberDeadline higher where it is only slow",
     ))
 }

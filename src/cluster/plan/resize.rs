@@ -123,11 +123,10 @@ fn first_to_go(view: &View<'_>) -> Option<(MemberName, bool)> {
     {
         // There is one too many for its sake only.
         let broken = is_broken(view, &named);
-        let has_come = |member: &&MemberName| **member != named && is_broken(view, member);
-        if let Some(worse) =
-            view.voters().keys().find(has_come).filter(|_| !broken && view.keeps_data_in_pods())
-        {
-            // It came in vain, and cannot be mended.
+        let by_a_roll = view.keeps_data_in_pods() && !view.outdated().is_empty();
+        let is_worse = |member: &&MemberName| **member != named && is_broken(view, member);
+        if let Some(worse) = view.voters().keys().find(is_worse).filter(|_| by_a_roll && !broken) {
+            // It came in vain, or another one has come in its place; it cannot be mended.
             return Some((worse.clone(), true));
         }
         return Some((named, broken));

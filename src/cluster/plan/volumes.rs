@@ -3,6 +3,7 @@
 
 use super::gates;
 use super::loss::is_beyond_a_revision;
+use super::maintenance::takes_with_a_copy;
 use super::roll::{next_to_mend, order};
 use super::step::{Next, Step};
 use super::view::View;
@@ -59,14 +60,14 @@ pub(super) fn refusals(view: &View<'_>) -> Option<Notice> {
     let refuse =
         |message: String, remedy: String| Some(Notice::new(Code::StorageChangeUnsupported, message, remedy));
     if view.keeps_data_in_pods()
-        && let Some((member, size)) = a_database_that_does_not_fit(view, wanted)
+        && let Some((member, taken)) = a_database_that_does_not_fit(view, wanted)
     {
         return refuse(
             format!(
-                "spec.storage.size is {shown}, and {member}'s database of {size} bytes, its copy and its WAL do not fit: the \
-                 kubelet would evict new members, and their data with them"
+                "spec.storage.size is {shown}, and {member}'s database, its copy and its WAL may take {taken} bytes: the kubelet \
+                 would evict new members, and their data with them"
             ),
-            "set spec.storage.size to more than twice that".to_owned(),
+            format!("set spec.storage.size to more than {taken} bytes"),
         );
     }
     if let Some((member, _)) = claims.iter().find(|(_, claim)| claim.size.is_some_and(|size| size > wanted)) {
@@ -114,11 +115,12 @@ pub(super) fn has_another_class(view: &View<'_>, claim: &ClaimFacts) -> bool {
     claim.is_of_another_class(storage_class(&view.world.cluster.spec))
 }
 
-/// A member whose database, with the copy that a defragmentation makes, leaves no quarter of this size to the WAL.
+/// A member that has more room than this, and needs it.
 fn a_database_that_does_not_fit(view: &View<'_>, wanted: u64) -> Option<(MemberName, u64)> {
-    let sizes = view.up_members().into_iter();
-    let mut sizes = sizes.map(|(member, up)| (member, u64::try_from(up.status.db_size).unwrap_or_default()));
-    sizes.find(|(_, size)| size.saturating_mul(2) > wanted / 4 * 3)
+    let has_more = |member: &MemberName| view.claim_of(member).and_then(|claim| claim.size) > Some(wanted);
+    let members = view.up_members().into_iter().filter(|(member, _)| has_more(member));
+    let mut members = members.map(|(member, up)| (member, takes_with_a_copy(up, wanted)));
+    members.find(|(_, taken)| *taken > wanted)
 }
 
 /// What is left of what the spec wants of the volumes, in words; nothing where they are as it says.

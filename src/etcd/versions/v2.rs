@@ -36,14 +36,15 @@ pub fn stops_on_v2_data(cluster_version: Minor, target: Minor) -> bool {
     cluster_version < STARTS_ON_NO_V2_DATA && target >= STARTS_ON_NO_V2_DATA
 }
 
-/// Whether a new member of this minor hangs in a cluster that nobody writes to. It says who it is through the v3 API, which takes
-/// nothing from a member that is 5,000 entries behind; and one that got its data as a single snapshot does not count that as
-/// applied before one more entry comes (`applySnapshot` sets no applied index). Until it has said it, it serves nobody. Before,
-/// members said it through the v2 API, without that check (measured on 3.5.35, 3.6.16 and 3.7.3).
+/// Whether a new member of this minor may hang in a cluster that nobody writes to. It says who it is through the v3 API, which
+/// takes nothing from a member that is 5,000 entries behind; and one that got its data as a single snapshot does not count that
+/// as applied before one more entry comes (`applySnapshot` sets no applied index). Until it has said it, it serves nobody. It does
+/// not where it was quicker than the snapshot. Before, members said it through the v2 API, without that check (measured on
+/// 3.5.35, which always comes, and on 3.6.16 and 3.7.3, which may not).
 /// Source: `publishV3` and `processInternalRaftRequestOnce` of
-/// <https://github.com/etcd-io/etcd/tree/v3.7.0/server/etcdserver>
+/// <https://github.com/etcd-io/etcd/tree/v3.6.0/server/etcdserver>
 pub fn joins_by_an_entry_of_others(minor: Minor) -> bool {
-    minor >= READS_NONE
+    minor >= WRITES_NONE
 }
 
 /// Whether the etcdutl of a release finds data of the v2 API.
