@@ -98,7 +98,7 @@ fn stop(view: &View<'_>, progress: &ProgressStatus, member: &MemberName, pod: &P
         }
     }
     let in_place = relabel(view, progress, member, pod);
-    if in_place.is_none() && view.claim_of(member).is_some_and(|claim| claim.in_pod) {
+    if in_place.is_none() && view.keeps_data_in_its_pod(member) {
         // With its Pod its data would go.
         return withdraw();
     }

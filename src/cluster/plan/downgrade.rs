@@ -133,7 +133,7 @@ pub(super) fn forgetting(view: &View<'_>, member: &MemberName, pod: &PodFacts) -
     if pod.deleting || !over || !gates::is_down(view, member) || is_beyond_a_revision(view, member) {
         return None;
     }
-    if view.claim_of(member).is_some_and(|claim| claim.in_pod) {
+    if view.keeps_data_in_its_pod(member) {
         // It is replaced where a person says so.
         return None;
     }

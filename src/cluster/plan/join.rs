@@ -71,16 +71,13 @@ fn give_up(view: &View<'_>, member: &MemberName) -> Next {
 pub(super) fn revision(view: &View<'_>) -> Option<String> {
     let running =
         view.up_members().into_iter().find_map(|(member, _)| Some(view.pod(&member)?.revision.clone()));
-    let is_there = |target: &Revision| {
-        view.up_members().iter().any(|(member, _)| view.revision_of(member) == Some(&target.name))
-    };
     let is_asked_for = || view.world.cluster.replace.is_some() && heal::named(view).is_none();
     let is_one_more = || resize::asked_for(view).is_none_or(|wanted| view.voters().len() >= wanted);
     let is_free = |target: &Revision| {
         view.keeps_data_in_pods()
             && view.may_change_members()
             && may_mend(view)
-            && (is_there(target) || is_one_more() || is_asked_for())
+            && (view.is_up_with(&target.name) || is_one_more() || is_asked_for())
     };
     let target = view.target.as_ref().filter(|target| view.outdated().is_empty() || is_free(target));
     let target = target.map(|target| target.name.clone());

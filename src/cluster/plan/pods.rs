@@ -7,7 +7,7 @@ use super::loss;
 use super::put_back;
 use super::request;
 use super::roll::{is_given_in_place, order};
-use super::step::{Claim, Next, Record, Step};
+use super::step::{Next, Record, Step};
 use super::view::View;
 use crate::api::{Action, BootstrapStatus, Code};
 use crate::cluster::names::MemberName;
@@ -104,23 +104,15 @@ pub(super) fn give_up_for_good(view: &View<'_>, member: &MemberName) -> Option<N
         return None;
     }
     let others = || view.own_claims().filter(|(other, _)| *other != member);
-    let is_proven = view.up_members().iter().any(|(other, _)| view.revision_of(other) == Some(&target.name))
-        || others().any(|(_, claim)| claim.good.as_ref() == Some(&target.name));
+    let is_proven =
+        view.is_up_with(&target.name) || others().any(|(_, claim)| claim.good.as_ref() == Some(&target.name));
     let joins = !view.voters().contains_key(member);
     if (joins && is_proven) || view.outdated().is_empty() || notice.code == Code::PodUnschedulable {
         // It is not what it is made from that is wrong.
         return None;
     }
     let failure = put_back::failure(view, member, &pod.revision, &pod.container, notice.code);
-    Some(Next::Do(Step::Record(Record::Claim(Claim {
-        action: Action::RemoveMember,
-        member: member.clone(),
-        revision: String::new(),
-        pod_uid: String::new(),
-        since: view.world.now,
-        failure: Some(Box::new(failure)),
-        why: None,
-    }))))
+    Some(view.claim_member(Action::RemoveMember, member, "", String::new(), Some(failure)))
 }
 
 /// The next member that goes for another one which is what the spec says: the leader last.

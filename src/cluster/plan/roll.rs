@@ -113,7 +113,7 @@ pub(super) const AFTER_THE_HOP_BEFORE: &str = "the next hop begins when the one 
 /// its Pod, only by a change in place.
 pub(super) fn may_become(view: &View<'_>, member: &MemberName, revision: &str) -> bool {
     let in_place = || view.revision(revision).is_some_and(|to| is_given_in_place(view, member, to));
-    !view.claim_of(member).is_some_and(|claim| claim.in_pod) || in_place()
+    !view.keeps_data_in_its_pod(member) || in_place()
 }
 
 /// What the whole cluster must have come to before the first member of a minor hop is touched.

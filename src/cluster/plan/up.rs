@@ -81,7 +81,7 @@ impl<'a> View<'a> {
 
     /// One that keeps its data in its Pod cannot be given anything else: where it stays down, a person has it replaced.
     fn with_a_way_out(&self, member: &MemberName, notice: Notice) -> Notice {
-        if !self.claim_of(member).is_some_and(|claim| claim.in_pod) {
+        if !self.keeps_data_in_its_pod(member) {
             return notice;
         }
         let remedy = format!("{} Where it stays so: {}", notice.remedy, how_to_replace(self, member));

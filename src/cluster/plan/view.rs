@@ -142,6 +142,11 @@ impl<'a> View<'a> {
         claims.values().any(|claim| claim.in_pod)
     }
 
+    /// Whether this member keeps its data in its Pod.
+    pub fn keeps_data_in_its_pod(&self, member: &MemberName) -> bool {
+        self.claim_of(member).is_some_and(|claim| claim.in_pod)
+    }
+
     pub fn pod(&self, member: &MemberName) -> Option<&'a PodFacts> {
         self.world.pods.get(member)
     }
@@ -225,6 +230,11 @@ impl<'a> View<'a> {
     /// Whether a member's Pod comes from another revision than the spec asks for.
     pub fn is_outdated(&self, member: &MemberName) -> bool {
         self.target.as_ref().is_some_and(|target| self.revision_of(member) != Some(target.name.as_str()))
+    }
+
+    /// Whether a member is up with this revision.
+    pub fn is_up_with(&self, revision: &str) -> bool {
+        self.up_members().iter().any(|(member, _)| self.revision_of(member) == Some(revision))
     }
 
     /// Members that the spec wants to look different.
