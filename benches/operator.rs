@@ -7,10 +7,12 @@ use kube::{Client, ResourceExt as _};
 use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
@@ -45,8 +47,7 @@ impl Operator {
         let operator = Self { process };
         let until = Instant::now() + STARTS_WITHIN;
         loop {
-            let ready = reqwest::get(format!("http://{listen}/readyz")).await;
-            if ready.is_ok_and(|answer| answer.status().is_success()) {
+            if is_ready(listen).await.unwrap_or(false) {
                 return Ok(operator);
             }
             if Instant::now() > until {
@@ -65,6 +66,14 @@ impl Operator {
         };
         Ok(Memory { resident: field("VmRSS")?, anonymous: field("RssAnon")?, peak: field("VmHWM")? })
     }
+}
+
+async fn is_ready(listen: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(listen).await?;
+    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.split(' ').nth(1) == Some("200"))
 }
 
 impl Drop for Operator {

@@ -16,6 +16,7 @@ use quorate::cluster::names::{MemberName, headless_service};
 use quorate::cluster::objects::pod::{Initial, initial_annotations, template};
 use quorate::cluster::objects::support;
 use quorate::cluster::spec::{Desired, image_of, parse, storage_size};
+use quorate::cluster::wire::Wire;
 use std::collections::BTreeMap;
 
 /// The headless Service through which members find each other.
@@ -29,14 +30,15 @@ pub fn service(namespace: &str, spec: &EtcdClusterSpec) -> Service {
 pub fn statefulset(namespace: &str, spec: &EtcdClusterSpec) -> anyhow::Result<StatefulSet> {
     let desired = desired(spec)?;
     let flags = quorate::cluster::spec::flags(spec, desired.version)?;
-    let mut template = template(namespace, NAME, spec, &desired, desired.version, &image(spec)?, &flags);
+    let mut template =
+        template(namespace, NAME, spec, &desired, desired.version, &image(spec)?, &flags, Wire::Plain);
     // Where etcd's bootstrap flags come from. They are the same for all Pods, and stay: etcd ignores them
     // once there is data.
     let members: Vec<MemberName> =
         (0..desired.replicas).map(|number| MemberName::new(NAME, number)).collect();
     let new = Initial::New { members: members.clone(), token: "bench".to_owned() };
     let annotations = template.metadata.get_or_insert_default().annotations.get_or_insert_default();
-    annotations.extend(initial_annotations(namespace, &members[0], &new));
+    annotations.extend(initial_annotations(namespace, &members[0], &new, Wire::Plain));
 
     let selector = [(labels::CLUSTER, NAME), (labels::COMPONENT, labels::COMPONENT_MEMBER)];
     let selector: BTreeMap<_, _> = selector.map(|(key, value)| (key.to_owned(), value.to_owned())).into();

@@ -46,6 +46,10 @@ struct Args {
     /// Base URL of the pages that explain codes; messages then link to them.
     #[arg(long, env = "QUORATE_DOCS_URL")]
     docs_url: Option<String>,
+    /// The domain of the Kubernetes cluster, which stands in certificates. The one of the Pod's resolv.conf when absent, and
+    /// outside a Pod cluster.local.
+    #[arg(long, env = "QUORATE_CLUSTER_DOMAIN")]
+    cluster_domain: Option<String>,
     /// A JSON file that adds releases of etcd to the built-in table, or marks some as refused or to warn of:
     /// `{"known": ["3.6.17"], "refuse": {"3.6.15": "why"}, "warn": {"3.6.16": "why"}}`. Its verdict on a release
     /// overrules the table's. Read once, at the start.
@@ -113,9 +117,17 @@ async fn run(args: Args) -> anyhow::Result<Reason> {
         Candidate::new(clients.lease.clone(), &namespace, &args.lease_name, pod::identity(), Timing::DEFAULT)
     });
     let reporter = Reporter { controller: "quorate".to_owned(), instance: Some(pod::identity()) };
-    let channels = Channels::new().context("cannot make a client for members")?;
-    let context =
-        Arc::new(Context::new(clients.call, channels, metrics.clone(), reporter, args.docs_url, releases));
+    let channels = Channels::default();
+    let domain = pod::cluster_domain(args.cluster_domain.as_deref());
+    let context = Arc::new(Context::new(
+        clients.call,
+        channels,
+        metrics.clone(),
+        reporter,
+        args.docs_url,
+        releases,
+        &domain,
+    ));
     let end = shutdown.clone();
     let work = async move {
         controller::run(context, &clients.watch, &args.watch_namespaces, &end).await;

@@ -78,6 +78,8 @@ codes! {
     News RolloutStarted: "A change that needs restarts has begun.", "Watch status.progress.";
     News RolloutCompleted: "Every member runs what the spec says.", "Nothing to do.";
     News SupportApplied: "The Services or the disruption budget were brought in line with the spec.", "Nothing to do.";
+    News CertificatesIssued: "Certificates were made, or made anew before their end. No member is restarted for that.", "Nothing to do.";
+    News CertificatesCurrent: "Every certificate holds.", "Nothing to do.";
     News Deleting: "The EtcdCluster is being deleted.", "Nothing to do; volumes stay unless retentionPolicy.whenDeleted is Delete. Data in Pods (storage.emptyDir) goes.";
     News VolumesDeleted: "Volume claims were deleted, as storage.retentionPolicy says: with the cluster, or with a member that was removed.", "Nothing to do.";
     News AlarmDisarmed: "An alarm of etcd was taken back, since what it was about is over: writes are accepted again.", "Nothing to do.";
@@ -89,6 +91,8 @@ codes! {
     Warning VersionSkew: "etcd does not fit the control plane that spec.kubernetes.version names.", "Choose an etcd version that fits; docs/versions.md has the table.";
 
     Warning NotSpread: "One node, or one zone, holds so many members that its loss is the loss of the quorum.", "Add nodes or zones that members may run on, then exchange a member by the annotation quorate.dev/replace.";
+
+    Warning CertificateEnding: "A certificate has ended, or comes to its end and was not made anew, or a member still shows an old one.", "Look for AuthorityLost in status.refusals, and at what the message names.";
 
     Wait Bootstrapping: "The first members are starting together.", "Wait; status.progress says for which member.";
     Wait MemberStarting: "A member's Pod is being made or is starting.", "Wait; if it stays, look at the Pod named in the message.";
@@ -147,6 +151,8 @@ codes! {
     Refusal RecoveryNeeded: "Fewer than a quorum of the voters have their data: by itself the cluster does not come back.", "Bring back what they lost. Only if that is impossible, say spec.recovery as status.quorumLoss offers it: what the survivor does not know is lost. With spec.storage.emptyDir, save what a member that runs has, and make another EtcdCluster from it.";
     Refusal RecoveryRefused: "spec.recovery cannot be carried out.", "Do what the message says; nothing was touched.";
     Refusal RecoveryStuck: "A recovery has begun, and cannot go on by itself.", "Do what the message says; the volumes that it has set aside are kept.";
+    Refusal AuthorityLost: "The certificate authority (CA) that signs the cluster's certificates is gone or cannot be used. Members go on with the certificates that they have, until these end.", "Bring the Secret back as it was, e.g. from a backup.";
+    Refusal TlsModeChange: "spec.tls.mode asks members that run to talk something else than they do.", "Set spec.tls.mode back, or make another EtcdCluster and move the data.";
     Refusal AllMembersLost: "Every member's data is gone. No empty cluster is made in its place.", "Restore a backup into a new EtcdCluster.";
     Refusal VolumesIncomplete: "Fewer than a quorum of the earlier cluster's volumes are there.", "Bring the missing volumes back, or choose another name.";
     Refusal VolumesDisagree: "The volumes of this name come from different clusters.", "Move the volumes that do not belong away, or choose another name.";

@@ -15,6 +15,8 @@ pub enum ConditionType {
     Available,
     /// The cluster is what its spec says and every member is healthy.
     Ready,
+    /// Every certificate holds, and those that come to their end are made anew. Absent without TLS.
+    CertificatesValid,
     /// `spec.paused` is set. Present only while true.
     Paused,
 }
@@ -27,6 +29,7 @@ impl ConditionType {
             Self::Stalled => "Stalled",
             Self::Available => "Available",
             Self::Ready => "Ready",
+            Self::CertificatesValid => "CertificatesValid",
             Self::Paused => "Paused",
         }
     }

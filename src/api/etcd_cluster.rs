@@ -8,6 +8,7 @@
 use super::reserved::{CLIENT_SERVICE_ANNOTATIONS, CLIENT_SERVICE_LABELS};
 use super::{
     Duration, EtcdClusterStatus, HealSpec, MaintenanceSpec, PodSpec, Quantity, RecoverySpec, RolloutSpec,
+    TlsSpec,
 };
 use k8s_openapi::api::core::v1::LocalObjectReference;
 use kube::{CustomResource, KubeSchema};
@@ -90,6 +91,10 @@ pub struct EtcdClusterSpec {
     /// Fields of the cluster's Services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<ServicesSpec>,
+
+    /// Encryption between members and with clients, where both sides show a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
 
     /// Refuse to delete this EtcdCluster. The chart's `ValidatingAdmissionPolicy` enforces it, with or without a running
     /// operator. Deleting its namespace waits for it too.

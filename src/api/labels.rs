@@ -26,6 +26,8 @@ pub const COMPONENT_MEMBER: &str = "member";
 pub const COMPONENT_PROBE: &str = "probe";
 /// Value of [`COMPONENT`] on the Pods that make a cluster anew from one member.
 pub const COMPONENT_RECOVERY: &str = "recovery";
+/// Value of [`COMPONENT`] on the Secrets with certificates and keys.
+pub const COMPONENT_CERTIFICATE: &str = "certificate";
 /// Value of [`ROLE`] on members that count for quorum.
 pub const ROLE_VOTER: &str = "voter";
 /// Value of [`ROLE`] on members that are joining: they have no vote yet.
@@ -70,6 +72,9 @@ pub const SNAPSHOT_BASE: &str = "quorate.dev/snapshot-base";
 /// On a volume claim: `true` once a raft snapshot was taken since entries of etcd's v2 API can have been
 /// written last, so that 3.7 can read the data.
 pub const FREE_OF_V2_ENTRIES: &str = "quorate.dev/free-of-v2-entries";
+
+/// On a volume claim: `Enabled` where its member talks TLS. The member list in its data has the scheme of its peers.
+pub const TLS: &str = "quorate.dev/tls";
 
 /// On a volume claim, as a label: its member is no member any more, and the volume is kept aside. The value says why.
 pub const SET_ASIDE: &str = "quorate.dev/set-aside";

@@ -15,6 +15,7 @@ mod quantity;
 mod recovery;
 pub mod reserved;
 mod status;
+mod tls;
 mod upkeep;
 
 pub use codes::{Code, Severity};
@@ -27,6 +28,7 @@ pub use pod_spec::*;
 pub use quantity::Quantity;
 pub use recovery::*;
 pub use status::*;
+pub use tls::*;
 pub use upkeep::*;
 
 /// The API group of every kind of Quorate.

@@ -1,7 +1,7 @@
 //! What users are told: the status of an `EtcdCluster`. Sizes and lags are quantised, so that
 //! nothing is written while nothing changes.
 
-use super::{Code, EffectiveStatus, QuorumLossStatus, RecoveryStatus};
+use super::{CertificateStatus, Code, EffectiveStatus, QuorumLossStatus, RecoveryStatus, TlsMode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -80,6 +80,9 @@ pub struct EtcdClusterStatus {
     /// What was done to make room in full databases; nothing once the alarm NOSPACE is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<RoomStatus>,
+    /// The certificates in use; nothing without TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
     /// The values in force where the spec leaves them to defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<EffectiveStatus>,
@@ -159,6 +162,9 @@ pub struct BootstrapStatus {
     /// not made again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub started: bool,
+    /// Whether they talk TLS; absent means plaintext.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsMode>,
 }
 
 /// The way from here to the spec.

@@ -3,14 +3,14 @@
 
 use super::names::MemberName;
 use super::observation::{Observation, Patience, Served};
-use super::observe::{Classes, Nodes, Starts};
+use super::observe::{Classes, Nodes, Secrets, Starts};
 use super::plan::{Next, Plan, Step};
 use super::report::Outcome;
 use crate::etcd::versions::Releases;
 use crate::etcd::{Channels, EtcdVersion};
 use crate::process::Metrics;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Time between two looks at the same wait that counts as watching. More than this, and the process was
@@ -31,6 +31,10 @@ pub struct Context {
     pub docs_url: Option<String>,
     /// What is known of etcd's releases.
     pub releases: Releases,
+    /// The domain of the Kubernetes cluster, e.g. `cluster.local`.
+    pub domain: Arc<str>,
+    /// What was read of Secrets.
+    pub(super) secrets: Secrets,
     /// What was read of nodes.
     pub(super) nodes: Nodes,
     /// What was read of storage classes.
@@ -73,6 +77,7 @@ impl Context {
         reporter: kube::runtime::events::Reporter,
         docs_url: Option<String>,
         releases: Releases,
+        domain: &str,
     ) -> Self {
         Self {
             client,
@@ -81,6 +86,8 @@ impl Context {
             reporter,
             docs_url,
             releases,
+            domain: domain.into(),
+            secrets: Secrets::default(),
             nodes: Nodes::default(),
             classes: Classes::default(),
             starts: Starts::default(),
@@ -178,7 +185,7 @@ impl Context {
             before
         };
         if let Some(before) = before {
-            self.channels.keep_only(&before, &[]);
+            self.channels.forget(&before);
         }
     }
 
@@ -194,7 +201,7 @@ impl Context {
             uid
         };
         if let Some(uid) = uid {
-            self.channels.keep_only(&uid, &[]);
+            self.channels.forget(&uid);
         }
     }
 }
@@ -231,8 +238,8 @@ mod tests {
         let (service, _mock) = tower_test::mock::pair::<http::Request<Body>, http::Response<Body>>();
         let reporter = Reporter { controller: "quorate".to_owned(), instance: None };
         let client = kube::Client::new(service, "default");
-        let (channels, releases) = (Channels::new().unwrap(), Releases::default());
-        let ctx = Context::new(client, channels, Metrics::new(), reporter, None, releases);
+        let (channels, releases) = (Channels::default(), Releases::default());
+        let ctx = Context::new(client, channels, Metrics::new(), reporter, None, releases, "cluster.local");
         let failures = |uid: &str| ctx.memories().of.get(uid).map(|memory| memory.failures);
 
         ctx.seen("prod", "db", "first");

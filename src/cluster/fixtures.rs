@@ -2,14 +2,21 @@
 
 use super::names::MemberName;
 use super::observation::{
-    Answer, ClaimFacts, ClusterFacts, ContainerFacts, Observation, Ownership, Patience, PodFacts,
+    Answer, ClaimFacts, ClusterFacts, ContainerFacts, Observation, Ownership, Patience, PodFacts, Presented,
+    SecretFacts,
 };
 use super::revision::{self, Revision};
 use super::spec;
+use super::wire::Wire;
 use crate::api::EtcdClusterStatus;
+use crate::cluster::names::authority_secret;
+use crate::cluster::objects::container::{client_url, peer_url};
+use crate::cluster::objects::secrets::WantedPair;
+use crate::cluster::objects::secrets::contents;
 use crate::cluster::objects::support;
 use crate::etcd::versions::Releases;
 use crate::etcd::{ClusterId, EtcdVersion, ListedMember, MemberId, MemberStatus};
+use crate::pki::{Made, Pair, Request, issue, new_authority};
 use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -35,14 +42,14 @@ pub fn member(number: u32) -> MemberName {
 pub fn rendered(spec_yaml: &str) -> Revision {
     let spec: crate::api::EtcdClusterSpec = serde_saphyr::from_str(spec_yaml).unwrap();
     let desired = spec::parse(&spec).unwrap();
-    revision::render(NAMESPACE, NAME, &spec, &desired, desired.version).unwrap()
+    revision::render(NAMESPACE, NAME, &spec, &desired, desired.version, Wire::asked_for(&spec)).unwrap()
 }
 
 /// A healthy cluster that is what this spec says, led by the first member.
 pub fn healthy(spec_yaml: &str) -> Observation {
     let spec: crate::api::EtcdClusterSpec = serde_saphyr::from_str(spec_yaml).unwrap();
     let desired = spec::parse(&spec).unwrap();
-    let revision = rendered(spec_yaml);
+    let (revision, wire) = (rendered(spec_yaml), Wire::asked_for(&spec));
     let members: Vec<MemberName> = (0..desired.replicas).map(member).collect();
     let voters: BTreeMap<MemberName, MemberId> =
         members.iter().map(|member| (member.clone(), id_of(member))).collect();
@@ -73,9 +80,16 @@ pub fn healthy(spec_yaml: &str) -> Observation {
             .collect(),
         claims: members
             .iter()
-            .map(|member| (member.clone(), claim(member, &voters, &revision.name, desired.version)))
+            .map(|member| {
+                (
+                    member.clone(),
+                    claim(member, &voters, &revision.name, desired.version, Wire::asked_for(&spec)),
+                )
+            })
             .collect(),
         set_aside: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        domain: "cluster.local".into(),
         headless: Some(Arc::new(support::headless(NAMESPACE, NAME, &spec, owner()).stamped())),
         client: Some(Arc::new(support::client(NAMESPACE, NAME, &spec, owner()).stamped())),
         budget: Some(budget),
@@ -87,7 +101,7 @@ pub fn healthy(spec_yaml: &str) -> Observation {
         recovery: super::observation::RecoveryFacts::default(),
         served: BTreeMap::new(),
         zones: members.iter().map(|member| (node_of(member), Some(zone_of(member)))).collect(),
-        member_list: Some(members.iter().map(listed).collect()),
+        member_list: Some(members.iter().map(|member| listed(member, wire)).collect()),
         proposal: None,
         downgrade_job: super::observation::DowngradeJob::Absent,
         default_storage_class: Some(true),
@@ -106,6 +120,27 @@ pub fn edited(mut world: Observation, spec_yaml: &str) -> Observation {
     world
 }
 
+/// A Secret with a certificate.
+pub fn secret(made: &Made, trusted: &Made) -> SecretFacts {
+    let data = contents(made, &trusted.certificate).into_iter().map(|(key, value)| (key, value.0)).collect();
+    let pair = Pair::read::<Vec<u8>>(&data);
+    SecretFacts { uid: "uid".to_owned(), resource_version: "1".to_owned(), ownership: Ownership::Ours, pair }
+}
+
+/// The same world with all its certificates, which hold from then until then; and who signed them.
+pub fn certified(mut world: Observation, from: Timestamp, until: Timestamp) -> (Observation, Made) {
+    let authority = new_authority("test", from, until + Duration::from_hours(100_000)).unwrap();
+    let of = |wanted: WantedPair| {
+        let WantedPair { secret: name, purpose, common_name, names, .. } = wanted;
+        let request = Request { common_name, names, purpose, not_before: from, not_after: until };
+        (name, Arc::new(secret(&issue(&request, &authority).unwrap(), &authority)))
+    };
+    let pairs = world.wanted_pairs().into_iter().map(of).collect();
+    world.secrets = pairs;
+    world.secrets.insert(authority_secret(NAME), Arc::new(secret(&authority, &authority)));
+    (world, authority)
+}
+
 /// Takes a member's answer away, as when it is down.
 pub fn silence(world: &mut Observation, member: &MemberName) {
     world.answers.insert(
@@ -117,6 +152,7 @@ pub fn silence(world: &mut Observation, member: &MemberName) {
             read: Err("connection refused".to_owned()),
             standstill: None,
             snapshots: None,
+            presented: Presented::default(),
         },
     );
     if let Some(pod) = world.pods.get_mut(member) {
@@ -180,6 +216,7 @@ fn claim(
     voters: &BTreeMap<MemberName, MemberId>,
     revision: &str,
     version: EtcdVersion,
+    wire: Wire,
 ) -> ClaimFacts {
     ClaimFacts {
         in_pod: false,
@@ -192,6 +229,7 @@ fn claim(
         voters: Some(voters.clone()),
         last_number: voters.keys().map(MemberName::number).max(),
         bootstrap: None,
+        wire,
         assigned: Some(revision.to_owned()),
         good: Some(revision.to_owned()),
         opened: Some(version),
@@ -230,15 +268,16 @@ fn answer(member: &MemberName, version: EtcdVersion) -> Answer {
         read: Ok(()),
         standstill: None,
         snapshots: None,
+        presented: Presented::default(),
     }
 }
 
-fn listed(member: &MemberName) -> ListedMember {
+fn listed(member: &MemberName, wire: Wire) -> ListedMember {
     ListedMember {
         id: id_of(member),
         name: member.to_string(),
-        peer_urls: vec![format!("http://{}:2380", member.host(NAMESPACE))],
-        client_urls: vec![format!("http://{}:2379", member.host(NAMESPACE))],
+        peer_urls: vec![peer_url(wire, &member.host(NAMESPACE))],
+        client_urls: vec![client_url(wire, &member.host(NAMESPACE))],
         is_learner: false,
     }
 }

@@ -22,6 +22,7 @@ pub mod report;
 pub mod revision;
 pub mod spec;
 pub mod windows;
+pub mod wire;
 
 use crate::process::kubernetes::one_line;
 use context::Context;

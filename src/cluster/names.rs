@@ -82,6 +82,31 @@ pub fn client_service(cluster: &str) -> String {
     format!("{cluster}-client")
 }
 
+/// The Secret of the authority that signs all certificates of the cluster.
+pub fn authority_secret(cluster: &str) -> String {
+    format!("{cluster}-ca")
+}
+
+/// The Secret with what a member shows to the others.
+pub fn peer_secret(member: &MemberName) -> String {
+    format!("{}-peer-{}", member.cluster, member.number)
+}
+
+/// The Secret with what a member shows to clients.
+pub fn server_secret(member: &MemberName) -> String {
+    format!("{}-server-{}", member.cluster, member.number)
+}
+
+/// The Secret with what the operator shows to members.
+pub fn operator_secret(cluster: &str) -> String {
+    format!("{cluster}-operator-tls")
+}
+
+/// The Secret with what applications show to members.
+pub fn application_secret(cluster: &str) -> String {
+    format!("{cluster}-client-tls")
+}
+
 /// The PodDisruptionBudget.
 pub fn disruption_budget(cluster: &str) -> String {
     cluster.to_owned()

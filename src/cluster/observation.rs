@@ -3,12 +3,15 @@
 
 mod asked;
 mod recovery;
+mod secrets;
 
 pub use asked::is_fragmented;
 pub use recovery::{Alone, RecoveryFacts, RecoveryPod, Served, Stage};
+pub use secrets::{Presented, SecretFacts};
 
 use super::names::MemberName;
 use super::revision::Revision;
+use super::wire::Wire;
 use crate::api::{BootstrapStatus, EtcdClusterSpec, EtcdClusterStatus};
 use crate::api::{GROUP, labels};
 use crate::etcd::versions::Releases;
@@ -50,6 +53,11 @@ pub struct Observation {
     pub client: Option<Arc<Service>>,
     /// The disruption budget.
     pub budget: Option<PodDisruptionBudget>,
+    /// Secrets with certificates, by name: those that the cluster has to have, as far as they are there. Read only where it
+    /// talks TLS.
+    pub secrets: BTreeMap<String, Arc<SecretFacts>>,
+    /// The domain of the Kubernetes cluster, e.g. `cluster.local`.
+    pub domain: Arc<str>,
     /// Pods that try images out.
     pub probes: Vec<ProbeFacts>,
     /// What a recovery from one member needs to know.
@@ -296,6 +304,8 @@ pub struct ClaimFacts {
     pub last_number: Option<u32>,
     /// The bootstrap that it was made for.
     pub bootstrap: Option<BootstrapStatus>,
+    /// What its member talks.
+    pub wire: Wire,
     /// The revision that the next Pod is made from.
     pub assigned: Option<String>,
     /// The last revision that passed its gate.
@@ -393,6 +403,8 @@ pub struct Answer {
     pub standstill: Option<Standstill>,
     /// How many raft snapshots it took. Asked only where [`Observation::needs_snapshot_counts`].
     pub snapshots: Option<Snapshots>,
+    /// The certificates that it showed.
+    pub presented: Presented,
 }
 
 impl Answer {

@@ -6,11 +6,13 @@
 //! Pods starts no fight either: a Pod is compared by the name of its revision, never by its fields.
 
 use super::names::digest_of;
+use super::objects::certificates::wire_of;
 use super::objects::container::quota_of;
 use super::objects::pod;
 use super::observation::Observation;
 use super::spec::{self, Desired, image_of};
-use crate::api::{EtcdClusterSpec, PodSpec, labels};
+use super::wire::Wire;
+use crate::api::{EtcdClusterSpec, PodSpec, TlsMode, labels};
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{DEFAULT_SNAPSHOT_COUNT, FlagError};
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -60,6 +62,9 @@ struct Inputs<'a> {
     /// What the Pod keeps the data in, and its limit, where the Pod does.
     #[serde(skip_serializing_if = "Option::is_none")]
     empty_dir: Option<(&'a crate::api::EmptyDir, Option<&'a crate::api::Quantity>)>,
+    /// Whether members talk TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsMode>,
 }
 
 /// Renders the members of a cluster at a version: the spec's own, or the one that a member's data is on.
@@ -72,16 +77,17 @@ pub fn render(
     spec: &EtcdClusterSpec,
     desired: &Desired,
     version: EtcdVersion,
+    wire: Wire,
 ) -> Result<Revision, FlagError> {
     let image = image_of(spec, version);
     let flags = spec::flags(spec, version)?;
     Ok(Revision {
-        name: name(cluster, spec, version),
+        name: name(cluster, spec, wire, version),
         version,
-        settings: settings(spec, version),
+        settings: settings(spec, wire, version),
         heartbeat_ms: millis(desired.heartbeat),
         election_timeout_ms: millis(desired.election_timeout),
-        template: pod::template(namespace, cluster, spec, desired, version, &image, &flags),
+        template: pod::template(namespace, cluster, spec, desired, version, &image, &flags, wire),
         image,
     })
 }
@@ -106,18 +112,19 @@ pub fn of_spec(
     version: EtcdVersion,
 ) -> Result<Arc<Revision>, FlagError> {
     let cluster = &world.cluster;
-    let wanted = name(&cluster.name, spec, version);
+    let wire = world.wire();
+    let wanted = name(&cluster.name, spec, wire, version);
     if let Some(stored) = world.revisions.get(&wanted) {
         return Ok(Arc::clone(stored));
     }
-    let settings = settings(spec, version);
+    let settings = settings(spec, wire, version);
     if let Some(like) = world.revisions.values().find(|stored| stored.settings == settings) {
         // Only labels and annotations are new: what the members run stays as it was rendered.
         let mut template = like.template.clone();
         template.metadata = Some(pod::metadata(&cluster.name, spec));
         return Ok(Arc::new(Revision { name: wanted, template, ..Revision::clone(like) }));
     }
-    render(&cluster.namespace, &cluster.name, spec, desired, version).map(Arc::new)
+    render(&cluster.namespace, &cluster.name, spec, desired, version, wire).map(Arc::new)
 }
 
 fn millis(span: std::time::Duration) -> u64 {
@@ -130,18 +137,23 @@ fn given<T: Default + PartialEq>(part: Option<&T>) -> Option<&T> {
 }
 
 /// The name of what [`render`] makes, which is enough to find out whether it is stored.
-pub fn name(cluster: &str, spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
-    format!("{cluster}-{}", digest_of_inputs(spec, version, given(spec.pod.as_ref())))
+pub fn name(cluster: &str, spec: &EtcdClusterSpec, wire: Wire, version: EtcdVersion) -> String {
+    format!("{cluster}-{}", digest_of_inputs(spec, wire, version, given(spec.pod.as_ref())))
 }
 
 /// The same of all that restarts a member.
-fn settings(spec: &EtcdClusterSpec, version: EtcdVersion) -> String {
+fn settings(spec: &EtcdClusterSpec, wire: Wire, version: EtcdVersion) -> String {
     let pod =
         spec.pod.clone().map(|pod| PodSpec { labels: BTreeMap::new(), annotations: BTreeMap::new(), ..pod });
-    digest_of_inputs(spec, version, given(pod.as_ref()))
+    digest_of_inputs(spec, wire, version, given(pod.as_ref()))
 }
 
-fn digest_of_inputs(spec: &EtcdClusterSpec, version: EtcdVersion, pod: Option<&PodSpec>) -> String {
+fn digest_of_inputs(
+    spec: &EtcdClusterSpec,
+    wire: Wire,
+    version: EtcdVersion,
+    pod: Option<&PodSpec>,
+) -> String {
     let inputs = Inputs {
         version,
         image: &image_of(spec, version),
@@ -153,6 +165,7 @@ fn digest_of_inputs(spec: &EtcdClusterSpec, version: EtcdVersion, pod: Option<&P
         quota: spec::quota_of_the_volume(spec),
         empty_dir: spec::empty_dir(spec)
             .map(|dir| (dir, spec.storage.as_ref().and_then(|it| it.size.as_ref()))),
+        tls: wire.noted(),
     };
     digest_of(&inputs)
 }
@@ -183,6 +196,11 @@ impl Revision {
     /// Whether it starts over data of the v2 API, which somebody has decided.
     pub fn skips_the_check_for_v2_data(&self) -> bool {
         self.args().any(|arg| arg == "--v2-deprecation=write-only-skip-check")
+    }
+
+    /// What its members talk.
+    pub fn wire(&self) -> Wire {
+        wire_of(&self.template)
     }
 
     /// The object that stores it, owned by the cluster.

@@ -15,7 +15,9 @@ use crate::api::{
 };
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{FEATURE_GATES, FlagError, is_owned_flag, translate};
+use crate::pki::Names;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 const GIB: u64 = 1 << 30;
@@ -57,12 +59,24 @@ pub struct Desired {
     pub quarantine: Duration,
     /// When a change may begin; at any time where there is none.
     pub windows: Vec<Window>,
+    /// How long certificates hold.
+    pub certificates: CertificateTimes,
+}
+
+/// How long certificates hold.
+#[derive(Clone, Copy, Debug)]
+pub struct CertificateTimes {
+    /// For how long a new one does.
+    pub duration: Duration,
+    /// How long before its end one is made anew; a third of its time where nothing is said.
+    pub renew_before: Option<Duration>,
 }
 
 /// Parses the spec.
 ///
 /// # Errors
 /// Every field that can never work, each with its remedy.
+#[allow(clippy::too_many_lines, reason = "field after field, with nothing in common")]
 pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
     let mut wrong = Vec::new();
     let mut refuse =
@@ -141,9 +155,12 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             ),
         );
     }
+    let (certificates, wrong_times) = certificate_times(spec);
+    wrong.extend(wrong_times);
     let (windows, unreadable) = windows(&rollout);
     wrong.extend(unreadable);
     wrong.extend(etcd.auto_compaction.as_ref().and_then(unreadable_retention));
+    wrong.extend(further_names(spec).err());
     wrong.extend(reserved_names(spec));
     wrong.extend(no_labels_or_annotations(spec));
     wrong.extend(nothing_but_pods(spec, storage_bytes, quota_bytes));
@@ -170,9 +187,62 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             node_lost_after,
             quarantine,
             windows,
+            certificates,
         }),
         _ => Err(wrong),
     }
+}
+
+/// How long certificates hold, and what is wrong with what the spec says of it: then the defaults hold.
+pub fn certificate_times(spec: &EtcdClusterSpec) -> (CertificateTimes, Option<Notice>) {
+    const DURATION: &str = "spec.tls.certificates.duration";
+    const RENEW_BEFORE: &str = "spec.tls.certificates.renewBefore";
+    const DEFAULT: Duration = Duration::from_hours(2160);
+    /// The kubelet brings a new one to the Pods within a minute or two.
+    const SHOWN_WITHIN: Duration = Duration::from_mins(5);
+    let said = spec.tls.as_ref().and_then(|tls| tls.certificates.clone()).unwrap_or_default();
+    let read = |span: Option<crate::api::Duration>| span.map(|text| text.get().unwrap_or_default());
+    let renew_before = read(said.renew_before);
+    let duration = read(said.duration).unwrap_or(DEFAULT);
+    let refuse = |message: String, remedy: String| Some(Notice::new(Code::InvalidSpec, message, remedy));
+    let wrong = if duration < Duration::from_hours(1) {
+        refuse(format!("{DURATION} is shorter than 1h"), format!("set {DURATION} to 1h or more, e.g. 2160h"))
+    } else if renew_before.is_some_and(|before| before < SHOWN_WITHIN || before + SHOWN_WITHIN > duration) {
+        refuse(
+            format!("{RENEW_BEFORE} is not between 5m and {DURATION} less 5m"),
+            format!("set {RENEW_BEFORE} to a part of {DURATION}, or remove it"),
+        )
+    } else {
+        return (CertificateTimes { duration, renew_before }, None);
+    };
+    (CertificateTimes { duration: DEFAULT, renew_before: None }, wrong)
+}
+
+/// The names and addresses that the spec adds to what members show to clients.
+///
+/// # Errors
+/// The first address that is none.
+pub fn further_names(spec: &EtcdClusterSpec) -> Result<Names, Notice> {
+    let Some(server) = spec.tls.as_ref().and_then(|tls| tls.server.as_ref()) else {
+        return Ok(Names::default());
+    };
+    let ips = server.ip_addresses.iter().map(|ip| {
+        ip.parse().map_err(|_| {
+            Notice::new(
+                Code::InvalidSpec,
+                format!("spec.tls.server.ipAddresses names {ip:?}, which is no IP address"),
+                "correct spec.tls.server.ipAddresses; names go to spec.tls.server.dnsNames",
+            )
+        })
+    });
+    if let Some(ip) = server.dns_names.iter().find(|name| name.parse::<IpAddr>().is_ok()) {
+        return Err(Notice::new(
+            Code::InvalidSpec,
+            format!("spec.tls.server.dnsNames names {ip:?}, which is an IP address"),
+            "move it to spec.tls.server.ipAddresses",
+        ));
+    }
+    Ok(Names { dns: server.dns_names.iter().cloned().collect(), ips: ips.collect::<Result<_, _>>()? })
 }
 
 fn unreadable_retention(compaction: &AutoCompaction) -> Option<Notice> {

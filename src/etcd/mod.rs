@@ -10,7 +10,9 @@ pub mod types;
 pub mod versions;
 
 pub use answers::{ErrorKind, Identity, KvHash, Snapshots, Standstill, Versions};
-pub use client::{Call, Channels, Endpoint, EtcdError, MemberClient};
+pub use client::{
+    Call, Channels, Credentials, CredentialsError, Endpoint, EtcdError, HttpError, MemberClient,
+};
 pub use types::{
     Alarm, ClusterId, DowngradeCall, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor, quorum,
 };

@@ -30,6 +30,20 @@ pub fn namespace(asked: Option<&str>) -> String {
     first_named([asked, of_pod.as_deref(), of_account.as_deref()]).unwrap_or("default").to_owned()
 }
 
+/// The domain of the Kubernetes cluster: `asked`, else that of the Pod's `resolv.conf`, else `cluster.local`.
+pub fn cluster_domain(asked: Option<&str>) -> String {
+    let resolver = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let of_pod = domain_in(&resolver);
+    first_named([asked, of_pod]).unwrap_or("cluster.local").trim_matches('.').to_owned()
+}
+
+/// The kubelet writes `search <namespace>.svc.<domain> svc.<domain> <domain>`.
+fn domain_in(resolver: &str) -> Option<&str> {
+    let mut searched =
+        resolver.lines().filter_map(|line| line.strip_prefix("search ")).flat_map(str::split_whitespace);
+    searched.find_map(|domain| domain.strip_prefix("svc."))
+}
+
 fn first_named<const N: usize>(candidates: [Option<&str>; N]) -> Option<&str> {
     candidates.into_iter().flatten().map(str::trim).find(|name| !name.is_empty())
 }
@@ -43,6 +57,14 @@ mod tests {
         assert_eq!(identity_from(Some("quorate-abc"), "node", 7), "quorate-abc");
         assert_eq!(identity_from(None, "laptop", 7), "laptop_0000000000000007");
         assert_ne!(identity_from(Some(""), "laptop", 7), identity_from(None, "laptop", 8));
+    }
+
+    #[test]
+    fn the_clusters_domain_stands_in_resolv_conf() {
+        let of_pod = "search prod.svc.k8s.example svc.k8s.example k8s.example\nnameserver 10.96.0.10\noptions ndots:5\n";
+        assert_eq!(domain_in(of_pod), Some("k8s.example"));
+        assert_eq!(domain_in("search example.com\nnameserver 192.0.2.1\n"), None);
+        assert_eq!(cluster_domain(Some("k8s.example.")), "k8s.example");
     }
 
     #[test]

@@ -85,7 +85,7 @@ fn flags_of(pod: &Pod) -> BTreeSet<String> {
 }
 
 async fn assert_progress_is_told(endpoint: &str) {
-    let mut client = connect(endpoint).await;
+    let mut client = connect(endpoint, None).await;
     let options = WatchOptions::new().with_progress_notify();
     let mut stream = client.watch("nobody/writes/here", Some(options)).await.unwrap();
     let told = timeout(NOTIFIED_WITHIN, async {

@@ -18,6 +18,8 @@ mod faults;
 mod flags;
 mod heal;
 mod holds;
+#[path = "../support/https.rs"]
+mod https;
 mod images;
 mod input;
 mod many;
@@ -32,6 +34,7 @@ mod ship;
 mod specs;
 mod strangers;
 mod support;
+mod tls;
 mod upgrade;
 mod v2_data;
 mod volumes;

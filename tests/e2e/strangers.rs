@@ -86,8 +86,16 @@ fn a_service_that_somebody_makes_between_the_look_and_the_act_is_not_taken_over(
         let cluster = space.cluster("etcd");
         cluster.create(spec("3.5.10", 3)).await;
         let reporter = Reporter { controller: "quorate".to_owned(), instance: None };
-        let (channels, releases) = (Channels::new().unwrap(), Releases::default());
-        let ctx = Context::new(space.client.clone(), channels, Metrics::new(), reporter, None, releases);
+        let (channels, releases) = (Channels::default(), Releases::default());
+        let ctx = Context::new(
+            space.client.clone(),
+            channels,
+            Metrics::new(),
+            reporter,
+            None,
+            releases,
+            "cluster.local",
+        );
         let look =
             async || Box::pin(observe::observe(&ctx, &space.namespace, "etcd")).await.unwrap().unwrap();
         let step = Step::ApplySupport { voters: 3 };

@@ -22,6 +22,7 @@ use quorate::cluster::plan::{NewPod, Next, Plan, Step, plan};
 use quorate::cluster::report::{Outcome, report};
 use quorate::cluster::revision::{Revision, render};
 use quorate::cluster::spec;
+use quorate::cluster::wire::Wire;
 use quorate::etcd::versions::Releases;
 use quorate::etcd::{ErrorKind, EtcdError, EtcdVersion, MemberClient};
 use std::collections::BTreeMap;
@@ -99,7 +100,8 @@ impl Driven {
     pub async fn found(yaml: &str) -> Self {
         let mut driven = Self::new(yaml);
         let desired = spec::parse(&driven.spec).unwrap();
-        let revision = Arc::new(render(NAMESPACE, NAME, &driven.spec, &desired, desired.version).unwrap());
+        let revision =
+            Arc::new(render(NAMESPACE, NAME, &driven.spec, &desired, desired.version, Wire::Plain).unwrap());
         let name = revision.name.clone();
         let members: Vec<MemberName> = (0..desired.replicas).map(|n| MemberName::new(NAME, n)).collect();
         let initial = Initial::New { members: members.clone(), token: UID.to_owned() };
@@ -120,6 +122,7 @@ impl Driven {
                             version: desired.version.to_string(),
                             token: UID.to_owned(),
                             started: true,
+                            tls: None,
                         },
                         Some(name.clone()),
                     ),
@@ -243,6 +246,8 @@ impl Driven {
             set_aside: self.aside.iter().map(|(member, claim)| (member.clone(), set_aside(claim))).collect(),
             revisions: self.revisions.clone(),
             foreign_revisions: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            domain: "cluster.local".into(),
             headless: service(support::headless),
             client: service(support::client),
             budget: self.supported.clone(),
@@ -270,7 +275,7 @@ impl Driven {
         for listed in world.member_list.iter_mut().flatten() {
             if let Some(n) = (0..self.etcd.size()).find(|n| listed.peer_urls == [self.etcd.peer_url(*n)]) {
                 let member = MemberName::new(NAME, u32::try_from(n).unwrap());
-                listed.peer_urls = vec![peer_url(&member.host(NAMESPACE))];
+                listed.peer_urls = vec![peer_url(Wire::Plain, &member.host(NAMESPACE))];
             }
         }
         for (member, pod) in &mut self.pods {

@@ -29,6 +29,9 @@ pub struct Cluster {
     pub channels: Channels,
     /// What members are started with besides the usual.
     pub extra_args: Vec<String>,
+    /// The same for each member.
+    pub args_of: Vec<Vec<String>>,
+    pub scheme: &'static str,
 }
 
 struct Member {
@@ -83,8 +86,10 @@ impl Cluster {
             dir: TempDir::new().unwrap(),
             members: Vec::new(),
             network: [run, test],
-            channels: Channels::new().unwrap(),
+            channels: Channels::default(),
             extra_args: Vec::new(),
+            args_of: Vec::new(),
+            scheme: "http",
         };
         cluster.make_room_for(size.into());
         cluster
@@ -113,11 +118,11 @@ impl Cluster {
     }
 
     pub fn client_url(&self, n: usize) -> String {
-        format!("http://{}:2379", self.members[n].ip)
+        format!("{}://{}:2379", self.scheme, self.members[n].ip)
     }
 
     pub fn peer_url(&self, n: usize) -> String {
-        format!("http://{}:2380", self.members[n].ip)
+        format!("{}://{}:2380", self.scheme, self.members[n].ip)
     }
 
     pub fn endpoint(&self, n: usize) -> Endpoint {
@@ -171,6 +176,7 @@ impl Cluster {
             .args(["--initial-cluster-token", "quorate-test", "--heartbeat-interval", "50"])
             .args(["--election-timeout", "500"])
             .args(&self.extra_args)
+            .args(self.args_of.get(n).into_iter().flatten())
             .env_clear()
             .spawn()
             .unwrap();

@@ -14,6 +14,8 @@ mod driver;
 mod flags;
 mod guard;
 mod harness;
+#[path = "../support/https.rs"]
+mod https;
 mod planned;
 mod pods;
 #[path = "../support/processes.rs"]
@@ -25,6 +27,7 @@ mod roll;
 #[path = "../support/say.rs"]
 mod say;
 mod starts;
+mod tls;
 #[path = "../support/writer.rs"]
 #[allow(dead_code, reason = "the demo uses the rest")]
 mod writer;

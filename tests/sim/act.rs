@@ -37,6 +37,7 @@ pub enum Outcome {
 }
 
 /// Carries out one step that was planned from `seen`. `pieces`: how many writes the operator lives for.
+#[allow(clippy::too_many_lines, reason = "one arm a step")]
 pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcome {
     let mut pieces = pieces;
     let mut alive = || {
@@ -58,6 +59,23 @@ pub fn act(world: &mut World, seen: &Seen, step: &Step, pieces: usize) -> Outcom
     match step {
         Step::Guard(members) => each!(members, |world: &mut World, item| guard(world, item)),
         Step::CreatePods(pods) => each!(pods, |world: &mut World, item| create_pod(world, seen, item)),
+        Step::CreateAuthority { not_before, not_after } => {
+            if !alive() {
+                return Outcome::Killed;
+            }
+            world.create_authority(*not_before, *not_after);
+            wrote(world);
+            Outcome::Done
+        }
+        Step::DeleteAuthority { uid } => {
+            world.secrets.retain(|_, secret| secret.facts.uid != *uid);
+            wrote(world);
+            Outcome::Done
+        }
+        Step::IssueCertificates(pairs) => each!(pairs, |world: &mut World, item| {
+            world.issue(item);
+            wrote(world);
+        }),
         Step::CreateClaims { members, purpose } => {
             each!(members, |world: &mut World, item| create_claim(world, seen, item, purpose))
         }
@@ -386,6 +404,7 @@ fn create_claim(world: &mut World, seen: &Seen, member: &MemberName, purpose: &P
         voters: None,
         last_number: None,
         bootstrap,
+        wire: seen.facts.wire(),
         assigned,
         good: None,
         opened: None,
@@ -442,6 +461,7 @@ fn create_pod(world: &mut World, seen: &Seen, new: &NewPod) {
         world.violate(format!("{} is started from {}, its Pod is of {assigned:?}", new.member, new.revision));
     }
     check::before_a_pod_is_made(world, seen, new, &revision);
+    check::has_certificates(world, &new.member);
     let pod = Pod {
         uid: seen_as.unwrap_or_else(|| world.uid("pod")),
         owner: Some(seen.facts.cluster.uid.clone()),

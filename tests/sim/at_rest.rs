@@ -197,7 +197,9 @@ fn excuse(world: &World, plan: &Plan) -> Option<&'static str> {
     lowered.etcd.get_or_insert_default().snapshot_count = Some(10_000);
     let next = way.first().copied().unwrap_or(desired.version);
     let is_of = |failed: &str, version: EtcdVersion| {
-        [&cluster.spec, &lowered].into_iter().any(|spec| failed == revision::name("db", spec, version))
+        [&cluster.spec, &lowered]
+            .into_iter()
+            .any(|spec| failed == revision::name("db", spec, world.wire(), version))
     };
     let failed = cluster.status.last_failure.as_ref().map(|failure| &failure.revision);
     if failed.is_some_and(|failed| members.iter().chain([&next]).any(|version| is_of(failed, *version))) {
@@ -275,7 +277,7 @@ fn left_down<'a>(world: &'a World, plan: &Plan) -> Option<&'a MemberName> {
 fn as_the_spec_says(world: &World, plan: &Plan) -> Result<(), String> {
     let cluster = world.cluster.as_ref().ok_or("no EtcdCluster")?;
     let target = spec::parse(&cluster.spec)
-        .map(|desired| revision::name("db", &cluster.spec, desired.version))
+        .map(|desired| revision::name("db", &cluster.spec, world.wire(), desired.version))
         .unwrap_or_default();
     let raft = world.raft().ok_or("no cluster")?;
     volumes::as_the_spec_says(world, cluster)?;

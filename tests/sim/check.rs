@@ -4,11 +4,12 @@ use crate::observe::Seen;
 use crate::recovery_steps;
 use crate::world::World;
 use quorate::api::{Action, Approval, EtcdClusterStatus};
-use quorate::cluster::names::MemberName;
+use quorate::cluster::names::{MemberName, peer_secret, server_secret};
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::plan::{NewPod, Record};
 use quorate::cluster::revision::{self, Revision};
 use quorate::cluster::spec::{self, deletes_volumes};
+use quorate::cluster::wire::Wire;
 use quorate::etcd::versions::is_known;
 
 /// Whether a member counts for quorum right now, and is not on its way out.
@@ -58,9 +59,22 @@ fn unapproved_stop(world: &World, seen: &Seen, member: &MemberName) -> Option<St
         return None;
     }
     let version = spec::parse(&cluster.spec).ok()?.version;
-    let becomes = revision::name("db", &cluster.spec, version);
+    let becomes = revision::name("db", &cluster.spec, seen.facts.wire(), version);
     (!world.approved.contains(&becomes))
         .then(|| format!("{member} is stopped for a change that nobody approved"))
+}
+
+/// A member of a cluster that talks TLS finds what it shows: else its Pod would wait for it.
+pub fn has_certificates(world: &mut World, member: &MemberName) {
+    if world.wire() == Wire::Plain {
+        return;
+    }
+    let live = world.live_secrets();
+    for secret in [peer_secret(member), server_secret(member)] {
+        if !live.contains_key(&secret) {
+            world.violate(format!("{member} is started without its Secret {secret}"));
+        }
+    }
 }
 
 /// A Pod is removed only when it serves nobody (invariant 1).

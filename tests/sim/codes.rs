@@ -8,7 +8,7 @@ use crate::run::rest;
 use crate::seeds::run;
 use crate::world::World;
 use crate::world::catalogue::{LIES, MISSING};
-use quorate::api::{Code, EtcdClusterSpec, EtcdClusterStatus};
+use quorate::api::{Code, EtcdClusterSpec, EtcdClusterStatus, TlsMode, TlsSpec};
 use quorate::cluster::observation::{Observation, Patience};
 use quorate::cluster::plan::{Next, Plan, Step, plan};
 use quorate::cluster::report::{Outcome, report};
@@ -207,6 +207,11 @@ fn every_code_is_said_in_a_world() {
         list.push(ListedMember { is_learner: true, id: MemberId(9), peer_urls, ..list[0].clone() });
     });
     seen_as(|seen| seen.cluster.deleting = true);
+    let tls = "{version: 3.6.16, tls: {mode: Enabled}}";
+    edited(tls, |spec| spec.tls = Some(TlsSpec { mode: Some(TlsMode::Disabled), ..TlsSpec::default() }));
+    let (mut world, _) = settled(tls);
+    world.secrets.remove("db-ca");
+    overheard(&look(&world));
     edited("{version: 3.6.14}", version(&format!("3.6.{MISSING}")));
     of_an_earlier_cluster();
     edited("{version: 3.6.16}", |spec| {

@@ -12,6 +12,7 @@ use quorate::api::EtcdClusterSpec;
 use quorate::cluster::names::MemberName;
 use quorate::cluster::plan::{Step, plan};
 use quorate::cluster::revision;
+use quorate::cluster::wire::Wire;
 
 /// A label for which the policy of the network is another: who has it loses the others.
 pub const CUTS_OFF: &str = "cuts-off";
@@ -66,7 +67,7 @@ fn team(team: &str) -> impl FnOnce(&mut EtcdClusterSpec) {
 /// Whether every Pod is of the revision that the spec asks for.
 fn all_have_it(world: &World) -> bool {
     let spec = &world.cluster.as_ref().unwrap().spec;
-    let wanted = revision::name("db", spec, spec.version.parse().unwrap());
+    let wanted = revision::name("db", spec, Wire::asked_for(spec), spec.version.parse().unwrap());
     world.pods.values().all(|pod| pod.revision == wanted)
 }
 

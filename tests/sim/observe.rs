@@ -11,7 +11,7 @@ use quorate::cluster::objects::container::{client_url, peer_url};
 use quorate::cluster::objects::pod::Initial;
 use quorate::cluster::observation::{
     Alone, Answer, ClaimFacts, ClusterFacts, ContainerFacts, DowngradeJob, Observation, Ownership, Patience,
-    PodFacts, ProbeFacts, RecoveryFacts, RecoveryPod, SetAside,
+    PodFacts, Presented, ProbeFacts, RecoveryFacts, RecoveryPod, SetAside,
 };
 use quorate::etcd::versions::{Releases, tells_of_downgrades};
 use quorate::etcd::{Alarm, ClusterId, KvHash, ListedMember, MemberId, MemberStatus, Snapshots, Standstill};
@@ -84,6 +84,8 @@ pub fn observe(
             .map(|(name, stored)| (name.clone(), stored.revision.clone()))
             .collect(),
         foreign_revisions: BTreeMap::new(),
+        secrets: world.live_secrets(),
+        domain: "cluster.local".into(),
         headless: world.headless.clone(),
         client: world.client.clone(),
         budget: world.observed_budget(),
@@ -184,6 +186,7 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
         read: Err(why.to_owned()),
         standstill: None,
         snapshots: None,
+        presented: Presented::default(),
     };
     if deaf {
         return none("no answer in time");
@@ -230,6 +233,7 @@ fn answer(world: &World, member: &MemberName, deaf: bool) -> Answer {
             .pods
             .get(member)
             .map(|pod| Snapshots { process: format!("{}/{}", pod.uid, pod.restarts), taken: pod.snapshots }),
+        presented: Presented::default(),
     }
 }
 
@@ -245,8 +249,8 @@ fn list(world: &World, through: &MemberName) -> Option<Vec<ListedMember>> {
         ListedMember {
             id: MemberId(*id),
             name: if published { member.to_string() } else { String::new() },
-            peer_urls: vec![peer_url(&host)],
-            client_urls: if published { vec![client_url(&host)] } else { Vec::new() },
+            peer_urls: vec![peer_url(world.wire(), &host)],
+            client_urls: if published { vec![client_url(world.wire(), &host)] } else { Vec::new() },
             is_learner: raft.learners.contains_key(member),
         }
     });

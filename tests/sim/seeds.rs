@@ -7,7 +7,7 @@ use crate::recovery_steps;
 use crate::rng::Rng;
 use crate::run::rest;
 use crate::world::World;
-use quorate::api::{EmptyDir, EtcdClusterSpec};
+use quorate::api::{EmptyDir, EtcdClusterSpec, TlsMode, TlsSpec};
 use quorate::cluster::names::MemberName;
 use quorate::cluster::plan::plan;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,8 @@ const SEEDS: u64 = 20_000;
 
 /// Of every so many seeds one has members that keep their data in their Pods.
 const DATA_IN_PODS: u64 = 8;
+/// One seed in so many talks TLS.
+const TLS: u64 = 5;
 
 /// How one seed ended: twice at rest, each with how.
 #[derive(Debug)]
@@ -41,6 +43,9 @@ pub fn run(seed: u64, brain: Brain, tracing: bool) -> Result<Story, String> {
     ));
     if seed.is_multiple_of(DATA_IN_PODS) && replicas > 1 {
         first.storage.get_or_insert_default().empty_dir = Some(EmptyDir::default());
+    }
+    if seed.is_multiple_of(TLS) {
+        first.tls = Some(TlsSpec { mode: Some(TlsMode::Enabled), ..TlsSpec::default() });
     }
     let mut world = World::new(rng, first.clone());
     world.local = world.rng.permille(500);

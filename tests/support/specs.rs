@@ -65,6 +65,11 @@ pub fn accepted() -> Vec<(&'static str, Value)> {
         ),
         ("a size", cluster(json!({ "storage": { "size": "20Gi", "storageClassName": "fast" } }))),
         ("a size in bytes", cluster(json!({ "storage": { "size": "8589934592" } }))),
+        (
+            "names of a load balancer",
+            cluster(json!({ "tls": { "mode": "Enabled", "server": {
+                "dnsNames": ["etcd.example.com", "*.example.com"], "ipAddresses": ["192.0.2.7", "2001:db8::7"] } } })),
+        ),
         ("data in Pods", cluster(json!({ "storage": { "size": "1Gi", "emptyDir": {} } }))),
         (
             "data in memory",
@@ -356,6 +361,16 @@ pub fn refused() -> Vec<Refused> {
             "a policy for volumes that there are none of",
             json!({ "storage": { "emptyDir": {}, "retentionPolicy": { "whenScaled": "Retain" } } }),
             &["spec.storage.emptyDir", "retentionPolicy"],
+        ),
+        new(
+            "an address among names",
+            json!({ "tls": { "server": { "dnsNames": ["https://etcd.example.com"] } } }),
+            &["spec.tls.server.dnsNames", "ipAddresses"],
+        ),
+        new(
+            "a name among addresses",
+            json!({ "tls": { "server": { "ipAddresses": ["etcd.example.com"] } } }),
+            &["spec.tls.server.ipAddresses", "dnsNames"],
         ),
         new(
             "a quarantine for volumes that there are none of",

@@ -2,8 +2,8 @@
 //! member goes away it goes on at another one, from the revision after the last that it saw, as any controller
 //! does: never from what is new by then.
 
-use super::{Entries, connect, entry, lock};
-use etcd_client::{WatchOptions, WatchStream};
+use super::{Entries, Options, connect, entry, lock};
+use etcd_client::{TlsOptions, WatchOptions, WatchStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -36,10 +36,10 @@ pub struct Told {
 
 impl Watcher {
     /// Begins to watch what is written below the prefix after this revision.
-    pub fn start(prefix: &str, after: i64, endpoints: watch::Receiver<Vec<String>>) -> Self {
+    pub fn start(options: &Options, after: i64, endpoints: watch::Receiver<Vec<String>>) -> Self {
         let told = Arc::new(Mutex::new(Told { last: after, ..Told::default() }));
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_watching(prefix.to_owned(), endpoints, Arc::clone(&told)));
+        tasks.spawn(keep_watching(options.clone(), endpoints, Arc::clone(&told)));
         Self { told, tasks }
     }
 
@@ -54,12 +54,12 @@ impl Watcher {
     }
 }
 
-async fn keep_watching(prefix: String, endpoints: watch::Receiver<Vec<String>>, told: Arc<Mutex<Told>>) {
+async fn keep_watching(options: Options, endpoints: watch::Receiver<Vec<String>>, told: Arc<Mutex<Told>>) {
     for turn in 0.. {
         let known = endpoints.borrow().clone();
         let from = lock(&told).last + 1;
         if let Some(endpoint) = known.get(turn % known.len().max(1))
-            && let Ok(mut stream) = open(endpoint, &prefix, from).await
+            && let Ok(mut stream) = open(endpoint, options.tls.as_ref(), &options.prefix, from).await
         {
             lock(&told).watches += 1;
             // Ends with the member, and when the member is silent.
@@ -85,9 +85,14 @@ impl Told {
     }
 }
 
-async fn open(endpoint: &str, prefix: &str, from: i64) -> Result<WatchStream, String> {
+async fn open(
+    endpoint: &str,
+    tls: Option<&TlsOptions>,
+    prefix: &str,
+    from: i64,
+) -> Result<WatchStream, String> {
     let options = WatchOptions::new().with_prefix().with_start_revision(from);
-    let mut client = connect(endpoint).await?;
+    let mut client = connect(endpoint, tls).await?;
     let opened = timeout(SILENCE, client.watch(prefix, Some(options))).await;
     opened.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())
 }

@@ -5,7 +5,7 @@
 #[path = "watcher.rs"]
 mod watcher;
 
-use etcd_client::{Client, ConnectOptions, GetOptions, KeyValue, ResponseHeader};
+use etcd_client::{Client, ConnectOptions, GetOptions, KeyValue, ResponseHeader, TlsOptions};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -32,11 +32,13 @@ pub struct Options {
     pub writers: usize,
     /// Between an acknowledgement and the client's next write.
     pub pause: Duration,
+    /// With what members are spoken to over TLS; nothing where they talk plaintext.
+    pub tls: Option<TlsOptions>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { prefix: "quorate-writer/".into(), writers: 4, pause: Duration::from_millis(2) }
+        Self { prefix: "quorate-writer/".into(), writers: 4, pause: Duration::from_millis(2), tls: None }
     }
 }
 
@@ -100,8 +102,9 @@ impl Writers {
     /// # Errors
     /// When no member answers for a minute.
     pub async fn start(options: Options, endpoints: watch::Receiver<Vec<String>>) -> Result<Self, String> {
-        let before = ask_any(&endpoints, async |client| read_all(client, &options.prefix).await).await?;
-        let watcher = Watcher::start(&options.prefix, before.revision, endpoints.clone());
+        let read = async |client| read_all(client, &options.prefix).await;
+        let before = ask_any(&endpoints, options.tls.as_ref(), read).await?;
+        let watcher = Watcher::start(&options, before.revision, endpoints.clone());
         let journal =
             Arc::new(Mutex::new(Journal { acked: vec![Vec::new(); options.writers], ..Journal::default() }));
         let mut tasks = JoinSet::new();
@@ -136,8 +139,8 @@ impl Writers {
         let tally = self.tally();
         let wrote_for = self.began.elapsed();
         self.tasks.shutdown().await;
-        let prefix = &self.options.prefix;
-        let stored = ask_any(&self.endpoints, async |client| read_all(client, prefix).await).await?;
+        let (prefix, tls) = (&self.options.prefix, self.options.tls.as_ref());
+        let stored = ask_any(&self.endpoints, tls, async |client| read_all(client, prefix).await).await?;
         let newest = stored.entries.values().map(|(_, revision)| *revision).max();
         let told = self.watcher.finish(newest.unwrap_or(0)).await;
         let journal = lock(&self.journal);
@@ -228,7 +231,7 @@ async fn write(
             Some(connection) => connection,
             None => {
                 let endpoint = known[turn % known.len()].clone();
-                match connect(&endpoint).await {
+                match connect(&endpoint, options.tls.as_ref()).await {
                     Ok(client) => (endpoint, client),
                     // No write was begun, so none failed: like any etcd client, this one looks for a member
                     // that takes connections. The time without an acknowledgement counts all the same.
@@ -267,15 +270,19 @@ async fn write(
     }
 }
 
-async fn connect(endpoint: &str) -> Result<Client, String> {
+async fn connect(endpoint: &str, tls: Option<&TlsOptions>) -> Result<Client, String> {
     // The client dials only at its first call; whether somebody listens must be known before.
-    let address = endpoint.trim_start_matches("http://");
+    let address = endpoint.split_once("://").map_or(endpoint, |(_, address)| address);
     match timeout(CONNECT, TcpStream::connect(address)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => return Err(error.to_string()),
         Err(_) => return Err(format!("no connection within {} s", CONNECT.as_secs())),
     }
     let options = ConnectOptions::new().with_connect_timeout(CONNECT);
+    let options = match tls {
+        Some(tls) => options.with_tls(tls.clone()),
+        None => options,
+    };
     Client::connect([endpoint], Some(options)).await.map_err(|error| error.to_string())
 }
 
@@ -299,6 +306,7 @@ fn fail(journal: &Mutex<Journal>, error: &str) {
 /// Asks one member after the other until one answers, for a minute.
 async fn ask_any<T>(
     endpoints: &watch::Receiver<Vec<String>>,
+    tls: Option<&TlsOptions>,
     ask: impl AsyncFn(Client) -> Result<T, String>,
 ) -> Result<T, String> {
     let until = Instant::now() + Duration::from_mins(1);
@@ -306,7 +314,7 @@ async fn ask_any<T>(
         let known = endpoints.borrow().clone();
         let mut why = "no member is known".to_owned();
         for endpoint in known {
-            let answer = match connect(&endpoint).await {
+            let answer = match connect(&endpoint, tls).await {
                 Ok(client) => Box::pin(ask(client)).await,
                 Err(error) => Err(error),
             };

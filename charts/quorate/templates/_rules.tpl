@@ -41,6 +41,10 @@
 - apiGroups: [apps]
   resources: [controllerrevisions]
   verbs: [list, create, delete]
+# certificates of clusters that talk TLS, each by its own name; patch makes one anew before its end; delete is for the authority that goes with its cluster's volumes
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, patch, delete]
 # say what was done and what is refused
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -68,7 +68,7 @@ impl Hands<'_> {
         if let Some(refused) = self.object_was_changed().await? {
             return Ok(refused);
         }
-        let url = peer_url(&member.host(&self.world.cluster.namespace));
+        let url = peer_url(self.world.wire(), &member.host(&self.world.cluster.namespace));
         changed_or_not_yet(through, self.client(through)?.add_learner(self.identity(through)?, url).await)
     }
 

@@ -1,13 +1,14 @@
 //! Act: carries out one step with one call, or a small handful where they belong together. It never
 //! loops, sleeps or waits, and decides nothing. Calls that are not idempotent carry a precondition.
 
+mod certificates;
 mod members;
 mod recovery;
 mod writes;
 
 use crate::api::{Code, EtcdCluster, MemberRole, Quantity, labels};
 use crate::cluster::context::Context;
-use crate::cluster::names::MemberName;
+use crate::cluster::names::{MemberName, authority_secret};
 use crate::cluster::notice::Notice;
 use crate::cluster::objects::claim::Purpose;
 use crate::cluster::objects::metadata::change_of_metadata;
@@ -20,10 +21,11 @@ use crate::cluster::report::Outcome;
 use crate::cluster::revision::Revision;
 use crate::cluster::spec::{keeps_data_in_pods, storage_class};
 use crate::etcd::{ClusterId, EtcdError, EtcdVersion, Identity, MemberId};
+use crate::pki::IssueError;
 use crate::process::kubernetes::one_line;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use kube::api::{Patch, PatchParams, Preconditions};
@@ -47,6 +49,9 @@ pub enum ActError {
         #[source]
         source: EtcdError,
     },
+    /// No certificate was made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
     /// The observation does not hold what the step needs.
     #[error("{0} is not there any more")]
     Gone(String),
@@ -59,6 +64,7 @@ impl ActError {
         match self {
             Self::Kube(kube::Error::Api(status)) => Some(Notice::of(Code::StepRefused, refusal(status))),
             Self::Etcd { .. } => Some(Notice::of(Code::StepRefused, self.to_string())),
+            Self::Issue(error) => Some(Notice::of(Code::StepRefused, error.to_string())),
             Self::Kube(_) | Self::Gone(_) => None,
         }
     }
@@ -69,6 +75,7 @@ impl ActError {
 ///
 /// # Errors
 /// When the API server or a member fails; the next pass observes and plans anew.
+#[allow(clippy::too_many_lines, reason = "one arm a step")]
 pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outcome, ActError> {
     let hands = Hands { ctx, world };
     match step {
@@ -96,6 +103,13 @@ pub async fn act(ctx: &Context, world: &Observation, step: &Step) -> Result<Outc
         Step::CreateRecoveryPod(new) => return hands.create_recovery_pod(new).await,
         Step::DeleteRecoveryPods(pods) => hands.delete_recovery_pods(pods).await?,
         Step::ExpandClaim { member, size } => hands.expand_claim(member, size).await?,
+        Step::CreateAuthority { not_before, not_after } => {
+            return hands.create_authority(*not_before, *not_after).await;
+        }
+        Step::IssueCertificates(pairs) => return hands.issue_certificates(pairs).await,
+        Step::DeleteAuthority { uid } => {
+            hands.delete::<Secret>(&authority_secret(hands.name()), Some(this(uid))).await?;
+        }
         Step::CreateClaims { members, purpose } => return hands.create_claims(members, purpose).await,
         Step::Assign { members, revision, afresh } => {
             let mut notes = json!({ labels::ASSIGNED: revision });
@@ -260,10 +274,10 @@ impl Hands<'_> {
             _ => {}
         }
         let size = crate::cluster::spec::storage_size(&cluster.spec);
-        let class = storage_class(&cluster.spec);
+        let (class, wire) = (storage_class(&cluster.spec), self.world.wire());
         let claims = members
             .iter()
-            .map(|member| claim::new(self.namespace(), self.name(), member, &size, class, purpose))
+            .map(|member| claim::new(self.namespace(), self.name(), member, &size, class, purpose, wire))
             .collect();
         self.create(claims).await
     }
@@ -289,7 +303,8 @@ impl Hands<'_> {
         let pods = members.iter().map(|member| {
             let (member, revision) = (member.clone(), revision.to_owned());
             let new = NewPod { member, revision, initial: Initial::Guard, role };
-            pod::not_yet(self.namespace(), self.name(), &new, template, claim::notes(purpose), self.owner())
+            let notes = claim::notes(purpose, self.world.wire());
+            pod::not_yet(self.namespace(), self.name(), &new, template, notes, self.owner())
         });
         self.create(pods.collect()).await
     }
@@ -312,7 +327,8 @@ impl Hands<'_> {
     async fn guard(&self, members: &[Guarded]) -> Result<(), ActError> {
         for Guarded { member, uid, version } in members {
             self.annotate(member, json!({ labels::OPENED: version.to_string() })).await?;
-            let annotations = initial_annotations(self.namespace(), member, &Initial::Guard);
+            let annotations =
+                initial_annotations(self.namespace(), member, &Initial::Guard, self.world.wire());
             self.patch_pod(member, uid, json!({ "annotations": annotations })).await?;
         }
         Ok(())

@@ -134,7 +134,8 @@ impl Hands<'_> {
     /// Lets a Pod be started that was made before: its member may have an address from here on. It must be what was seen, so
     /// that nobody comes late to one that runs; gates of others stay.
     pub(super) async fn start_pod(&self, new: &NewPod, seen: &ClaimFacts) -> Result<(), ActError> {
-        let mut annotations = json!(initial_annotations(self.namespace(), &new.member, &new.initial));
+        let mut annotations =
+            json!(initial_annotations(self.namespace(), &new.member, &new.initial, self.world.wire()));
         annotations[labels::REVISION] = json!(new.revision);
         let labels = json!({ labels::ROLE: labels::role(new.role) });
         let metadata = json!({

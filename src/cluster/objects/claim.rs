@@ -3,6 +3,7 @@
 
 use crate::api::{BootstrapStatus, Quantity, labels};
 use crate::cluster::names::MemberName;
+use crate::cluster::wire::Wire;
 use crate::etcd::ClusterId;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -31,6 +32,7 @@ pub fn new(
     size: &Quantity,
     class: Option<&str>,
     purpose: &Purpose,
+    wire: Wire,
 ) -> PersistentVolumeClaim {
     let mut claim_labels = labels::of_component(cluster, labels::COMPONENT_MEMBER);
     claim_labels.insert(labels::MEMBER.to_owned(), member.to_string());
@@ -42,7 +44,7 @@ pub fn new(
             name: Some(member.claim()),
             namespace: Some(namespace.to_owned()),
             labels: Some(claim_labels),
-            annotations: Some(notes(purpose)),
+            annotations: Some(notes(purpose, wire)),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {
@@ -62,7 +64,7 @@ pub fn new(
 }
 
 /// What is written on a claim when it is made.
-pub fn notes(purpose: &Purpose) -> BTreeMap<String, String> {
+pub fn notes(purpose: &Purpose, wire: Wire) -> BTreeMap<String, String> {
     let notes = match purpose {
         Purpose::Bootstrap(bootstrap, revision) => {
             let revision = revision.as_ref().map(|revision| (labels::ASSIGNED, revision.clone()));
@@ -75,7 +77,8 @@ pub fn notes(purpose: &Purpose) -> BTreeMap<String, String> {
             vec![(labels::CLUSTER_ID, cluster.to_string()), (labels::SET_ASIDE_SINCE, since.to_string())]
         }
     };
-    notes.into_iter().map(|(key, note)| (key.to_owned(), note)).collect()
+    let tls = wire.noted().map(|_| (labels::TLS, "Enabled".to_owned()));
+    notes.into_iter().chain(tls).map(|(key, note)| (key.to_owned(), note)).collect()
 }
 
 /// A bootstrap as it stands in the annotation of a claim.
@@ -94,11 +97,19 @@ mod tests {
 
     fn bootstrap() -> BootstrapStatus {
         let (version, token) = ("3.6.16".to_owned(), "token".to_owned());
-        BootstrapStatus { members: 3, version, token, started: false }
+        BootstrapStatus { members: 3, version, token, started: false, tls: None }
     }
 
     fn claim(class: Option<&str>) -> PersistentVolumeClaim {
-        new(NAMESPACE, NAME, &member(1), &Quantity::new("9Gi"), class, &Purpose::Bootstrap(bootstrap(), None))
+        new(
+            NAMESPACE,
+            NAME,
+            &member(1),
+            &Quantity::new("9Gi"),
+            class,
+            &Purpose::Bootstrap(bootstrap(), None),
+            Wire::Plain,
+        )
     }
 
     #[rstest]
@@ -135,7 +146,7 @@ mod tests {
     #[test]
     fn of_a_member_that_joins_says_which_cluster_and_from_which_revision() {
         let purpose = Purpose::Join(crate::cluster::fixtures::CLUSTER, "db-1234".to_owned());
-        let claim = new(NAMESPACE, NAME, &member(3), &Quantity::new("9Gi"), None, &purpose);
+        let claim = new(NAMESPACE, NAME, &member(3), &Quantity::new("9Gi"), None, &purpose, Wire::Plain);
         assert_eq!(
             json!(claim.annotations()),
             json!({ "quorate.dev/cluster-id": "c1", "quorate.dev/assigned": "db-1234" })

@@ -1,8 +1,10 @@
 //! The etcd container of a member: its flags, its environment, its probes.
 
+use super::certificates;
 use crate::api::{AutoCompactionMode, EtcdClusterSpec, PullPolicy, Resources, labels};
 use crate::cluster::names::headless_service;
 use crate::cluster::spec::Desired;
+use crate::cluster::wire::Wire;
 use crate::etcd::EtcdVersion;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, Probe,
@@ -38,6 +40,7 @@ const ENV_INITIAL_CLUSTER_STATE: &str = "QUORATE_INITIAL_CLUSTER_STATE";
 const ENV_INITIAL_CLUSTER_TOKEN: &str = "QUORATE_INITIAL_CLUSTER_TOKEN";
 
 /// The etcd container of a member, at a version from this image.
+#[allow(clippy::too_many_arguments, reason = "all that a rendering is made of")]
 pub fn etcd(
     namespace: &str,
     cluster: &str,
@@ -46,8 +49,15 @@ pub fn etcd(
     version: EtcdVersion,
     image: &str,
     flags: &BTreeMap<String, String>,
+    wire: Wire,
 ) -> Container {
     let pod = spec.pod.as_ref();
+    let mut args = args(namespace, cluster, spec, desired, wire);
+    args.extend(certificates::flags(namespace, cluster, version, wire));
+    args.extend(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
+    let mut volume_mounts =
+        vec![VolumeMount { name: VOLUME.to_owned(), mount_path: MOUNT.to_owned(), ..VolumeMount::default() }];
+    volume_mounts.extend(certificates::mounts(wire));
     Container {
         name: CONTAINER.to_owned(),
         image: Some(image.to_owned()),
@@ -55,8 +65,8 @@ pub fn etcd(
             pull_policy(spec.image.as_ref().and_then(|image| image.pull_policy)).to_owned(),
         ),
         command: Some(vec![COMMAND.to_owned()]),
-        args: Some(args(namespace, cluster, spec, desired, flags)),
-        env: Some(env(pod.map(|pod| pod.env.clone()).unwrap_or_default())),
+        args: Some(args),
+        env: Some(env(wire, pod.map(|pod| pod.env.as_slice()).unwrap_or_default())),
         ports: Some(vec![
             port("client", CLIENT_PORT),
             port("peer", PEER_PORT),
@@ -69,23 +79,19 @@ pub fn etcd(
         readiness_probe: Some(readiness_probe(version)),
         // The last lines of the log are the evidence of a start that failed.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(vec![VolumeMount {
-            name: VOLUME.to_owned(),
-            mount_path: MOUNT.to_owned(),
-            ..VolumeMount::default()
-        }]),
+        volume_mounts: Some(volume_mounts),
         ..Container::default()
     }
 }
 
 /// Where other members reach a host.
-pub fn peer_url(host: &str) -> String {
-    format!("http://{host}:{PEER_PORT}")
+pub fn peer_url(wire: Wire, host: &str) -> String {
+    format!("{}://{host}:{PEER_PORT}", wire.scheme())
 }
 
 /// Where clients reach a host.
-pub fn client_url(host: &str) -> String {
-    format!("http://{host}:{CLIENT_PORT}")
+pub fn client_url(wire: Wire, host: &str) -> String {
+    format!("{}://{host}:{CLIENT_PORT}", wire.scheme())
 }
 
 fn args(
@@ -93,20 +99,21 @@ fn args(
     cluster: &str,
     spec: &EtcdClusterSpec,
     desired: &Desired,
-    flags: &BTreeMap<String, String>,
+    wire: Wire,
 ) -> Vec<String> {
     let host = format!("$({ENV_MEMBER}).{}.{namespace}.svc", headless_service(cluster));
     // Go listens on IPv4 and IPv6 alike for the IPv4 wildcard, and starts where IPv6 is switched off,
     // which it does not for `[::]`.
-    let any = "http://0.0.0.0";
+    let any = "0.0.0.0";
+    let scheme = wire.scheme();
     let mut args = vec![
         format!("--name=$({ENV_MEMBER})"),
         format!("--data-dir={DATA_DIR}"),
-        format!("--listen-peer-urls={any}:{PEER_PORT}"),
-        format!("--listen-client-urls={any}:{CLIENT_PORT}"),
-        format!("--listen-metrics-urls={any}:{METRICS_PORT}"),
-        format!("--initial-advertise-peer-urls={}", peer_url(&host)),
-        format!("--advertise-client-urls={}", client_url(&host)),
+        format!("--listen-peer-urls={scheme}://{any}:{PEER_PORT}"),
+        format!("--listen-client-urls={scheme}://{any}:{CLIENT_PORT}"),
+        format!("--listen-metrics-urls=http://{any}:{METRICS_PORT}"),
+        format!("--initial-advertise-peer-urls={}", peer_url(wire, &host)),
+        format!("--advertise-client-urls={}", client_url(wire, &host)),
         format!("--initial-cluster=$({ENV_INITIAL_CLUSTER})"),
         format!("--initial-cluster-state=$({ENV_INITIAL_CLUSTER_STATE})"),
         format!("--initial-cluster-token=$({ENV_INITIAL_CLUSTER_TOKEN})"),
@@ -126,7 +133,6 @@ fn args(
         args.push(format!("--auto-compaction-mode={mode}"));
         args.push(format!("--auto-compaction-retention={}", compaction.retention));
     }
-    args.extend(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
     args
 }
 
@@ -135,7 +141,7 @@ pub fn quota_of<'a>(args: impl IntoIterator<Item = &'a str>) -> Option<u64> {
     args.into_iter().find_map(|arg| arg.strip_prefix(QUOTA)?.parse().ok())
 }
 
-fn env(extra: Vec<EnvVar>) -> Vec<EnvVar> {
+fn env(wire: Wire, extra: &[EnvVar]) -> Vec<EnvVar> {
     let annotation = |key: &str| format!("metadata.annotations['{key}']");
     [
         (ENV_MEMBER, "metadata.name".to_owned()),
@@ -145,7 +151,8 @@ fn env(extra: Vec<EnvVar>) -> Vec<EnvVar> {
     ]
     .into_iter()
     .map(|(name, field_path)| from_field(name, field_path))
-    .chain(extra)
+    .chain(certificates::for_etcdctl(wire).filter(|own| extra.iter().all(|given| given.name != own.name)))
+    .chain(extra.iter().cloned())
     .collect()
 }
 

@@ -49,6 +49,7 @@ mod tests {
     use crate::cluster::fixtures::{NAME, NAMESPACE, member as named, owner, rendered};
     use crate::cluster::objects::claim::{Purpose, notes};
     use crate::cluster::objects::pod::{Initial, NewPod, is_not_yet, member, not_yet};
+    use crate::cluster::wire::Wire;
     use kube::ResourceExt;
     use rstest::rstest;
     use serde_json::{Value, json};
@@ -65,8 +66,8 @@ mod tests {
             role: MemberRole::Voter,
         };
         let (version, token) = ("3.6.16".to_owned(), "token".to_owned());
-        let bootstrap = BootstrapStatus { members: 3, version, token, started: false };
-        let written = notes(&Purpose::Bootstrap(bootstrap, Some(revision.name.clone())));
+        let bootstrap = BootstrapStatus { members: 3, version, token, started: false, tls: None };
+        let written = notes(&Purpose::Bootstrap(bootstrap, Some(revision.name.clone())), Wire::Plain);
         let pod = not_yet(NAMESPACE, NAME, &new, &revision.template, written, owner());
         assert!(is_not_yet(&pod));
         assert_eq!(pod.annotations()[labels::ASSIGNED], revision.name);

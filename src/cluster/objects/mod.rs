@@ -1,5 +1,6 @@
 //! Builders of Kubernetes objects. Pure: the same input gives the same object.
 
+pub mod certificates;
 #[cfg(test)]
 mod checks;
 pub mod claim;
@@ -9,4 +10,5 @@ pub mod metadata;
 pub mod pod;
 pub mod probe;
 pub mod recovery;
+pub mod secrets;
 pub mod support;

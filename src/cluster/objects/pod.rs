@@ -1,5 +1,6 @@
 //! A member's Pod: the template that a revision stores, and the Pod of one member made from it.
 
+use super::certificates;
 use super::container::{self, peer_url};
 use super::data::{keeps_data, volume_in_pod, volume_of};
 use super::metadata::{annotations_of, labels_of};
@@ -7,6 +8,7 @@ use crate::api::reserved::{POD_ANNOTATIONS, POD_LABELS};
 use crate::api::{EtcdClusterSpec, MemberRole, labels};
 use crate::cluster::names::{MemberName, headless_service};
 use crate::cluster::spec::{Desired, empty_dir};
+use crate::cluster::wire::Wire;
 use crate::etcd::EtcdVersion;
 use k8s_openapi::api::core::v1::{
     Affinity, Pod, PodAffinityTerm, PodAntiAffinity, PodSchedulingGate, PodSecurityContext, PodSpec,
@@ -57,6 +59,7 @@ pub struct NewPod {
 
 /// The Pod that every member of the cluster is made from, but for what makes it this or that member.
 /// `flags` are the user's own, as this version takes them.
+#[allow(clippy::too_many_arguments, reason = "all that a rendering is made of")]
 pub fn template(
     namespace: &str,
     cluster: &str,
@@ -65,6 +68,7 @@ pub fn template(
     version: EtcdVersion,
     image: &str,
     flags: &BTreeMap<String, String>,
+    wire: Wire,
 ) -> PodTemplateSpec {
     let pod = spec.pod.clone().unwrap_or_default();
     let image_spec = spec.image.clone().unwrap_or_default();
@@ -93,7 +97,7 @@ pub fn template(
             scheduler_name: pod.scheduler_name,
             runtime_class_name: pod.runtime_class_name,
             image_pull_secrets: Some(image_spec.pull_secrets),
-            containers: vec![container::etcd(namespace, cluster, spec, desired, version, image, flags)],
+            containers: vec![container::etcd(namespace, cluster, spec, desired, version, image, flags, wire)],
             volumes: empty_dir(spec).map(|dir| vec![volume_in_pod(dir, desired)]),
             ..PodSpec::default()
         }),
@@ -127,13 +131,18 @@ pub fn member(
     pod_labels.insert(labels::ROLE.to_owned(), labels::role(*role).to_owned());
     let mut annotations = metadata.annotations.unwrap_or_default();
     annotations.insert(labels::REVISION.to_owned(), revision.clone());
-    annotations.extend(initial_annotations(namespace, member, initial));
+    let wire = certificates::wire_of(template);
+    annotations.extend(initial_annotations(namespace, member, initial, wire));
 
     let mut spec = template.spec.clone().unwrap_or_default();
     spec.hostname = Some(member.to_string());
     spec.subdomain = Some(headless_service(cluster));
     if !keeps_data(&spec) {
         spec.volumes.get_or_insert_default().push(volume_of(member, None));
+    }
+    let certificates = certificates::volumes_of(wire, member, &spec);
+    if !certificates.is_empty() {
+        spec.volumes.get_or_insert_default().extend(certificates);
     }
 
     Pod {
@@ -177,8 +186,9 @@ pub fn initial_annotations(
     namespace: &str,
     member: &MemberName,
     initial: &Initial,
+    wire: Wire,
 ) -> BTreeMap<String, String> {
-    let entry = |member: &MemberName| format!("{member}={}", peer_url(&member.host(namespace)));
+    let entry = |member: &MemberName| format!("{member}={}", peer_url(wire, &member.host(namespace)));
     let all = |members: &[MemberName]| members.iter().map(entry).collect::<Vec<_>>().join(",");
     let (members, state, token) = match initial {
         Initial::New { members, token } => (all(members), "new", token.clone()),
@@ -338,7 +348,7 @@ mod tests {
     #[test]
     fn a_pod_of_the_bootstrap_is_guarded_from_its_next_start_on() {
         let mut pod = made(PLAIN, 1, &bootstrap());
-        pod.annotations_mut().extend(initial_annotations(NAMESPACE, &named(1), &Initial::Guard));
+        pod.annotations_mut().extend(initial_annotations(NAMESPACE, &named(1), &Initial::Guard, Wire::Plain));
         assert_eq!(started_with(&pod), started_with(&made(PLAIN, 1, &Initial::Guard)));
     }
 

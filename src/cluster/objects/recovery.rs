@@ -2,6 +2,7 @@
 //! that runs its etcd with `--force-new-cluster`. The flag acts on every start, so it stands in no Pod that is started
 //! again, and in no revision.
 
+use super::certificates;
 use super::container::{DATA_DIR, ENV_MEMBER, MOUNT, VOLUME, from_field, peer_url};
 use super::data::{volume_named, volume_of};
 use super::metadata::annotations;
@@ -50,7 +51,8 @@ pub fn pod(
     // None of the member's own labels, nor of those that a user gives: whatever selects by them must not find it.
     let pod_labels = labels::of_component(cluster, labels::COMPONENT_RECOVERY);
     let mut annotations = annotations(&revision.template).cloned().unwrap_or_default();
-    annotations.extend(initial_annotations(namespace, member, &Initial::Guard));
+    let wire = certificates::wire_of(&revision.template);
+    annotations.extend(initial_annotations(namespace, member, &Initial::Guard, wire));
     annotations.extend([
         (labels::REVISION.to_owned(), revision.name.clone()),
         (labels::INCIDENT.to_owned(), incident.clone()),
@@ -60,15 +62,17 @@ pub fn pod(
     let mut container = spec.containers.first().cloned().unwrap_or_default();
     // Nothing restarts it, and what it is asked for it is asked for by the operator.
     (container.startup_probe, container.liveness_probe, container.readiness_probe) = (None, None, None);
+    let certificates = certificates::volumes_of(wire, member, &spec);
     let volumes = spec.volumes.get_or_insert_default();
     match stage {
         Stage::Copy => {
             volumes.push(volume_of(member, Some(true)));
             volumes.push(volume_named(COPY_VOLUME, copy, None));
-            copies(&mut container, namespace, member);
+            copies(&mut container, &peer_url(wire, &member.host(namespace)), member);
         }
         Stage::Force => {
             volumes.push(volume_of(member, None));
+            volumes.extend(certificates);
             forces(&mut container, member);
         }
     }
@@ -93,8 +97,7 @@ pub fn pod(
 /// The images hold no shell and no `cp`. `etcdutl snapshot restore` reads the database without opening it, and makes of it
 /// a data directory with every key and revision (measured with 3.5.35, 3.6.16 and 3.7.3). A directory that is there it
 /// does not touch, so each attempt has its own.
-fn copies(container: &mut Container, namespace: &str, member: &MemberName) {
-    let url = peer_url(&member.host(namespace));
+fn copies(container: &mut Container, url: &str, member: &MemberName) {
     container.command = Some(vec![ETCDUTL.to_owned()]);
     container.args = Some(vec![
         "snapshot".to_owned(),

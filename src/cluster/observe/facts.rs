@@ -5,6 +5,7 @@ use crate::cluster::names::MemberName;
 use crate::cluster::objects::container::CONTAINER;
 use crate::cluster::objects::data::data_in_pod;
 use crate::cluster::observation::{ClaimFacts, ClusterFacts, ContainerFacts, Ownership, PodFacts, SetAside};
+use crate::cluster::wire::Wire;
 use crate::etcd::MemberId;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as KubeQuantity;
@@ -160,6 +161,7 @@ fn noted(metadata: &ObjectMeta, ownership: Ownership, cluster: &str) -> ClaimFac
         voters: annotation(labels::VOTERS).map(|text| voters(text, cluster)),
         last_number: annotation(labels::LAST_MEMBER_NUMBER).and_then(|number| number.parse().ok()),
         bootstrap: annotation(labels::BOOTSTRAP).and_then(|json| serde_json::from_str(json).ok()),
+        wire: annotation(labels::TLS).filter(|note| *note == "Enabled").map_or(Wire::Plain, |_| Wire::Tls),
         assigned: annotation(labels::ASSIGNED).cloned(),
         good: annotation(labels::GOOD).cloned(),
         opened: annotation(labels::OPENED).and_then(|version| version.parse().ok()),

@@ -1,9 +1,10 @@
 //! Asks every member, in parallel. Each call has a limit of its own, so one that is cut off delays the
 //! observation by that limit and no more.
 
-use crate::cluster::names::MemberName;
-use crate::cluster::observation::{Alone, Answer, DowngradeJob, Observation, Ownership, PodFacts};
+use crate::cluster::names::{MemberName, peer_secret};
+use crate::cluster::observation::{Alone, Answer, DowngradeJob, Observation, Ownership, PodFacts, Presented};
 use crate::etcd::{Channels, Endpoint, EtcdError, ListedMember, MemberClient, Minor};
+use crate::pki::Certificate;
 use futures::future::join_all;
 
 /// Fills in what the members say.
@@ -19,8 +20,10 @@ pub async fn ask_members(channels: &Channels, world: &mut Observation) {
         .filter_map(|(member, pod)| Some((member.clone(), client_of(channels, world, member, pod)?)))
         .collect();
     world.answers = join_all(clients.iter().map(|(member, client)| async {
-        let (status, versions, read) = tokio::join!(client.status(), client.versions(), client.read());
-        let versions = versions.ok();
+        let (status, versions, read) =
+            tokio::join!(client.status(), client.versions_and_certificate(), client.read());
+        let (versions, certificate) = versions.ok().unzip();
+        let to_clients = certificate.flatten().and_then(|der| Certificate::presented(&der));
         let answer = Answer {
             status: status.map_err(|error| error.to_string()),
             cluster_version: versions
@@ -31,6 +34,7 @@ pub async fn ask_members(channels: &Channels, world: &mut Observation) {
             read: read.map_err(|error| error.to_string()),
             standstill: None,
             snapshots: None,
+            presented: Presented { to_clients, to_peers: None },
         };
         (member.clone(), answer)
     }))
@@ -38,6 +42,7 @@ pub async fn ask_members(channels: &Channels, world: &mut Observation) {
     .into_iter()
     .collect();
 
+    what_peers_are_shown(world, &clients).await;
     if world.lacks_a_quorum() {
         // Who has found no quorum since its start serves nobody.
         let silent = clients.iter().filter(|(member, _)| world.answers[member].status.is_err());
@@ -76,6 +81,26 @@ pub async fn ask_members(channels: &Channels, world: &mut Observation) {
             Some((_, client)) => client.commit_probe().await.map_err(|error| error.to_string()),
             None => Err("no member answers a linearizable read".to_owned()),
         });
+    }
+}
+
+/// Which certificate each member shows to the others, where it has one in a Secret.
+async fn what_peers_are_shown(world: &mut Observation, clients: &[(MemberName, MemberClient)]) {
+    let held = |member: &MemberName| {
+        let secret = world.secrets.get(&peer_secret(member))?;
+        Some(secret.pair.as_ref().ok()?.leaf()?.der().clone())
+    };
+    let answers = |member: &MemberName| world.answers.get(member)?.status();
+    let asked = clients
+        .iter()
+        .filter_map(|(member, client)| answers(member).and(Some((member, client, held(member)?))));
+    let shown = join_all(asked.map(async |(member, client, held)| {
+        (member, client.peer_certificate(|der| *held == *der).await.ok().flatten())
+    }));
+    for (member, der) in shown.await {
+        if let Some(answer) = world.answers.get_mut(member) {
+            answer.presented.to_peers = der.and_then(|der| Certificate::presented(&der));
+        }
     }
 }
 

@@ -7,11 +7,13 @@ mod members;
 mod nodes;
 mod recovery;
 mod remembered;
+mod secrets;
 mod starts;
 
 pub(super) use classes::Classes;
 pub use members::{alone, ask_members, client_of};
 pub(super) use nodes::Nodes;
+pub(super) use secrets::Secrets;
 pub(super) use starts::Starts;
 
 use self::classes::{classes, default_storage_class};
@@ -79,21 +81,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         pods.items.into_iter().partition(|pod| is_a(pod, labels::COMPONENT_PROBE));
     let (recovery_pods, member_pods): (Vec<Pod>, Vec<Pod>) =
         pods.into_iter().partition(|pod| is_a(pod, labels::COMPONENT_RECOVERY));
-    let mut own_revisions = BTreeMap::new();
-    let mut foreign_revisions = BTreeMap::new();
-    for object in &revisions.items {
-        match Ownership::of_owned(&object.metadata, &facts.uid, name) {
-            Ownership::Ours => {
-                own_revisions
-                    .extend(Revision::from_object(object).map(|own| (own.name.clone(), Arc::new(own))));
-            }
-            // About to be collected.
-            Ownership::EarlierCluster => {}
-            Ownership::Foreign(whose) => {
-                foreign_revisions.insert(object.name_any(), whose);
-            }
-        }
-    }
+    let (own_revisions, foreign_revisions) = by_owner(&revisions.items, &facts);
     let (aside, in_use): (Vec<_>, Vec<_>) =
         claims.items.into_iter().partition(|claim| facts::set_aside(claim).is_some());
     let mut world = Observation {
@@ -108,6 +96,8 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         headless: headless.map(Arc::new),
         client: client.map(Arc::new),
         budget,
+        secrets: BTreeMap::new(),
+        domain: Arc::clone(&ctx.domain),
         recovery: RecoveryFacts { pods: recovery::pods(&recovery_pods, &facts), nodes: None },
         served: BTreeMap::new(),
         probes: probes(ctx, name, namespace, &facts.uid, probe_pods).await,
@@ -129,6 +119,7 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
         place(&mut world, pod);
     }
     strangers_under_our_names(ctx, &mut world).await?;
+    secrets::secrets(ctx, &mut world).await?;
     let nodes: BTreeSet<String> = world.pods.values().filter_map(|pod| pod.node.clone()).collect();
     let asked = if world.cluster.may_claim_a_member() { nodes.clone() } else { BTreeSet::new() };
     let ((), zones, in_trouble) = tokio::join!(
@@ -144,6 +135,29 @@ pub async fn observe(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
     what_keeps_members_away(ctx, &mut world).await;
     starts::look_into_logs(ctx, &mut world).await;
     Ok(Some(world))
+}
+
+/// Stored revisions: the cluster's own, and those of others, with whose they are.
+fn by_owner(
+    revisions: &[ControllerRevision],
+    cluster: &ClusterFacts,
+) -> (BTreeMap<String, Arc<Revision>>, BTreeMap<String, String>) {
+    let mut own_revisions = BTreeMap::new();
+    let mut foreign_revisions = BTreeMap::new();
+    for object in revisions {
+        match Ownership::of_owned(&object.metadata, &cluster.uid, &cluster.name) {
+            Ownership::Ours => {
+                own_revisions
+                    .extend(Revision::from_object(object).map(|own| (own.name.clone(), Arc::new(own))));
+            }
+            // About to be collected.
+            Ownership::EarlierCluster => {}
+            Ownership::Foreign(whose) => {
+                foreign_revisions.insert(object.name_any(), whose);
+            }
+        }
+    }
+    (own_revisions, foreign_revisions)
 }
 
 /// Of members that do not answer: where alone their volumes can be used, and what is wrong with those nodes.

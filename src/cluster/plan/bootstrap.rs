@@ -222,6 +222,7 @@ fn begin(view: &View<'_>) -> Next {
         // Else a cluster made again under this name would have the same cluster and member ids.
         token: view.world.cluster.uid.clone(),
         started: false,
+        tls: view.world.wire().noted(),
     })))
 }
 
@@ -247,7 +248,7 @@ fn another_attempt(view: &View<'_>, bootstrap: &BootstrapStatus, members: &[Memb
     view.desired.as_ref().ok()?;
     let version = starting_version(view, bootstrap)?;
     let cluster = &view.world.cluster;
-    let wanted = revision::name(&cluster.name, &cluster.spec, version);
+    let wanted = revision::name(&cluster.name, &cluster.spec, view.world.wire(), version);
     for member in members {
         let assigned = view.claim_of(member)?.assigned.as_deref();
         if !never_serves(view, member) {

@@ -1,6 +1,7 @@
 //! `storage.retentionPolicy.whenDeleted: Delete`: the volumes go with the cluster, by a finalizer that
 //! waits for no etcd.
 
+use super::certificates;
 use super::step::{Next, Step};
 use super::view::View;
 use crate::api::Code;
@@ -28,6 +29,10 @@ pub(super) fn volumes_with_the_cluster(view: &View<'_>) -> Option<Next> {
         .chain(view.own_set_aside().map(|(member, _)| member.clone()))
         .collect();
     if claims.is_empty() || !wanted {
+        // With the last of the data goes who vouched for its members.
+        if let Some(uid) = certificates::own_authority(view).filter(|_| wanted) {
+            return Some(Next::Do(Step::DeleteAuthority { uid }));
+        }
         return Some(Next::Do(Step::SetFinalizer(false)));
     }
     // A claim that is in use stays until its Pod is gone; the Pods go with their owner, which waits for us.

@@ -59,7 +59,7 @@ pub(super) fn intent(view: &View<'_>) -> Option<Intent> {
         return None;
     }
     let cluster = &view.world.cluster;
-    let becomes = revision::name(&cluster.name, &cluster.spec, desired.version);
+    let becomes = revision::name(&cluster.name, &cluster.spec, view.world.wire(), desired.version);
     let shown = |replicas: Option<u32>| replicas.and_then(|replicas| i32::try_from(replicas).ok());
     let manual = desired.approval == Approval::Manual;
     // An approval stands until that plan has ended, whatever the annotation says by then.

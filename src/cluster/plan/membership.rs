@@ -20,9 +20,10 @@ impl<'a> View<'a> {
     pub fn member_of(&self, listed: &ListedMember) -> Option<MemberName> {
         let cluster = &self.world.cluster;
         let [url] = &listed.peer_urls[..] else { return None };
-        let host = url.strip_prefix("http://")?.split(['.', ':']).next()?;
-        let member =
-            self.parse_member(host).filter(|member| *url == peer_url(&member.host(&cluster.namespace)))?;
+        let host = url.split_once("://")?.1.split(['.', ':']).next()?;
+        let member = self
+            .parse_member(host)
+            .filter(|member| *url == peer_url(self.world.wire(), &member.host(&cluster.namespace)))?;
         (listed.name.is_empty() || listed.name == member.to_string()).then_some(member)
     }
 

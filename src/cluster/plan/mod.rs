@@ -8,6 +8,7 @@ mod accept;
 mod adopt;
 mod begun;
 mod bootstrap;
+mod certificates;
 mod claimed;
 mod cluster_version;
 mod corrupt;
@@ -44,10 +45,11 @@ mod up;
 mod view;
 mod volumes;
 
+pub use certificates::renewed_at;
 pub use gates::{Removal, Stop};
 pub use heal::REPLACED;
 pub use hold::Intent;
-pub use step::{Claim, Guarded, NewPod, Next, Plan, Record, SnapshotNote, Step, Wait};
+pub use step::{Claim, Guarded, NewPair, NewPod, Next, Plan, Record, SnapshotNote, Step, Wait};
 
 use super::notice::Notice;
 use super::observation::Observation;
@@ -64,6 +66,7 @@ const CONCERNS: &[Concern] = &[
     paused,
     probe::that_stand_in_a_members_way,
     adopt::volumes_of_an_earlier_cluster,
+    certificates::that_are_due,
     recover::as_a_person_says,
     membership::who_votes,
     loss::all_members,
@@ -136,6 +139,7 @@ fn refusals(view: &View<'_>) -> Vec<Notice> {
         accept::refusals(view),
         heal::refusals(view),
         corrupt::refusals(view).into_iter().collect(),
+        certificates::refusals(view),
         view.refusals().to_vec(),
     ];
     all.into_iter().flatten().collect()

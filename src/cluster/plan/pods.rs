@@ -61,7 +61,7 @@ pub(super) fn begin_anew(
 ) -> Option<Next> {
     let desired = view.desired.as_ref().ok().filter(|_| view.keeps_data_in_pods())?;
     let cluster = &view.world.cluster;
-    let wanted = revision::name(&cluster.name, &cluster.spec, desired.version);
+    let wanted = revision::name(&cluster.name, &cluster.spec, view.world.wire(), desired.version);
     let is_another = |member: &MemberName| {
         let claim = view.claim_of(member);
         claim.is_some_and(|claim| claim.assigned.as_ref() != Some(&wanted))
@@ -81,7 +81,7 @@ pub(super) fn begin_anew(
         return None;
     }
     let (members, version) = (replicas, desired.version.to_string());
-    let anew = BootstrapStatus { members, version, token, started: false };
+    let anew = BootstrapStatus { members, version, token, started: false, tls: view.world.wire().noted() };
     Some(Next::Do(Step::Record(Record::Bootstrap(anew))))
 }
 

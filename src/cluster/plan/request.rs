@@ -11,6 +11,7 @@ use crate::api::{Code, EtcdClusterSpec, Hops};
 use crate::cluster::notice::{Notice, how_it_failed};
 use crate::cluster::revision;
 use crate::cluster::spec;
+use crate::cluster::wire::Wire;
 use crate::etcd::EtcdVersion;
 use crate::etcd::versions::{Hop, HopError, check_hop, stops};
 
@@ -56,9 +57,22 @@ pub(super) fn refusals(view: &View<'_>) -> Vec<Notice> {
         )),
         _ => {}
     }
+    refusals.extend(another_wire(view));
     refusals.extend(conflicting_timeouts(view));
     refusals.extend(failed_before(view));
     refusals
+}
+
+/// Members that run go on as they began.
+fn another_wire(view: &View<'_>) -> Option<Notice> {
+    let here = view.world.wire();
+    let asked = view.world.cluster.spec.tls.as_ref()?.mode.map(Wire::of).filter(|asked| *asked != here)?;
+    let talks = |wire| if wire == Wire::Tls { "TLS" } else { "plaintext" };
+    Some(Notice::new(
+        Code::TlsModeChange,
+        format!("the members talk {}, and spec.tls.mode asks for {}", talks(here), talks(asked)),
+        format!("set spec.tls.mode to {:?}; or make another EtcdCluster, and move the data", here.mode()),
+    ))
 }
 
 /// The versions on the way from what runs to what the spec wants; nothing while it cannot be known what runs.
@@ -111,7 +125,8 @@ fn settings_come_first(view: &View<'_>, here: EtcdVersion) -> bool {
 /// Whether a revision of this version has the settings that the spec asks for.
 pub(super) fn asked_for(view: &View<'_>, revision: &str, version: EtcdVersion) -> bool {
     let cluster = &view.world.cluster;
-    let is_of = |spec: &EtcdClusterSpec| revision == revision::name(&cluster.name, spec, version);
+    let is_of =
+        |spec: &EtcdClusterSpec| revision == revision::name(&cluster.name, spec, view.world.wire(), version);
     is_of(&cluster.spec) || snapshots::lowered(&cluster.spec).as_ref().is_some_and(is_of)
 }
 
@@ -179,7 +194,12 @@ pub(super) fn unsupported_flag(view: &View<'_>, version: EtcdVersion) -> Option<
     let cluster = &view.world.cluster;
     let error = spec::flags(&cluster.spec, version).err()?;
     // What an earlier operator rendered runs as it is.
-    if view.world.revisions.contains_key(&revision::name(&cluster.name, &cluster.spec, version)) {
+    if view.world.revisions.contains_key(&revision::name(
+        &cluster.name,
+        &cluster.spec,
+        view.world.wire(),
+        version,
+    )) {
         return None;
     }
     Some(Notice::new(

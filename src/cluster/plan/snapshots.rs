@@ -121,7 +121,7 @@ pub(super) fn stop_for_a_lower_count(
         return None;
     }
     let here = member_versions(view).into_iter().max().filter(|here| here.minor == cluster_version)?;
-    let name = revision::name(&cluster.name, &lowered, here);
+    let name = revision::name(&cluster.name, &lowered, view.world.wire(), here);
     let all_have_it = view.members().iter().all(|member| view.revision_of(member) == Some(&name));
     (!all_have_it).then_some(here)
 }

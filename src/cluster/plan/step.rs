@@ -9,9 +9,11 @@ use crate::cluster::objects::claim::Purpose;
 pub use crate::cluster::objects::pod::NewPod;
 use crate::cluster::objects::probe::NewProbe;
 use crate::cluster::objects::recovery::NewRecoveryPod;
+use crate::cluster::objects::secrets::Holder;
 use crate::cluster::observation::{PodFacts, ProbeFacts, RecoveryPod, SnapshotBase};
 use crate::cluster::revision::Revision;
 use crate::etcd::{Alarm, ClusterId, DowngradeCall, EtcdVersion, MemberId};
+use crate::pki::Request;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,6 +72,19 @@ pub struct Wait {
     pub close: bool,
 }
 
+/// A certificate to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPair {
+    /// The Secret that gets it.
+    pub secret: String,
+    /// For whom it is.
+    pub holder: Holder,
+    /// What it says.
+    pub request: Request,
+    /// The Secret that is there, by its UID and as it was seen; nothing where there is none.
+    pub replaces: Option<(String, String)>,
+}
+
 /// One step. Each is idempotent or carries a precondition, and killing the process after any of them
 /// leaves a state from which the next observation goes on.
 #[derive(Clone, Debug)]
@@ -113,6 +128,20 @@ pub enum Step {
     },
     /// Store a revision.
     StoreRevision(Arc<Revision>),
+    /// Make the authority that signs all certificates of the cluster.
+    CreateAuthority {
+        /// From when on it holds.
+        not_before: Timestamp,
+        /// Until when.
+        not_after: Timestamp,
+    },
+    /// Delete the authority with the data of a cluster that goes.
+    DeleteAuthority {
+        /// The Secret that is meant.
+        uid: String,
+    },
+    /// Make certificates, or make them anew.
+    IssueCertificates(Vec<NewPair>),
     /// Make volume claims.
     CreateClaims {
         /// Whose.
@@ -412,6 +441,9 @@ impl Step {
             Self::NoteForced(_) => "NoteForced",
             Self::CreateRecoveryPod(_) => "CreateRecoveryPod",
             Self::DeleteRecoveryPods(_) => "DeleteRecoveryPods",
+            Self::CreateAuthority { .. } => "CreateAuthority",
+            Self::DeleteAuthority { .. } => "DeleteAuthority",
+            Self::IssueCertificates(_) => "IssueCertificates",
             Self::CreateClaims { .. } => "CreateClaims",
             Self::DiscardPod { .. } => "DiscardPod",
             Self::ExpandClaim { .. } => "ExpandClaim",

@@ -30,7 +30,9 @@ fn next(world: &Observation) -> String {
 fn target(world: &Observation) -> Revision {
     let cluster = &world.cluster;
     let desired = spec::parse(&cluster.spec).unwrap();
-    revision::render(&cluster.namespace, &cluster.name, &cluster.spec, &desired, desired.version).unwrap()
+    let wire = world.wire();
+    revision::render(&cluster.namespace, &cluster.name, &cluster.spec, &desired, desired.version, wire)
+        .unwrap()
 }
 
 /// Data that somebody has decided to leave behind is not looked for.

@@ -1,7 +1,7 @@
 //! Conditions, by the rules of kstatus: `Reconciling` and `Stalled` are there only while true, never
 //! both, and come first. `Ready` says converged, `Available` says serving.
 
-use super::Outcome;
+use super::{Outcome, certificates};
 use crate::api::{Action, Code, ConditionType, EtcdClusterStatus, condition};
 use crate::cluster::names::{MemberName, listed};
 use crate::cluster::notice::Notice;
@@ -75,6 +75,9 @@ pub(super) fn of(
             make(ConditionType::Ready, false, code, format!("{ready} members ready; {why}"))
         }
     });
+    if let Some((valid, code, message)) = certificates::are_valid(world) {
+        conditions.push(make(ConditionType::CertificatesValid, valid, code, message));
+    }
     if matches!(plan.next, Next::Paused) {
         conditions.push(make(
             ConditionType::Paused,
@@ -193,6 +196,14 @@ fn doing(step: &Step) -> Notice {
         Step::CreateProbes(_) | Step::DeleteProbes(_) => {
             (Code::ImageProbing, "what the way needs is tried out before a member is touched".to_owned())
         }
+        Step::CreateAuthority { .. } => {
+            (Code::CertificatesIssued, "the CA of the cluster's certificates is made".to_owned())
+        }
+        Step::IssueCertificates(pairs) => {
+            let secrets: Vec<&str> = pairs.iter().map(|pair| pair.secret.as_str()).collect();
+            (Code::CertificatesIssued, format!("certificates are made: {}", secrets.join(", ")))
+        }
+        Step::DeleteAuthority { .. } => (Code::VolumesDeleting, "the CA is deleted".to_owned()),
         Step::DeleteClaims(_) => (Code::VolumesDeleting, "the volumes are deleted".to_owned()),
         Step::NoteMembers { .. } | Step::NoteVoters { .. } => {
             (Code::MemberUpdated, "what etcd says of its members is noted on their claims".to_owned())

@@ -193,6 +193,11 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
                 .about(&pod.member)
             })
             .collect(),
+        Step::IssueCertificates(pairs) => {
+            let secrets: Vec<&str> = pairs.iter().map(|pair| pair.secret.as_str()).collect();
+            let note = format!("made certificates: {}", secrets.join(", "));
+            vec![News::new(Code::CertificatesIssued, "IssueCertificates", note)]
+        }
         Step::DeleteClaims(members) => vec![News::new(
             Code::VolumesDeleted,
             "DeleteVolumes",

@@ -47,7 +47,8 @@ pub(super) fn fill(status: &mut EtcdClusterStatus, world: &Observation) {
         status.storage_version = Some(written(version));
     }
     status.leader = leader(world);
-    status.endpoints = names.iter().map(|name| client_url(&name.host(&world.cluster.namespace))).collect();
+    let (wire, namespace) = (world.wire(), &world.cluster.namespace);
+    status.endpoints = names.iter().map(|name| client_url(wire, &name.host(namespace))).collect();
 }
 
 fn statuses(world: &Observation) -> impl Iterator<Item = &crate::etcd::MemberStatus> {

@@ -1,5 +1,6 @@
 //! Report: makes status, conditions and Events from what was observed, planned and done. Pure.
 
+mod certificates;
 mod conditions;
 mod effective;
 mod events;
@@ -72,6 +73,7 @@ pub fn report(world: &Observation, plan: &Plan, outcome: &Outcome, docs_url: Opt
         status.effective = effective::of(world, desired).or(status.effective);
     }
     status.warnings = parsed.map(|desired| warnings::of(world, &desired)).unwrap_or_default();
+    status.certificates = certificates::in_use(world);
     status.observed_generation = Some(world.cluster.generation);
     status.selector = Some(format!(
         "{}={},{}={}",

@@ -1,6 +1,7 @@
 //! What somebody should know of, and what holds nothing up: known bugs of the release, an etcd that does not fit the control
 //! plane that relies on it, and members that are too close together. Pure.
 
+use super::certificates;
 use crate::api::{Code, WarningStatus};
 use crate::cluster::names::MemberName;
 use crate::cluster::observation::Observation;
@@ -16,6 +17,7 @@ pub(super) fn of(world: &Observation, desired: &Desired) -> Vec<WarningStatus> {
         .into_iter()
         .chain(skew.map(|message| WarningStatus { code: Code::VersionSkew, message }))
         .chain(not_spread(world))
+        .chain(certificates::warnings(world))
         .collect()
 }
 

@@ -1,10 +1,11 @@
 //! The channels to members: one for each Pod, kept between observations and dropped with the Pod.
 
-use super::{Call, EtcdError, MemberClient, transport};
+use super::{Credentials, MemberClient, transport};
 use crate::etcd::answers::KvHash;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Where one member's Pod answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,50 +14,60 @@ pub struct Endpoint {
     pub pod_uid: String,
     /// The Pod's address.
     pub ip: IpAddr,
-    /// The member's DNS name: what HTTP asks for, and what TLS will verify. It is not looked up.
+    /// The member's DNS name: what HTTP asks for, and what TLS verifies. It is not looked up.
     pub server_name: String,
 }
+
+/// Between two looks at what a member shows to its peers: it turns whoever looks away, and writes so into its log.
+const ASKED_EVERY: Duration = Duration::from_secs(10);
 
 type LinksByPod = HashMap<String, Arc<Link>>;
 
 /// The channels to all members of all clusters. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Channels {
     /// By scope: one for each cluster.
     links: Arc<Mutex<HashMap<String, LinksByPod>>>,
-    http: reqwest::Client,
+    /// By scope too: with what its members are spoken to over TLS.
+    credentials: Arc<Mutex<HashMap<String, Arc<Credentials>>>>,
 }
 
 impl Channels {
-    /// No channels yet. A rustls provider must have been installed.
-    ///
-    /// # Errors
-    /// When the HTTP client cannot be made.
-    pub fn new() -> Result<Self, EtcdError> {
-        let http = transport::http_client().map_err(|source| EtcdError::Http {
-            call: Call::Version,
-            member: "no member".to_owned(),
-            source,
-        })?;
-        Ok(Self { links: Arc::default(), http })
-    }
-
     /// The client for the member at `endpoint`. It dials on its first call, so a member that cannot be reached is an
     /// error of the call. `scope` is the cluster, e.g. its UID: see [`Channels::keep_only`].
     pub fn member(&self, scope: &str, endpoint: &Endpoint) -> MemberClient {
+        let credentials = locked(&self.credentials).get(scope).cloned();
         let mut links = locked(&self.links);
         let of_scope = links.entry(scope.to_owned()).or_default();
         let link = match of_scope.get(&endpoint.pod_uid) {
-            // A Pod whose sandbox was made anew, as after a restart of its node, has another address.
-            Some(link) if link.endpoint == *endpoint => link.clone(),
+            // A Pod whose sandbox was made anew, as after a restart of its node, has another address; and what the operator
+            // identifies itself with is renewed now and then.
+            Some(link) if link.endpoint == *endpoint && link.credentials == credentials => link.clone(),
             _ => {
-                let (slot, hash) = Default::default();
-                let link = Arc::new(Link { endpoint: endpoint.clone(), slot, hash });
+                let (slot, hash, peer_certificate) = Default::default();
+                let link =
+                    Arc::new(Link { endpoint: endpoint.clone(), credentials, slot, hash, peer_certificate });
                 of_scope.insert(endpoint.pod_uid.clone(), link.clone());
                 link
             }
         };
-        MemberClient { link, http: self.http.clone() }
+        MemberClient { link }
+    }
+
+    /// With what the members of this scope are spoken to from now on; nothing where they talk plaintext. Calls under way end
+    /// as they began.
+    pub fn show(&self, scope: &str, credentials: Option<Arc<Credentials>>) {
+        let mut of_scopes = locked(&self.credentials);
+        match credentials {
+            Some(credentials) => of_scopes.insert(scope.to_owned(), credentials),
+            None => of_scopes.remove(scope),
+        };
+    }
+
+    /// Forgets a scope: its channels, and with what its members were spoken to.
+    pub fn forget(&self, scope: &str) {
+        locked(&self.links).remove(scope);
+        locked(&self.credentials).remove(scope);
     }
 
     /// Drops the channels of this scope's Pods that are gone; all of them when `live_pod_uids` is empty.
@@ -81,9 +92,12 @@ impl Channels {
 #[derive(Debug)]
 pub(super) struct Link {
     endpoint: Endpoint,
+    credentials: Option<Arc<Credentials>>,
     slot: Mutex<Slot>,
     /// The last hash of its keys, with the revision and the run of the container that it is of.
     hash: Mutex<Option<(i64, i32, KvHash)>>,
+    /// The certificate that it showed on the port for peers.
+    peer_certificate: Mutex<Option<(Instant, Vec<u8>)>>,
 }
 
 #[derive(Default)]
@@ -97,6 +111,10 @@ impl Link {
         &self.endpoint
     }
 
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_deref()
+    }
+
     /// What is known of the hash of its keys.
     pub(super) fn hash_of(&self, revision: i64, run: i32) -> Option<KvHash> {
         locked(&self.hash).filter(|(at, of, _)| (*at, *of) == (revision, run)).map(|(_, _, hash)| hash)
@@ -104,6 +122,18 @@ impl Link {
 
     pub(super) fn keep_hash(&self, revision: i64, run: i32, hash: KvHash) {
         *locked(&self.hash) = Some((revision, run, hash));
+    }
+
+    /// What it showed to peers when it was asked last: where that `is_enough`, or was a moment ago.
+    pub(super) fn peer_certificate(&self, is_enough: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+        let known = locked(&self.peer_certificate);
+        let (at, der) = known.as_ref()?;
+        (is_enough(der) || at.elapsed() < ASKED_EVERY).then(|| der.clone())
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "when to ask again is no fact about the member")]
+    pub(super) fn keep_peer_certificate(&self, der: Vec<u8>) {
+        *locked(&self.peer_certificate) = Some((Instant::now(), der));
     }
 
     /// The channel and its number, a new one if there is none.
@@ -115,7 +145,7 @@ impl Link {
             }
         }
         // Boxed: etcd-client's Client and its futures are several kB, and an observation makes many calls at once.
-        let client = Arc::new(Box::pin(transport::channel(&self.endpoint)).await?);
+        let client = Arc::new(Box::pin(transport::channel(&self.endpoint, self.credentials())).await?);
         let mut slot = locked(&self.slot);
         slot.dialled += 1;
         slot.client = Some(client.clone());

@@ -1,6 +1,6 @@
 //! Why a call to a member failed.
 
-use super::Call;
+use super::{Call, HttpError};
 use crate::etcd::answers::{ErrorKind, Identity, VersionsError};
 use std::error::Error;
 use std::time::Duration;
@@ -47,9 +47,9 @@ pub enum EtcdError {
         call: Call,
         /// Whom it was made to.
         member: String,
-        /// What the HTTP client says.
+        /// What went wrong.
         #[source]
-        source: reqwest::Error,
+        source: HttpError,
     },
     /// The HTTP answer is not etcd's.
     #[error("{call} at {member}: {source}")]
@@ -92,11 +92,15 @@ impl EtcdError {
         match self {
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::Grpc { source, .. } => kind_of_status(source),
-            Self::Http { source, .. } if source.is_timeout() && !source.is_connect() => ErrorKind::TimedOut,
-            Self::Http { source, .. } if source.is_status() || source.is_builder() => {
-                ErrorKind::Refused(source.to_string())
-            }
-            Self::Http { .. } => ErrorKind::Unreachable,
+            Self::Http { source, .. } => match source {
+                HttpError::Status(_) | HttpError::Name(_) | HttpError::Request(_) => {
+                    ErrorKind::Refused(source.to_string())
+                }
+                HttpError::Connect(_)
+                | HttpError::NoConnection
+                | HttpError::Exchange(_)
+                | HttpError::Body(_) => ErrorKind::Unreachable,
+            },
             Self::WrongMember { .. } => ErrorKind::WrongMember,
             Self::Client { .. } | Self::Versions { .. } | Self::Incomplete { .. } => {
                 ErrorKind::Refused(self.to_string())

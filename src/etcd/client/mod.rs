@@ -2,14 +2,19 @@
 //! `etcd_client`. They report what a member says and decide nothing: no retries, no waiting.
 
 mod channels;
+mod credentials;
 mod error;
+mod http;
 mod maintenance;
 mod membership;
 mod transport;
 
 pub use channels::{Channels, Endpoint};
+pub use credentials::{Credentials, CredentialsError};
 pub use error::EtcdError;
+pub use http::HttpError;
 
+use self::http::Fetched;
 use super::answers::{ErrorKind, Identity, Snapshots, Standstill, Versions};
 use super::types::{
     Alarm, ClusterId, DowngradeCall, EtcdVersion, ListedMember, MemberId, MemberStatus, Minor,
@@ -46,6 +51,8 @@ pub enum Call {
     Status,
     /// `GET /version`.
     Version,
+    /// A TLS handshake on the port for peers.
+    Handshake,
     /// `KV.Range`, linearizable.
     Range,
     /// `Cluster.MemberList`, after a linearizable `KV.Range`.
@@ -78,7 +85,6 @@ pub enum Call {
 #[derive(Clone, Debug)]
 pub struct MemberClient {
     link: Arc<Link>,
-    http: reqwest::Client,
 }
 
 /// Why a call failed, before it is known which call and whose.
@@ -103,9 +109,36 @@ impl MemberClient {
     ///
     /// Status has no cluster version; before 3.6 only this has.
     pub async fn versions(&self) -> Result<Versions, EtcdError> {
+        Ok(self.versions_and_certificate().await?.0)
+    }
+
+    /// The same, with the certificate that the member showed, in DER, where it talks TLS: how it is proven which one it has.
+    pub async fn versions_and_certificate(&self) -> Result<(Versions, Option<Vec<u8>>), EtcdError> {
         let call = Call::Version;
-        let body = self.fetch(call, transport::version_request(&self.http, self.link.endpoint())).await?;
-        Versions::in_body(&body).map_err(|source| EtcdError::Versions { call, member: self.name(), source })
+        let answer = transport::version(self.link.endpoint(), self.link.credentials());
+        let Fetched { body, certificate } = self.fetch(call, answer).await?;
+        let versions = Versions::in_body(&body);
+        let versions =
+            versions.map_err(|source| EtcdError::Versions { call, member: self.name(), source })?;
+        Ok((versions, certificate))
+    }
+
+    /// The certificate that the member shows to its peers, in DER; nothing where it talks plaintext. Where it is the one that
+    /// `is_expected`, it is not asked again, else every 10 s at most. Limit 2 s.
+    pub async fn peer_certificate(
+        &self,
+        is_expected: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<Vec<u8>>, EtcdError> {
+        let Some(credentials) = self.link.credentials() else { return Ok(None) };
+        if let Some(known) = self.link.peer_certificate(is_expected) {
+            return Ok(Some(known));
+        }
+        let shown = transport::peer_certificate(self.link.endpoint(), credentials);
+        let shown = self.fetch(Call::Handshake, shown).await?;
+        if let Some(der) = &shown {
+            self.link.keep_peer_certificate(der.clone());
+        }
+        Ok(shown)
     }
 
     /// How many raft snapshots the member's process has saved on disk, by `GET /metrics`: local, no raft entry.
@@ -125,17 +158,20 @@ impl MemberClient {
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, EtcdError> {
         let call = Call::Metrics;
-        let body = self.fetch(call, transport::metrics_request(&self.http, self.link.endpoint())).await?;
+        let body = self.fetch(call, transport::metrics(self.link.endpoint())).await?.body;
         let member = self.name();
         read(&String::from_utf8_lossy(&body)).ok_or(EtcdError::Incomplete { call, member, missing })
     }
 
-    async fn fetch(&self, call: Call, request: reqwest::RequestBuilder) -> Result<Vec<u8>, EtcdError> {
-        let body = timeout(READ_LIMIT, async { request.send().await?.error_for_status()?.bytes().await })
+    async fn fetch<T>(
+        &self,
+        call: Call,
+        answer: impl Future<Output = Result<T, HttpError>>,
+    ) -> Result<T, EtcdError> {
+        timeout(READ_LIMIT, answer)
             .await
             .map_err(|_| EtcdError::TimedOut { call, member: self.name(), limit: READ_LIMIT })?
-            .map_err(|source| EtcdError::Http { call, member: self.name(), source })?;
-        Ok(body.into())
+            .map_err(|source| EtcdError::Http { call, member: self.name(), source })
     }
 
     /// Whether a linearizable read through this member answers: it has a leader that has a quorum. It reads one
@@ -359,6 +395,7 @@ impl fmt::Display for Call {
         f.write_str(match self {
             Self::Status => "Status",
             Self::Version => "GET /version",
+            Self::Handshake => "TLS handshake",
             Self::Range => "linearizable Range",
             Self::MemberList => "MemberList",
             Self::Metrics => "GET /metrics",

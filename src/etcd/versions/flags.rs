@@ -54,6 +54,10 @@ pub const OWNED_FLAGS: &[(&str, &str)] = &[
     ("peer-client-cert-auth", "TLS is not a matter of extraArgs"),
     ("peer-trusted-ca-file", "TLS is not a matter of extraArgs"),
     ("peer-auto-tls", "TLS is not a matter of extraArgs"),
+    ("peer-cert-allowed-hostname", "TLS is not a matter of extraArgs"),
+    ("peer-cert-allowed-cn", "TLS is not a matter of extraArgs"),
+    ("peer-skip-client-san-verification", "TLS is not a matter of extraArgs"),
+    ("experimental-peer-skip-client-san-verification", "TLS is not a matter of extraArgs"),
 ];
 
 /// Why the operator owns a flag, or nothing where it is free.

@@ -1,7 +1,8 @@
 //! One `EtcdCluster`: what is asked of it, and what it is, by Kubernetes' and etcd's own word.
 
 use super::{FORMED_WITHIN, ROLLED_WITHIN, SAID_WITHIN, until};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use etcd_client::{Certificate, TlsOptions};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -9,9 +10,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use quorate::api::{ConditionType, EtcdCluster, EtcdClusterStatus, find_condition, labels};
-use quorate::etcd::{Channels, ClusterId, Endpoint, ListedMember, MemberClient, MemberId, MemberStatus};
+use quorate::etcd::{
+    Channels, ClusterId, Credentials, Endpoint, ListedMember, MemberClient, MemberId, MemberStatus,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A name in a namespace.
@@ -21,6 +25,8 @@ pub struct Cluster {
     pub namespace: String,
     pub name: String,
     channels: Channels,
+    /// With what an application speaks to members that talk TLS.
+    pub tls: Option<TlsOptions>,
 }
 
 /// A spec for tests: small volumes, small requests, little patience.
@@ -43,7 +49,26 @@ pub struct Identity {
 
 impl Cluster {
     pub fn new(client: Client, namespace: &str, name: &str, channels: Channels) -> Self {
-        Self { client, namespace: namespace.to_owned(), name: name.to_owned(), channels }
+        Self { client, namespace: namespace.to_owned(), name: name.to_owned(), channels, tls: None }
+    }
+
+    /// Speaks to members from here on as an application does, with its Secret.
+    pub async fn seen_by_its_application(mut self) -> Self {
+        let secret = format!("{}-client-tls", self.name);
+        let [ca, certificate, key] = self.secret(&secret).await;
+        let credentials = Credentials::new(&ca, &certificate, &key).unwrap();
+        self.channels.show(&self.name, Some(Arc::new(credentials)));
+        let identity = etcd_client::Identity::from_pem(&certificate, &key);
+        let tls = TlsOptions::new().ca_certificate(Certificate::from_pem(&ca)).identity(identity);
+        // Members are dialled by address here.
+        self.tls = Some(tls.domain_name(format!("{}-client", self.name)));
+        self
+    }
+
+    /// `ca.crt`, `tls.crt` and `tls.key` of a Secret.
+    pub async fn secret(&self, name: &str) -> [String; 3] {
+        let data = self.api::<Secret>().get(name).await.unwrap().data.unwrap();
+        ["ca.crt", "tls.crt", "tls.key"].map(|key| String::from_utf8(data[key].0.clone()).unwrap())
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -222,7 +247,8 @@ impl Cluster {
     pub fn member(&self, pod: &Pod) -> Option<MemberClient> {
         let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
         let server_name = format!("{}.{}.{}.svc", pod.name_any(), self.name, self.namespace);
-        Some(self.channels.member(&self.name, &Endpoint { pod_uid: pod.uid()?, ip, server_name }))
+        let endpoint = Endpoint { pod_uid: pod.uid()?, ip, server_name };
+        Some(self.channels.member(&self.name, &endpoint))
     }
 
     /// The client URLs of Pods that are not going away, by address.
@@ -359,7 +385,11 @@ impl Cluster {
 pub fn endpoints<'a>(pods: impl Iterator<Item = &'a Pod>) -> Vec<String> {
     pods.filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .filter(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == labels::ROLE_VOTER))
-        .filter_map(|pod| Some(format!("http://{}:2379", pod.status.as_ref()?.pod_ip.as_ref()?)))
+        .filter_map(|pod| {
+            let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+            let scheme = if volumes.into_iter().any(|it| it.secret.is_some()) { "https" } else { "http" };
+            Some(format!("{scheme}://{}:2379", pod.status.as_ref()?.pod_ip.as_ref()?))
+        })
         .collect()
 }
 

@@ -119,7 +119,7 @@ impl Space {
         }}))
         .unwrap();
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
-        Self { client, namespace, channels: Channels::new().unwrap(), logs: Mutex::default(), _turn: turn }
+        Self { client, namespace, channels: Channels::default(), logs: Mutex::default(), _turn: turn }
     }
 
     /// An operator for this namespace. It ends with what is returned.

@@ -5,6 +5,7 @@
 use super::cluster::{Cluster, endpoints};
 use super::say::say;
 use super::writer::{Options, Receipt, Writers};
+use etcd_client::TlsOptions;
 use kube::ResourceExt as _;
 use quorate::api::EtcdClusterStatus;
 use quorate::etcd::{EtcdError, MemberClient, MemberId, MemberStatus};
@@ -63,6 +64,7 @@ impl Seen {
 pub struct Sampler {
     seen: Arc<Mutex<Seen>>,
     endpoints: watch::Receiver<Vec<String>>,
+    tls: Option<TlsOptions>,
     task: JoinHandle<()>,
 }
 
@@ -90,12 +92,12 @@ impl Sampler {
         let seen = Arc::new(Mutex::new(seen));
         let (sender, known) = watch::channel(endpoints(pods.values()));
         let task = tokio::spawn(look(cluster.clone(), expected, Arc::clone(&seen), sender));
-        Self { seen, endpoints: known, task }
+        Self { seen, endpoints: known, tls: cluster.tls.clone(), task }
     }
 
     /// Clients that write to the members, and one that watches, under the eyes of this witness.
     pub async fn writers(&self) -> Writers {
-        let options = Options { writers: 2, ..Options::default() };
+        let options = Options { writers: 2, tls: self.tls.clone(), ..Options::default() };
         Writers::start(options, self.endpoints.clone()).await.unwrap()
     }
 

@@ -1,21 +1,26 @@
 //! Keys and values of a cluster, over a member's own address.
 
 use super::cluster::Cluster;
-use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, ConnectOptions};
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, ConnectOptions, TlsOptions};
 use quorate::etcd::MemberId;
 use std::time::Duration;
 
 /// A connection to one member.
-pub async fn connect(endpoint: &str) -> Client {
+pub async fn connect(endpoint: &str, tls: Option<&TlsOptions>) -> Client {
     let options = ConnectOptions::new()
         .with_connect_timeout(Duration::from_secs(2))
         .with_timeout(Duration::from_secs(5));
+    let options = match tls {
+        Some(tls) => options.with_tls(tls.clone()),
+        None => options,
+    };
     Client::connect([endpoint], Some(options)).await.unwrap()
 }
 
 impl Cluster {
     async fn any_member(&self) -> Client {
-        connect(self.endpoints().await.first().expect("a member with an address")).await
+        let endpoints = self.endpoints().await;
+        connect(endpoints.first().expect("a member with an address"), self.tls.as_ref()).await
     }
 
     /// Stores a value and returns its revision.
@@ -37,7 +42,7 @@ impl Cluster {
         let mut hashes = Vec::new();
         let mut asked_of = None;
         for endpoint in self.endpoints().await {
-            let client = connect(&endpoint).await;
+            let client = connect(&endpoint, self.tls.as_ref()).await;
             // A linearizable read: the member has applied what any other has.
             let applied = client.kv_client().get("k", None).await.unwrap().header().unwrap().revision();
             let revision = *asked_of.get_or_insert(applied);

@@ -14,6 +14,7 @@ use quorate::cluster::observation::{
 use quorate::cluster::plan::{NewPod, SnapshotNote, Step};
 use quorate::cluster::revision::Revision;
 use quorate::cluster::spec::{keeps_data_in_pods, storage_size};
+use quorate::cluster::wire::Wire;
 use quorate::etcd::logs::{says_v2_data_was_found, version_in_version_output};
 use std::process::Command;
 
@@ -72,6 +73,9 @@ impl Driven {
                     let claims = if is_aside { &mut self.aside } else { &mut self.claims };
                     claims.insert(member.clone(), claim);
                 }
+            }
+            Step::CreateAuthority { .. } | Step::DeleteAuthority { .. } | Step::IssueCertificates(_) => {
+                panic!("a cluster in plaintext: {step:?}")
             }
             Step::LabelVoter { member, .. } => self.pods.get_mut(member).unwrap().learner = false,
             Step::Relabel { member, to, .. } => {
@@ -254,6 +258,7 @@ impl Driven {
             voters: None,
             last_number: None,
             bootstrap,
+            wire: Wire::Plain,
             assigned,
             good: None,
             opened: None,

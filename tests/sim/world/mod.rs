@@ -7,6 +7,7 @@ pub mod kube;
 pub mod kubelet;
 mod members;
 pub mod recovery;
+pub mod secrets;
 
 use crate::rng::Rng;
 use etcd::Raft;
@@ -37,6 +38,7 @@ pub struct World {
     /// Volumes of members that are none any more, and since when each is in quarantine.
     pub set_aside: BTreeMap<MemberName, (Option<u64>, Volume)>,
     pub revisions: BTreeMap<String, StoredRevision>,
+    pub secrets: BTreeMap<String, secrets::Secret>,
     pub headless: Option<Arc<Service>>,
     pub client: Option<Arc<Service>>,
     pub budget: Option<PodDisruptionBudget>,
@@ -96,6 +98,7 @@ impl World {
             claims: BTreeMap::new(),
             set_aside: BTreeMap::new(),
             revisions: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             headless: None,
             client: None,
             budget: None,

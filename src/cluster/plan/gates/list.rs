@@ -169,7 +169,8 @@ pub(in super::super) fn list_is_as_wanted(view: &View<'_>) -> Result<(), Notice>
             return Err(Notice::of(Code::MembershipUnexpected, format!("member {id} has not started yet")));
         }
         let known = view.parse_member(&listed.name).and_then(|name| voters.get(&name).copied());
-        let home = view.parse_member(&listed.name).map(|name| peer_url(&name.host(namespace)));
+        let home =
+            view.parse_member(&listed.name).map(|name| peer_url(view.world.wire(), &name.host(namespace)));
         if known == Some(id) && home.as_ref().is_some_and(|home| listed.peer_urls != [home.as_str()]) {
             return Err(Notice::of(
                 Code::MembershipUnexpected,

@@ -32,7 +32,7 @@ fn flags_that_an_earlier_operator_rendered_are_no_fault() {
     let mut world = healthy("version: 3.6.16");
     let old = world.revisions.pop_first().unwrap().1;
     world = edited(world, yaml);
-    let name = revision::name(&world.cluster.name, &world.cluster.spec, old.version);
+    let name = revision::name(&world.cluster.name, &world.cluster.spec, world.wire(), old.version);
     for pod in world.pods.values_mut() {
         pod.revision.clone_from(&name);
     }
