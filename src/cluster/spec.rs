@@ -59,8 +59,6 @@ pub struct Desired {
     pub quarantine: Duration,
     /// When a change may begin; at any time where there is none.
     pub windows: Vec<Window>,
-    /// How long certificates hold.
-    pub certificates: CertificateTimes,
 }
 
 /// How long certificates hold.
@@ -155,8 +153,7 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             ),
         );
     }
-    let (certificates, wrong_times) = certificate_times(spec);
-    wrong.extend(wrong_times);
+    wrong.extend(certificate_times(spec).1);
     let (windows, unreadable) = windows(&rollout);
     wrong.extend(unreadable);
     wrong.extend(etcd.auto_compaction.as_ref().and_then(unreadable_retention));
@@ -187,7 +184,6 @@ pub fn parse(spec: &EtcdClusterSpec) -> Result<Desired, Vec<Notice>> {
             node_lost_after,
             quarantine,
             windows,
-            certificates,
         }),
         _ => Err(wrong),
     }

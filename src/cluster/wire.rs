@@ -16,7 +16,7 @@ pub enum Wire {
 impl Wire {
     /// What a new cluster gets.
     pub fn asked_for(spec: &EtcdClusterSpec) -> Self {
-        spec.tls.as_ref().and_then(|tls| tls.mode).map_or(Self::Plain, Self::of)
+        Self::of_note(spec.tls.as_ref().and_then(|tls| tls.mode))
     }
 
     /// Of a mode.

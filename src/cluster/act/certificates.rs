@@ -4,7 +4,6 @@ use super::writes::gone_is_fine;
 use super::{ActError, Hands};
 use crate::api::{Code, FIELD_MANAGER};
 use crate::cluster::names::authority_secret;
-use crate::cluster::notice::Notice;
 use crate::cluster::objects::secrets::{self, Holder};
 use crate::cluster::plan::NewPair;
 use crate::cluster::report::Outcome;
@@ -18,14 +17,6 @@ use kube::Resource;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-/// No Pod was refused.
-fn in_its_own_words(mut outcome: Outcome) -> Outcome {
-    if let Some(refused) = &mut outcome.refused {
-        *refused = Notice::of(Code::StepRefused, refused.message.clone());
-    }
-    outcome
-}
-
 impl Hands<'_> {
     /// Created where nothing is: whoever came first made the one that counts.
     pub(super) async fn create_authority(
@@ -38,9 +29,9 @@ impl Hands<'_> {
         // Where the data goes with the EtcdCluster, so does who vouched for its members.
         let owner = keeps_data_in_pods(&self.world.cluster.spec).then(|| self.owner());
         let secret = secrets::authority(self.namespace(), self.name(), &made, owner);
-        let outcome = self.create(vec![secret]).await;
+        let outcome = self.create_or_say(Code::StepRefused, vec![secret]).await;
         self.forget_secrets([authority_secret(self.name()).as_str()].into_iter());
-        Ok(in_its_own_words(outcome?))
+        outcome
     }
 
     pub(super) async fn issue_certificates(&self, pairs: &[NewPair]) -> Result<Outcome, ActError> {
@@ -60,7 +51,7 @@ impl Hands<'_> {
                 new.push(secrets::pair(namespace, cluster, &pair.secret, &made, &trusted, owner));
             }
         }
-        let outcome = self.create(new).await;
+        let outcome = self.create_or_say(Code::StepRefused, new).await;
         let api = self.api::<Secret>();
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let renewals = renewed.iter().map(async |(name, patch)| {
@@ -69,7 +60,7 @@ impl Hands<'_> {
         let renewals = try_join_all(renewals).await;
         self.forget_secrets(pairs.iter().map(|pair| pair.secret.as_str()));
         renewals?;
-        Ok(in_its_own_words(outcome?))
+        outcome
     }
 
     /// The authority with its key, and whom its certificates trust; the very one that was observed.

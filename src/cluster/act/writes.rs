@@ -35,6 +35,18 @@ impl Hands<'_> {
             + DeserializeOwned
             + Serialize,
     {
+        self.create_or_say(Code::PodRefused, objects).await
+    }
+
+    /// The same, with the word for a no of the API server.
+    pub(super) async fn create_or_say<K>(&self, code: Code, objects: Vec<K>) -> Result<Outcome, ActError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize,
+    {
         let api = self.api::<K>();
         let post = post();
         let mut outcome = Outcome::default();
@@ -43,7 +55,7 @@ impl Hands<'_> {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {}
                 Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
-                    outcome = Outcome::refused(Code::PodRefused, refusal(&status));
+                    outcome = Outcome::refused(code, refusal(&status));
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -141,9 +141,7 @@ pub fn member(
         spec.volumes.get_or_insert_default().push(volume_of(member, None));
     }
     let certificates = certificates::volumes_of(wire, member, &spec);
-    if !certificates.is_empty() {
-        spec.volumes.get_or_insert_default().extend(certificates);
-    }
+    spec.volumes.get_or_insert_default().extend(certificates);
 
     Pod {
         metadata: ObjectMeta {

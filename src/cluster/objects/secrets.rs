@@ -70,8 +70,7 @@ impl Place<'_> {
     }
 
     fn of_member(&self, member: &MemberName) -> [WantedPair; 2] {
-        let host = member.host(self.namespace);
-        let own = self.with_domain([host]);
+        let own = BTreeSet::from(self.with_domain(member.host(self.namespace)));
         let peers = peers_name(self.namespace, self.cluster);
         let peer = Names { dns: own.iter().cloned().chain([peers]).collect(), ips: BTreeSet::new() };
         let mut server = Names {
@@ -79,9 +78,8 @@ impl Place<'_> {
             ips: [IpAddr::from([127, 0, 0, 1]), IpAddr::from([0u16, 0, 0, 0, 0, 0, 0, 1])].into(),
         };
         for service in [client_service(self.cluster), headless_service(self.cluster)] {
-            let (short, long) =
-                (format!("{service}.{}", self.namespace), format!("{service}.{}.svc", self.namespace));
-            server.dns.extend(self.with_domain([long]));
+            let short = format!("{service}.{}", self.namespace);
+            server.dns.extend(self.with_domain(format!("{short}.svc")));
             server.dns.extend([service, short]);
         }
         server.dns.insert("localhost".to_owned());
@@ -97,8 +95,8 @@ impl Place<'_> {
         [pair(peer_secret(member), Purpose::Peer, peer), pair(server_secret(member), Purpose::Server, server)]
     }
 
-    fn with_domain<const N: usize>(&self, hosts: [String; N]) -> BTreeSet<String> {
-        hosts.into_iter().flat_map(|host| [format!("{host}.{}", self.domain), host]).collect()
+    fn with_domain(&self, host: String) -> [String; 2] {
+        [format!("{host}.{}", self.domain), host]
     }
 }
 

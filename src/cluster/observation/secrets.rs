@@ -13,7 +13,7 @@ pub struct SecretFacts {
     pub uid: String,
     /// Changes with anything about it.
     pub resource_version: String,
-    /// Whether it carries our labels.
+    /// To whom it belongs: by its labels, and by its owner, where it has one.
     pub ownership: Ownership,
     /// What it holds, the key itself aside.
     pub pair: Result<Pair, Unreadable>,

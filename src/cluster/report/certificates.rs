@@ -3,11 +3,11 @@
 use crate::api::{CertificateStatus, Code, WarningStatus};
 use crate::cluster::names::{MemberName, authority_secret, peer_secret, server_secret};
 use crate::cluster::observation::{Observation, Ownership, SecretFacts};
-use crate::cluster::plan::renewed_at;
-use crate::cluster::spec::certificate_times;
+use crate::cluster::plan::{NewPair, renewed_at};
+use crate::cluster::spec::{CertificateTimes, certificate_times};
 use crate::cluster::wire::Wire;
 use crate::pki::Certificate;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +17,11 @@ const AUTHORITY_ENDS_SOON: SignedDuration = SignedDuration::from_hours(365 * 24)
 
 fn leaf(secret: &SecretFacts) -> Option<&Certificate> {
     secret.pair.as_ref().ok().filter(|_| secret.ownership == Ownership::Ours)?.leaf()
+}
+
+/// The Secrets that a step makes, as people read them.
+pub(super) fn listed(pairs: &[NewPair]) -> String {
+    pairs.iter().map(|pair| pair.secret.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// What members show at handshakes, by the Secret from which they have it, with their names and whom they show it to.
@@ -44,14 +49,15 @@ pub(super) fn in_use(world: &Observation) -> Vec<CertificateStatus> {
 }
 
 /// Half of the time has passed in which it should have been made anew.
-fn is_late(certificate: &Certificate, world: &Observation) -> bool {
-    let from = renewed_at(certificate, certificate_times(&world.cluster.spec).0);
-    world.now >= certificate.not_after - certificate.not_after.duration_since(from) / 2
+fn is_late(certificate: &Certificate, times: CertificateTimes, now: Timestamp) -> bool {
+    let from = renewed_at(certificate, times);
+    now >= certificate.not_after - certificate.not_after.duration_since(from) / 2
 }
 
 /// What is wrong with the certificates, for people; nothing where nothing is.
 fn what_is_wrong(world: &Observation) -> Vec<String> {
     let authority = authority_secret(&world.cluster.name);
+    let (times, now) = (certificate_times(&world.cluster.spec).0, world.now);
     let mut wrong = Vec::new();
     for name in world.names_of_secrets() {
         let Some(leaf) = world.secrets.get(&name).and_then(|secret| leaf(secret)) else {
@@ -59,9 +65,9 @@ fn what_is_wrong(world: &Observation) -> Vec<String> {
             continue;
         };
         let until = leaf.not_after;
-        if !leaf.holds_at(world.now) {
+        if !leaf.holds_at(now) {
             wrong.push(format!("the certificate in the Secret {name} held until {until}"));
-        } else if name != authority && is_late(leaf, world) {
+        } else if name != authority && is_late(leaf, times, now) {
             wrong.push(format!(
                 "the certificate in the Secret {name} holds until {until}, and was not made anew"
             ));
@@ -69,7 +75,7 @@ fn what_is_wrong(world: &Observation) -> Vec<String> {
     }
     for (secret, member, whom, shown) in shown(world) {
         let Some(held) = world.secrets.get(&secret).and_then(|it| leaf(it)) else { continue };
-        if shown.serial != held.serial && is_late(shown, world) {
+        if shown.serial != held.serial && is_late(shown, times, now) {
             wrong.push(format!(
                 "{member} shows {whom} the certificate {}, which holds until {}, and not {} of the Secret {secret}",
                 shown.serial, shown.not_after, held.serial

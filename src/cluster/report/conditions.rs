@@ -200,8 +200,7 @@ fn doing(step: &Step) -> Notice {
             (Code::CertificatesIssued, "the CA of the cluster's certificates is made".to_owned())
         }
         Step::IssueCertificates(pairs) => {
-            let secrets: Vec<&str> = pairs.iter().map(|pair| pair.secret.as_str()).collect();
-            (Code::CertificatesIssued, format!("certificates are made: {}", secrets.join(", ")))
+            (Code::CertificatesIssued, format!("certificates are made: {}", certificates::listed(pairs)))
         }
         Step::DeleteAuthority { .. } => (Code::VolumesDeleting, "the CA is deleted".to_owned()),
         Step::DeleteClaims(_) => (Code::VolumesDeleting, "the volumes are deleted".to_owned()),

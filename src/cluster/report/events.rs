@@ -1,7 +1,7 @@
 //! Events: what happened, once each, with the same words as conditions and logs.
 
-use super::Outcome;
 use super::conditions::mood;
+use super::{Outcome, certificates};
 use crate::api::{Action, Code, ConditionType, EtcdClusterStatus, PlanStatus, Severity, find_condition};
 use crate::cluster::names::MemberName;
 use crate::cluster::notice::{Notice, how_it_failed};
@@ -194,8 +194,7 @@ fn done(step: &Step, status: &EtcdClusterStatus) -> Vec<News> {
             })
             .collect(),
         Step::IssueCertificates(pairs) => {
-            let secrets: Vec<&str> = pairs.iter().map(|pair| pair.secret.as_str()).collect();
-            let note = format!("made certificates: {}", secrets.join(", "));
+            let note = format!("made certificates: {}", certificates::listed(pairs));
             vec![News::new(Code::CertificatesIssued, "IssueCertificates", note)]
         }
         Step::DeleteClaims(members) => vec![News::new(
